@@ -1,0 +1,1 @@
+"""The uncertainty-aware Contour Proposal Network: images in, labelled cells out."""

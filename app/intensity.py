@@ -1,0 +1,158 @@
+"""Any image -> the 8-bit RGB that the network knows (paper, section 2.1; reference.md, section 3).
+
+The conversion is one curve from stored value to 8 bit, fitted to the whole image's histogram and
+then applied to any part of it: windows of one image always agree.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLE = 2**22  # values that decide the percentiles of images that have no short histogram
+STRIP = 512  # rows converted at a time, so that memory does not grow with the image
+
+
+def to_rgb8(image):
+    """Convert a whole image.
+
+    image: (H, W) or (H, W, C), any real dtype, any value range; NaN counts as the least value.
+    Returns (H, W, 3) uint8. Raises ValueError for an image without pixels or of other dimensions.
+    """
+    return Curve.fit(image)(image)
+
+
+def select_channels(image):
+    """(H, W) or (H, W, C) -> (H, W, 1) or (H, W, 3), the channels that the network sees.
+
+    One channel is grey; two become red and green (blue is 0); of three or more the first three
+    are taken as red, green and blue.
+    """
+    if image.ndim == 2:
+        return image[..., None]
+    if image.shape[2] == 2:
+        return np.concatenate([image, np.zeros_like(image[..., :1])], axis=2)
+    return image[..., :3]
+
+
+@dataclass
+class Curve:
+    """value -> mix * A + (1 - mix) * B in 0..255; A and B are linear stretches, B with a gamma.
+
+    stretch_a, stretch_b: (low, high), the values that become 0 and 255.
+    """
+
+    stretch_a: tuple
+    stretch_b: tuple
+    gamma: float
+    mix: float
+
+    @classmethod
+    def fit(cls, image):
+        """The curve of a whole image (H, W) or (H, W, C), by the inference rule of the paper."""
+        if image.ndim not in (2, 3) or image.size == 0:
+            raise ValueError(f"an image of shape {image.shape} cannot be segmented")
+        channels = select_channels(image)
+        histogram = Histogram.of(channels)
+        stretch_a = histogram.without_zero().percentiles(1, 99)
+        if image.dtype == np.uint8:
+            stretch_b = (0.0, 255.0)
+        elif image.dtype.kind == "f":
+            stretch_b = histogram.percentiles(0.05, 99.95)
+        else:
+            stretch_b = histogram.percentiles(0.12, 99.88)
+        curve = cls(stretch_a, stretch_b, gamma=1.0, mix=0.0)
+        curve.gamma = dark_gamma(histogram.moments(curve._b)[0])
+        curve.mix = curve._choose_mix(channels, histogram)
+        return curve
+
+    def __call__(self, image):
+        """Convert the image or a part of it: (h, w) or (h, w, C) -> (h, w, 3) uint8."""
+        channels = select_channels(image)
+        if image.dtype in (np.uint8, np.uint16):
+            table = self._convert(np.arange(np.iinfo(image.dtype).max + 1))
+            converted = table[channels]
+        else:
+            converted = np.empty(channels.shape, np.uint8)
+            for top in range(0, len(channels), STRIP):
+                strip = channels[top : top + STRIP]
+                converted[top : top + STRIP] = self._convert(finite(strip))
+        return np.broadcast_to(converted, (*converted.shape[:2], 3)).copy()
+
+    def _convert(self, values):
+        mixed = self.mix * stretch(values, *self.stretch_a) + (1 - self.mix) * self._b(values)
+        return np.round(mixed * 255).astype(np.uint8)
+
+    def _b(self, values):
+        return stretch(values, *self.stretch_b) ** self.gamma
+
+    def _choose_mix(self, channels, histogram):
+        """1 for stained bright-field, 0.5 for dark grey images of little contrast, else 0."""
+        if channels.shape[2] == 3:
+            mean, std = Histogram.of(channels[..., 2:]).moments(self._b)
+            return 1.0 if mean * 255 > 200 and std * 255 < 20 else 0.0
+        mean, std = histogram.moments(self._b)
+        return 0.5 if mean * 255 < 45 and std * 255 < 33 else 0.0
+
+
+@dataclass
+class Histogram:
+    """Values in ascending order and how often each occurs."""
+
+    levels: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, image):
+        """Exact for 8- and 16-bit images; of an evenly spaced sample for wide ones."""
+        if image.dtype in (np.uint8, np.uint16):
+            size = np.iinfo(image.dtype).max + 1
+            strips = (image[top : top + STRIP].ravel() for top in range(0, len(image), STRIP))
+            counts = sum(np.bincount(strip, minlength=size) for strip in strips)
+            levels = np.flatnonzero(counts)
+            return cls(levels, counts[levels])
+        step = math.ceil(math.sqrt(max(1.0, image.size / SAMPLE)))
+        levels, counts = np.unique(finite(image[::step, ::step]), return_counts=True)
+        return cls(levels, counts)
+
+    def without_zero(self):
+        """The same without the value 0, unless there is nothing else."""
+        keep = self.levels != 0
+        return Histogram(self.levels[keep], self.counts[keep]) if keep.any() else self
+
+    def percentiles(self, low, high):
+        """Two percentiles in 0..100, linearly interpolated as numpy does."""
+        last = self.counts.cumsum() - 1
+        ranks = np.array([low, high]) / 100 * last[-1]
+        below = self.levels[np.searchsorted(last, np.floor(ranks))].astype(np.float64)
+        above = self.levels[np.searchsorted(last, np.ceil(ranks))].astype(np.float64)
+        return tuple((below + (above - below) * (ranks % 1)).tolist())
+
+    def moments(self, curve):
+        """Mean and standard deviation of curve(values)."""
+        values = curve(self.levels)
+        mean = np.average(values, weights=self.counts)
+        return mean, math.sqrt(np.average((values - mean) ** 2, weights=self.counts))
+
+
+def finite(values):
+    """Values as float64 without NaN (the least finite value) and infinities (the extremes)."""
+    values = values.astype(np.float64)
+    good = np.isfinite(values)
+    if good.all():
+        return values
+    low, high = (values[good].min(), values[good].max()) if good.any() else (0.0, 0.0)
+    return np.clip(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
+
+
+def stretch(values, low, high):
+    """Linear map of low..high to 0..1, clipped; all 0 where there is no range."""
+    if high <= low:
+        return np.zeros(np.shape(values))
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def dark_gamma(mean):
+    """Exponent for an image of mean intensity 0..1: 0.6 for black ones, 1 from 17 pi / 255 on."""
+    mean = mean * 255
+    return 0.6 + 0.4 * (1 - (math.cos(mean / 17) + 1) / 2) if mean < 17 * math.pi else 1.0

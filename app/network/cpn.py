@@ -1,0 +1,206 @@
+"""The Contour Proposal Network: five maps, and the proposals that they describe."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from app.network import fourier
+from app.network.decoder import Decoder
+from app.network.encoder import Encoder
+from app.network.heads import Head
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Maps(NamedTuple):
+    """What the heads predict for images (B, 3, H, W), before any activation.
+
+    The first four lie on the proposal grid (h, w at `grid_stride`): score (B, 1, h, w) logits,
+    location (B, 2, h, w), Fourier (B, 4 N, h, w), uncertainty (B, 4, h, w) logits in the order
+    left, top, right, bottom. The refinement field (B, 2 * buckets, H/2, W/2) has stride 2.
+    """
+
+    score: torch.Tensor
+    location: torch.Tensor
+    fourier: torch.Tensor
+    uncertainty: torch.Tensor
+    refinement: torch.Tensor
+
+
+class Proposals(NamedTuple):
+    """k contours decoded from the maps, in input pixels.
+
+    image (k,) index in the batch; contours (k, S, 2) x y before refinement; refined (k, S, 2);
+    boxes (k, 4) left, top, right, bottom of the refined contour; scores (k,) in [0, 1];
+    uncertainties (k, 4) in [0, 1] in the order of the boxes; coefficients (k, N, 4);
+    centres (k, 2).
+    """
+
+    image: torch.Tensor
+    contours: torch.Tensor
+    refined: torch.Tensor
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    uncertainties: torch.Tensor
+    coefficients: torch.Tensor
+    centres: torch.Tensor
+
+
+def boxes_of(contours):
+    """Contours (k, S, 2) -> boxes (k, 4): min x, min y, max x, max y (paper, 2.2.3)."""
+    return torch.cat([contours.amin(1), contours.amax(1)], 1)
+
+
+class CPN(nn.Module):
+    """The network of a Config. `forward` gives Maps, `propose` decodes chosen grid cells."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        level = config.head_level
+        width, fine = config.decoder_widths[level], config.decoder_widths[0]
+        self.score_skip = nn.Conv2d(width + config.encoder_widths[level], width, 1, bias=False)
+        self.refinement_skip = nn.Conv2d(fine + config.encoder_widths[0], fine, 1, bias=False)
+        finer = 2 ** (level + 1) // config.grid_stride
+        self.score = Head(width, 1, config, finer)
+        self.location = Head(width, 2, config, finer)
+        self.fourier = Head(width, 4 * config.order, config, finer)
+        self.uncertainty = Head(width, 4, config, finer)
+        self.refinement = Head(fine, 2 * config.refinement_buckets, config)
+        constant = {"persistent": False}
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), **constant)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), **constant)
+        initialise(self)
+        for head in (self.score, self.location, self.fourier, self.uncertainty, self.refinement):
+            with torch.no_grad():
+                head.layers[-1].weight.mul_(config.head_gain)
+
+    def forward(self, images):
+        """Images (B, 3, H, W) in 0..1 -> Maps."""
+        encoded = self.encoder((images - self.mean) / self.std)
+        decoded = self.decoder(encoded)
+        level = self.config.head_level
+        shared = decoded[level]
+        return Maps(
+            score=self.score(self.score_skip(torch.cat([shared, encoded[level]], 1))),
+            location=self.location(shared),
+            fourier=self.fourier(shared),
+            uncertainty=self.uncertainty(shared),
+            refinement=self.refinement(
+                self.refinement_skip(torch.cat([decoded[0], encoded[0]], 1))
+            ),
+        )
+
+    def grid_points(self, row, column):
+        """Pixel positions x, y (k, 2) of the centres of grid cells (design.md, decision 10)."""
+        stride = self.config.grid_stride
+        return torch.stack([column, row], -1) * float(stride) + (stride - 1) / 2
+
+    def propose(self, maps, cells, size, t=None, iterations=None):
+        """Decode the contours of chosen grid cells.
+
+        maps: Maps. cells: (image, row, column), each (k,) int64. size: (H, W) of the images.
+        t: locations (S,), default `samples` uniform ones. iterations: of the local refinement,
+        default `refinement_iterations`. Returns Proposals; the gradient reaches the maps.
+        """
+        config = self.config
+        image, row, column = cells
+        if t is None:
+            t = fourier.uniform_locations(config.samples, row.device)
+        at = (image, slice(None), row, column)
+        # Half precision has no room for pixel coordinates of a whole window.
+        location, coefficients = maps.location[at].float(), maps.fourier[at].float()
+        centres = self.grid_points(row, column) + location * config.contour_scale
+        coefficients = coefficients.reshape(-1, config.order, 4) * config.contour_scale
+        contours = fourier.to_contour(coefficients, centres, t)
+        field = DisplacementField(maps.refinement, config, size)
+        refined = field.refine(contours, image, t, iterations)
+        return Proposals(
+            image=image,
+            contours=contours,
+            refined=refined,
+            boxes=boxes_of(refined),
+            scores=maps.score[at][:, 0].float().sigmoid(),
+            uncertainties=maps.uncertainty[at].float().sigmoid(),
+            coefficients=coefficients,
+            centres=centres,
+        )
+
+
+class DisplacementField:
+    """The refinement map as displacements in pixels: tanh times the limit, read bilinearly.
+
+    Reading the stride-2 map at the rounded points equals reading the map upsampled to the
+    image's size, without ever holding that.
+    """
+
+    def __init__(self, refinement, config, size):
+        """refinement: the map (B, 2 * buckets, h, w); size: (H, W) of the images."""
+        self.config = config
+        self.height, self.width = refinement.shape[-2:]
+        self.size = size
+        # One row per position and bucket, so that a read is an index_select.
+        self.rows = refinement.permute(0, 2, 3, 1).reshape(-1, 2)
+
+    def refine(self, contours, image, t, iterations=None):
+        """Local refinement: p <- round(p) + field(round(p)), positions detached, clamped.
+
+        contours (k, S, 2), image (k,), t (S,) -> refined contours (k, S, 2) inside the image.
+        """
+        if iterations is None:
+            iterations = self.config.refinement_iterations
+        height, width = self.size
+        limit = torch.tensor([width - 1, height - 1], device=contours.device).float()
+        refined = contours
+        for _ in range(iterations):
+            # torch.minimum(maximum()) would pass gradients at the border; clamp the constant.
+            points = torch.minimum(refined.detach().round().clamp(min=0), limit)
+            moved = points + self.at(points, image, t)
+            refined = torch.minimum(moved.clamp(min=0), limit)
+        return refined
+
+    def at(self, points, image, t):
+        """Displacements (k, S, 2) in pixels at points (k, S, 2), blended over the buckets of t."""
+        buckets = self.config.refinement_buckets
+        # Bucket b has its centre at (b + 1/2) / buckets; t is a circle.
+        position = t * buckets - 0.5
+        lower = position.floor()
+        share = (position - lower)[None, :, None]
+        lower = lower.long() % buckets
+        first = self._bilinear(points, image, lower)
+        second = self._bilinear(points, image, (lower + 1) % buckets)
+        return first * (1 - share) + second * share
+
+    def _bilinear(self, points, image, bucket):
+        """The field of one bucket per location (S,) at integer points (k, S, 2)."""
+        x = ((points[..., 0] - 0.5) / 2).clamp(0, self.width - 1)
+        y = ((points[..., 1] - 0.5) / 2).clamp(0, self.height - 1)
+        left, top = x.floor().long(), y.floor().long()
+        right = (left + 1).clamp(max=self.width - 1)
+        bottom = (top + 1).clamp(max=self.height - 1)
+        u, v = (x - left)[..., None], (y - top)[..., None]
+        rows = image[:, None] * self.height
+        values = []
+        for row, column in ((top, left), (top, right), (bottom, left), (bottom, right)):
+            index = ((rows + row) * self.width + column) * self.config.refinement_buckets + bucket
+            read = self.rows.index_select(0, index.flatten()).float()
+            values.append(read.tanh().view(*index.shape, 2))
+        upper = values[0] * (1 - u) + values[1] * u
+        lower = values[2] * (1 - u) + values[3] * u
+        return (upper * (1 - v) + lower * v) * self.config.refinement_limit
+
+
+def initialise(module):
+    """He-normal (fan-out) convolutions, norms 1 and 0, biases 0 (paper, table 2)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm)):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)

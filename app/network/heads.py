@@ -1,0 +1,28 @@
+"""The prediction heads (paper, section 2.2; reference.md, section 1)."""
+
+from torch import nn
+from torch.nn import functional as F
+
+
+class Head(nn.Module):
+    """conv k x k - BatchNorm - ReLU - Dropout2d - conv1x1; optionally on a finer grid.
+
+    With `upsampling` r > 1 the last convolution predicts r x r grid cells from each position
+    (pixel shuffle), so that a grid finer than the features costs no convolution at that size.
+    """
+
+    def __init__(self, width, channels, config, upsampling=1):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, config.head_kernel, padding=config.head_kernel // 2),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Dropout2d(config.dropout),
+            nn.Conv2d(width, channels * upsampling**2, 1),
+        )
+        self.upsampling = upsampling
+
+    def forward(self, x):
+        """(B, width, h, w) -> (B, channels, h * r, w * r)."""
+        x = self.layers(x)
+        return F.pixel_shuffle(x, self.upsampling) if self.upsampling > 1 else x

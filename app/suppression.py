@@ -1,0 +1,77 @@
+"""Uncertainty-aware non-maximum suppression, near-linear in the number of cells."""
+
+from bisect import bisect_left, bisect_right
+from math import floor
+
+import numpy as np
+
+# Rows of bins lie this far apart in a bin's key: more than the columns of any image.
+_ROW = 1 << 24
+
+
+def box_iou(a, b):
+    """Intersection over union (...) of boxes x0, y0, x1, y1 (..., 4), broadcast against each other.
+
+    0 where a box has no area.
+    """
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared = np.maximum(sides, 0).prod(axis=-1)
+    union = _area(a) + _area(b) - shared
+    return shared / np.where(shared > 0, union, 1)
+
+
+def _area(boxes):
+    return (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)
+
+
+class Grid:
+    """Finds the boxes near a box, in a time that does not grow with the boxes elsewhere.
+
+    Boxes of similar size share a level: a grid of square bins that are wider than each of them.
+    A box lies in the bin of its top left corner, so that it reaches the next bin at most.
+    """
+
+    def __init__(self, boxes):
+        """boxes (n, 4): x0, y0, x1, y1 in pixels, finite, with x0 <= x1 and y0 <= y1."""
+        exponents = np.frexp((boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=1))[1]
+        self._levels = []
+        for exponent in np.unique(exponents):
+            members = np.flatnonzero(exponents == exponent)
+            side = 2.0 ** int(exponent)
+            columns, rows = np.floor(boxes[members, :2] / side).astype(np.int64).T
+            keys = rows * _ROW + columns
+            order = np.argsort(keys, kind="stable")
+            self._levels.append((side, keys[order].tolist(), members[order]))
+
+    def near(self, box):
+        """Indices of all boxes that touch the box (4,), and of some more in its vicinity."""
+        found = [np.zeros(0, np.int64)]
+        for side, keys, members in self._levels:
+            left, top, right, bottom = (floor(edge / side) for edge in box.tolist())
+            for row in range(top - 1, bottom + 1):
+                start = bisect_left(keys, row * _ROW + left - 1)
+                stop = bisect_right(keys, row * _ROW + right, start)
+                if start < stop:
+                    found.append(members[start:stop])
+        return np.concatenate(found)
+
+
+def suppress(cells, iou_threshold, use_uncertainty=True):
+    """Indices (k,), int64, of the cells that stay, heaviest first (paper, section 2.2.7).
+
+    The weight of a cell is its score times its certainty, or its score alone. A cell falls to a
+    heavier one that stays when the IoU of their boxes is greater than iou_threshold. Equal weights
+    are ordered by their boxes, then by index: the order of the cells does not matter.
+    """
+    boxes = cells.boxes.astype(np.float64)
+    weights = cells.scores * cells.certainties() if use_uncertainty else cells.scores
+    grid = Grid(boxes)
+    alive = np.ones(len(cells), bool)
+    kept = []
+    for index in np.lexsort((*boxes.T[::-1], -weights)).tolist():
+        if alive[index]:
+            kept.append(index)
+            near = grid.near(boxes[index])
+            near = near[alive[near]]
+            alive[near[box_iou(boxes[index], boxes[near]) > iou_threshold]] = False
+    return np.array(kept, np.int64)

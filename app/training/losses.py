@@ -1,0 +1,132 @@
+"""The paper's losses, equations 1 to 5, one small function each.
+
+All lengths are input pixels, all boxes left, top, right, bottom. Where a `weight` (k,) is given
+the mean over proposals is weighted by it.
+"""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+UNCERTAINTY_SCALE = 7.0  # pixels: delta = 7 * sigmoid in equation 4
+LEAST_UNCERTAINTY = 0.01  # of the sigmoid: equation 4 explodes where delta goes to zero
+LEAST_QUALITY = 0.1  # target score of a degenerate box
+
+
+def mean(values, weight=None):
+    """Weighted mean of values (k,); 0 for none, with a gradient."""
+    if weight is None:
+        weight = torch.ones_like(values)
+    return (values * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def score_loss(foreground_logits, quality, background_logits, background_weight=2.0):
+    """Equation 1: binary cross entropy, foreground (k,) and background (m,) averaged apart.
+
+    quality (k,) in [0, 1]: the target of the foreground, the detached IoU of predicted and true
+    box, so that the score ranks how good a proposal is.
+    """
+    foreground = F.binary_cross_entropy_with_logits(foreground_logits, quality, reduction="none")
+    background = F.softplus(background_logits)
+    return mean(foreground) + background_weight * mean(background)
+
+
+def contour_loss(contours, target, weight=None):
+    """Equation 3: mean absolute difference of contours (k, S, 2)."""
+    return mean((contours - target).abs().mean((1, 2)), weight)
+
+
+def location_loss(centres, target, weight=None):
+    """Mean absolute difference of centres a_0, c_0 (k, 2)."""
+    return mean((centres - target).abs().mean(1), weight)
+
+
+def order_weights(order, device=None):
+    """Weights (N,) of the orders: 1 + 4 (1 - n / (N - 1))^2, n = 0..N-1: 5 down to 1."""
+    n = torch.arange(order, device=device, dtype=torch.float32)
+    return 1 + 4 * (1 - n / max(order - 1, 1)) ** 2
+
+
+def fourier_loss(coefficients, target, weight=None):
+    """L1 of coefficients (k, N, 4) with order weights (L_repr of equation 5)."""
+    difference = (coefficients - target).abs().mean(2)
+    return mean((difference * order_weights(difference.shape[1], difference.device)).mean(1), weight)
+
+
+def box_iou(boxes, target):
+    """IoU (k,) of boxes (k, 4) pairwise, and the enclosing and union areas (k,) of each pair."""
+    overlap = torch.minimum(boxes[:, 2:], target[:, 2:]) - torch.maximum(boxes[:, :2], target[:, :2])
+    intersection = overlap.clamp(min=0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (target[:, 2:] - target[:, :2]).prod(1)
+    union = (areas - intersection).clamp(min=1e-6)
+    hull = torch.maximum(boxes[:, 2:], target[:, 2:]) - torch.minimum(boxes[:, :2], target[:, :2])
+    return intersection / union, hull.prod(1).clamp(min=1e-6), union
+
+
+def boundary_loss(boxes, target):
+    """1 - GIoU of boxes (k, 4), over those with sides of at least one pixel (paper, 2.2.3)."""
+    sides = torch.minimum(boxes[:, 2:] - boxes[:, :2], target[:, 2:] - target[:, :2])
+    valid = (sides >= 1).all(1)
+    iou, hull, union = box_iou(boxes[valid], target[valid])
+    return mean(1 - iou + (hull - union) / hull)
+
+
+def uncertainty_loss(uncertainties, boxes, target, iou):
+    """Equation 4: negative power log-likelihood of the four sides, weighted by the IoU.
+
+    uncertainties (k, 4) in (0, 1); boxes, target (k, 4); iou (k,). It learns to expect the
+    boxes' error; the boxes themselves have better losses and are detached, as is the IoU.
+    """
+    delta = UNCERTAINTY_SCALE * uncertainties.clamp(min=LEAST_UNCERTAINTY)
+    error = (boxes.detach() - target) ** 2
+    sides = error / (2 * delta**2) + 0.5 * (delta**2).log()
+    return mean(iou.detach() * (sides.sum(1) + 2 * math.log(2 * math.pi)))
+
+
+def quality(boxes, target):
+    """Target score (k,) of proposals: the detached IoU of their box with the true one."""
+    iou, _, _ = box_iou(boxes.detach(), target)
+    return iou.clamp(min=LEAST_QUALITY)
+
+
+def size_weight(boxes):
+    """Weight (k,) of an object in the losses in pixels: large ones err by more pixels for the
+    same IoU, and would drown the small; the square root keeps them half way."""
+    size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1).prod(1).sqrt()
+    return (16 / size).sqrt()
+
+
+def total_loss(network, maps, targets, size, recipe, draw):
+    """Equation 5: all terms of a batch as a dict of scalars, with their weighted sum "loss".
+
+    maps: the network's Maps; targets: Targets; size: (H, W) of the crops. The number of
+    refinement iterations is drawn from 1 to the configured one.
+    """
+    most = network.config.refinement_iterations
+    iterations = int(torch.randint(1, most + 1, (), generator=draw))
+    proposals = network.propose(maps, targets.cells, size, targets.t, iterations)
+    weight = size_weight(targets.boxes)
+    iou, _, _ = box_iou(proposals.boxes.detach(), targets.boxes)
+    logits = maps.score[:, 0].float()
+    background = ~(targets.foreground | targets.ignored)
+    unrefined = torch.cat([proposals.contours.amin(1), proposals.contours.amax(1)], 1)
+    terms = {
+        "object": score_loss(
+            logits[targets.cells],
+            quality(proposals.boxes, targets.boxes),
+            logits[background],
+            recipe.background_weight,
+        ),
+        "uncertainty": uncertainty_loss(
+            proposals.uncertainties, proposals.boxes, targets.boxes, iou
+        ),
+        "contour": contour_loss(proposals.contours, targets.contours, weight),
+        "refinement": contour_loss(proposals.refined, targets.contours, weight),
+        "fourier": fourier_loss(proposals.coefficients, targets.coefficients, weight),
+        "location": location_loss(proposals.centres, targets.centres, weight),
+        # On the contour before refinement, so that it reaches the Fourier head as well.
+        "boundary": boundary_loss(unrefined, targets.boxes),
+    }
+    terms["loss"] = sum(recipe.weights[name] * value for name, value in terms.items())
+    return terms

@@ -1,0 +1,105 @@
+"""What the network should say of a batch of crops: foreground, contours, coefficients."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from app.network import fourier
+
+LEAST_VISIBLE = 2.0  # pixels: smaller remains of an object in a crop are not learned
+
+
+@dataclass
+class Targets:
+    """Of a batch of B crops with proposal grids of h x w, and k chosen foreground cells.
+
+    foreground, ignored (B, h, w) bool. cells: (crop, row, column), each (k,). t (S,) the drawn
+    locations. Of the object of each chosen cell, in crop pixels, clipped to the crop:
+    contours (k, S, 2) at t, coefficients (k, N, 4), centres (k, 2), boxes (k, 4) left, top,
+    right, bottom.
+    """
+
+    foreground: torch.Tensor
+    ignored: torch.Tensor
+    cells: tuple
+    t: torch.Tensor
+    contours: torch.Tensor
+    coefficients: torch.Tensor
+    centres: torch.Tensor
+    boxes: torch.Tensor
+
+
+def centric_map(objects, depths, stride, foreground_depth, background_depth):
+    """Labels on the proposal grid: the deepest pixel of each stride x stride block counts.
+
+    objects (B, H, W) int32, depths (B, H, W) uint8 (augment.gather_crops). A cell is foreground
+    where the relative depth passes `foreground_depth`, ignored between `background_depth` and
+    that, and where an ignored object lies. Returns owner (B, h, w) int64, foreground, ignored
+    (B, h, w) bool; taking the maximum lets the centre of a small object survive.
+    """
+    depths = depths.float()[:, None]
+    deepest, index = F.max_pool2d(depths, stride, return_indices=True)
+    owner = objects.flatten(1).gather(1, index.flatten(1)).reshape(deepest[:, 0].shape).long()
+    deepest = deepest[:, 0] / 255
+    unknown = -F.max_pool2d(-(objects == -2).float()[:, None], stride)[:, 0] > 0
+    unknown |= owner == -2
+    foreground = (deepest > foreground_depth) & (owner >= 0)
+    ignored = unknown | ((deepest > background_depth) & ~foreground & (owner >= 0))
+    return owner, foreground, ignored
+
+
+def choose_cells(owner, foreground, limit, draw):
+    """At most `limit` foreground cells, spread evenly over the objects, not over their area.
+
+    owner, foreground (B, h, w). Returns (crop, row, column), each (k,). Cells are drawn without
+    replacement, each weighted by 1 / (cells of its object in its crop).
+    """
+    crop, row, column = foreground.nonzero(as_tuple=True)
+    if len(crop) <= limit:
+        return crop, row, column
+    key = crop * (owner.max() + 1) + owner[crop, row, column]
+    _, inverse, counts = key.unique(return_inverse=True, return_counts=True)
+    # The k smallest of exponential draws with rate w are a weighted sample of size k.
+    waiting = -torch.rand(len(crop), generator=draw).clamp(min=1e-12).log().to(crop.device)
+    keep = (waiting * counts[inverse]).topk(limit, largest=False).indices.sort().values
+    return crop[keep], row[keep], column[keep]
+
+
+def object_contours(pack, views, crop, owner):
+    """Canonical contours (k, POLYGON_POINTS, 2) of objects (k,) in the frame of crops (k,).
+
+    The polygon's points go through the crop's affine map and are clipped to the crop; start and
+    direction are set anew there (design.md, decision 2).
+    """
+    polygons = views.to_crop(pack.polygons[owner], crop).clamp(0, views.side - 1)
+    return fourier.canonical(polygons, polygons.shape[1])
+
+
+def make_targets(pack, views, objects, depths, config, recipe, draw):
+    """Targets of a batch. `recipe` decides depths, contour samples and the number of cells."""
+    owner, foreground, ignored = centric_map(
+        objects, depths, config.grid_stride, recipe.foreground_depth, recipe.background_depth
+    )
+    cells = choose_cells(owner, foreground, recipe.cells, draw)
+    # Cells of one object share its contour: compute it once.
+    key = torch.stack([cells[0], owner[cells]], 1)
+    unique, inverse = key.unique(dim=0, return_inverse=True)
+    contours = object_contours(pack, views, unique[:, 0], unique[:, 1])
+    extent = contours.amax(1) - contours.amin(1)
+    visible = (extent.amin(1) >= LEAST_VISIBLE)[inverse]
+    cells, inverse = tuple(c[visible] for c in cells), inverse[visible]
+    coefficients, centres = fourier.from_contour(contours, config.order)
+    t = fourier.uniform_locations(recipe.samples) + torch.rand(1, generator=draw) / recipe.samples
+    t = t.to(contours.device)
+    boxes = torch.cat([contours.amin(1), contours.amax(1)], 1)
+    return Targets(
+        foreground=foreground,
+        ignored=ignored,
+        cells=cells,
+        t=t,
+        contours=fourier.resample(contours, t)[inverse],
+        coefficients=coefficients[inverse],
+        centres=centres[inverse],
+        boxes=boxes[inverse],
+    )

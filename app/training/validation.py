@@ -1,0 +1,55 @@
+"""How good a network is: the real prediction on a split, scored by the evaluator."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from app import images, predict
+from app.rasterize import rasterize
+from app.segmenter import Segmenter
+from app.training.catalog import read_label
+from evaluate.matching import score_pair
+from evaluate.score import read_labels, summary
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
+
+
+def validate(segmenter, listing, out, progress=iter):
+    """Predict every Entry of `listing` into out/SOURCE/NAME_label.tiff and score the files.
+
+    Returns rows (name, Score) and groups {name: source}, as evaluate.score takes them.
+    """
+    rows, groups = [], {}
+    for entry in progress(listing):
+        folder = out / entry.source
+        folder.mkdir(parents=True, exist_ok=True)
+        predict.segment_file(segmenter, entry.image, folder)
+        name = f"{entry.source}/{images.output_name(entry.image)}"
+        rows.append((name, score_pair(read_labels(entry.label), read_labels(out / name))))
+        groups[name] = entry.source
+    return rows, groups
+
+
+def choose_threshold(network, listing, progress=iter):
+    """The score threshold with the best mean F1 on `listing`.
+
+    Every image goes through the network once, at the least threshold; suppression and drawing
+    then run for each. Returns the threshold and {threshold: Summary}.
+    """
+    config = network.config
+    segmenter = Segmenter(network)
+    network.config = replace(config, score_threshold=THRESHOLDS[0])
+    scores = {threshold: [] for threshold in THRESHOLDS}
+    for entry in progress(listing):
+        image, _ = images.read(entry.image)
+        truth = read_label(entry.label, image.shape[:2])
+        parts = list(segmenter.proposals(image))
+        for threshold, rows in scores.items():
+            passed = [(window, cells.filter(cells.scores > threshold)) for window, cells in parts]
+            cells, _ = segmenter.settle(passed, image.shape)
+            labels, _, _ = rasterize(cells, image.shape[:2])
+            rows.append((entry.name, score_pair(truth, labels)))
+    network.config = config
+    summaries = {threshold: summary(rows) for threshold, rows in scores.items()}
+    means = [summaries[threshold].mean for threshold in THRESHOLDS]
+    return THRESHOLDS[int(np.argmax(means))], summaries

@@ -1,0 +1,147 @@
+"""Sliding windows over an image, and which window answers for a cell."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from app.cells import Cells
+from app.suppression import Grid, box_iou, suppress
+
+# From this IoU on, two detections of one region show the same cell.
+_SAME = 0.3
+
+
+class Window(NamedTuple):
+    """The pixels x0 <= x < x1, y0 <= y < y1 of an image."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+
+def windows(height, width, size, stride):
+    """Windows, row by row, that cover each pixel of an image: a list of Window.
+
+    All are size x size; an image with a smaller side has windows of that side, unpadded. They are
+    stride apart, only the last of a row or column is shifted back inside the image.
+    ValueError unless 1 <= stride <= size.
+    """
+    if not 1 <= stride <= size:
+        raise ValueError(f"the stride of windows must be in 1..{size} (their size), not {stride}")
+    rows, columns = _spans(height, size, stride), _spans(width, size, stride)
+    return [Window(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
+
+
+def _spans(length, size, stride):
+    last = max(length - size, 0)
+    starts = [*range(0, last, stride), last]
+    return [(start, min(start + size, length)) for start in starts]
+
+
+def cut_by_window(cells, window, height, width, margin=3):
+    """Which cells (n,), bool, the window does not show whole.
+
+    Those that reach into its outermost `margin` pixels on a side where the image (height, width)
+    goes on. Cells are in image coordinates.
+    """
+    x0, y0, x1, y1 = cells.boxes.T
+    return (
+        ((window.x0 > 0) & (x0 < window.x0 + margin))
+        | ((window.y0 > 0) & (y0 < window.y0 + margin))
+        | ((window.x1 < width) & (x1 > window.x1 - 1 - margin))
+        | ((window.y1 < height) & (y1 > window.y1 - 1 - margin))
+    )
+
+
+def merge(parts, height, width, iou_threshold, use_uncertainty):
+    """The cells of an image from those found in its windows, each cell once.
+
+    parts: (window, Cells in image coordinates) of every window, in any order. They are taken one
+        by one, and only what survives within its window is held: a generator keeps memory low.
+    Returns Cells in reading order (by y0, x0 of their boxes), and how many of them no window
+    shows whole (design.md, decision 5): a cell larger than the overlap of the windows comes from
+    the window that shows most of it.
+    """
+
+    def without_doubles(cells):
+        return cells.filter(suppress(cells, iou_threshold, use_uncertainty))
+
+    survivors = []
+    for window, cells in parts:
+        # Dropped before the suppression, so that a cut cell never suppresses a whole one.
+        cut = cut_by_window(cells, window, height, width)
+        whole, fragments = cells.filter(~cut), cells.filter(cut)
+        survivors.append((window, without_doubles(whole), without_doubles(fragments)))
+    seen, whole, fragments = zip(*sorted(survivors, key=lambda survivor: survivor[0]))
+    frames = np.repeat(np.array(seen), [len(cells) for cells in fragments], axis=0)
+    kept, fragments = without_doubles(Cells.cat(whole)), Cells.cat(fragments)
+    recovered = _recover(_extents(fragments.boxes), frames - 0.5, _extents(kept.boxes))
+    cells = Cells.cat([kept, fragments.filter(recovered)])
+    x0, y0, x1, y1 = cells.boxes.T
+    return cells.filter(np.lexsort((x1, y1, x0, y0))), len(recovered)
+
+
+def _extents(boxes):
+    """Boxes of whole pixels, float64: a sliver of one pixel has an area too."""
+    return boxes + np.array((-0.5, -0.5, 0.5, 0.5))
+
+
+def _recover(fragments, frames, kept):
+    """Indices of the fragments that stand for cells which are not kept, one per cell.
+
+    fragments (n, 4), kept (k, 4): extents of cut and of kept cells. frames (n, 4): extents of
+    the window of each fragment.
+    """
+    shown = _clip(fragments, frames)
+    missed = _missed(shown, frames, kept)
+    shown, frames = shown[missed], frames[missed]
+    areas = (shown[:, 2:] - shown[:, :2]).prod(axis=1)
+    grid = Grid(shown)
+    settled = np.zeros(len(shown), bool)
+    recovered = []
+    for index in np.lexsort((*shown.T[::-1], -areas)).tolist():
+        if not settled[index]:
+            recovered.append(index)
+            _settle(index, settled, shown, frames, grid)
+    return missed[np.array(recovered, np.int64)]
+
+
+def _missed(shown, frames, kept):
+    """Indices (m,) of the fragments whose cell is not among the kept ones.
+
+    The IoU of a small fragment with its whole cell is small although the cell was found: the
+    two are compared where both can be seen, within the window of the fragment.
+    """
+    grid = Grid(kept)
+    missed = []
+    for index, (box, frame) in enumerate(zip(shown, frames)):
+        covers = _clip(kept[grid.near(box)], frame)
+        if not (box_iou(box, covers) >= _SAME).any():
+            missed.append(index)
+    return np.array(missed, np.int64)
+
+
+def _settle(index, settled, shown, frames, grid):
+    """Mark all fragments of the cell of one fragment as settled, in place.
+
+    Fragments show the same cell if they agree on the region that their windows share. A cell may
+    run through windows that share nothing, so this passes on from fragment to fragment.
+    """
+    settled[index] = True
+    pending = [index]
+    while pending:
+        index = pending.pop()
+        near = grid.near(shown[index])
+        near = near[~settled[near] & (frames[near] != frames[index]).any(axis=1)]
+        mine = _clip(shown[index], frames[near])
+        theirs = _clip(shown[near], frames[index])
+        same = near[box_iou(mine, theirs) >= _SAME]
+        settled[same] = True
+        pending.extend(same.tolist())
+
+
+def _clip(boxes, frames):
+    """The part of boxes (..., 4) inside frames (..., 4); of no area where there is none."""
+    lower, upper = np.tile(frames[..., :2], 2), np.tile(frames[..., 2:], 2)
+    return np.minimum(np.maximum(boxes, lower), upper)

@@ -1,0 +1,1 @@
+"""How good are label images? Scored as the challenge's organisers do it; usable without app/."""

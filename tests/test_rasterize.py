@@ -1,0 +1,202 @@
+"""Rasterising: masks come back exactly, disputed pixels go to the neighbour that grows there."""
+
+import cv2
+import numpy as np
+import pytest
+
+from app.cells import Cells
+from app.rasterize import FINENESS, PEN, rasterize
+
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+
+def circle(x, y, r, samples=64):
+    t = np.linspace(0, 2 * np.pi, samples, endpoint=False)
+    return np.stack([x + r * np.cos(t), y + r * np.sin(t)], axis=1)
+
+
+def cells_of(contours):
+    """Cells of these outlines (S, 2), scores telling them apart."""
+    contours = np.asarray(contours, np.float32).reshape(len(contours), -1, 2)
+    boxes = np.concatenate([contours.min(axis=1), contours.max(axis=1)], axis=1)
+    scores = np.arange(1, len(contours) + 1, dtype=np.float32) / len(contours)
+    return Cells(contours, boxes, scores, np.zeros((len(contours), 4), np.float32))
+
+
+def draw(contour, shape):
+    """One contour alone, bool, the short way: a full image per cell, at FINENESS times the size."""
+    mask = np.zeros([side * FINENESS for side in shape], np.uint8)
+    points = np.floor(np.float32(contour) * FINENESS + 0.5).astype(np.int32)
+    cv2.fillPoly(mask, [points], 1)
+    cv2.polylines(mask, [points], True, 1, PEN)
+    return mask[::FINENESS, ::FINENESS] > 0
+
+
+def plain_rasterize(contours, shape):
+    """The rule in full images: undisputed pixels, then dilations by a cross until no change."""
+    masks = np.array([draw(contour, shape) for contour in contours])
+    claims = masks.sum(axis=0)
+    labels = np.where(claims == 1, masks.argmax(axis=0) + 1, 0)
+    while True:
+        reached = np.zeros(shape, int)
+        for label in range(len(masks), 0, -1):
+            grown = cv2.dilate((labels == label).astype(np.uint8), CROSS) > 0
+            reached[grown & (claims > 1) & (labels == 0)] = label
+        if not reached.any():
+            break
+        labels += reached
+    return np.searchsorted(np.unique(labels[labels > 0]), labels) + (labels > 0)
+
+
+def check(labels, cells, lost, count):
+    """Labels are 1..n without gaps, label k + 1 lying in the box of row k."""
+    assert labels.dtype == np.int32
+    assert np.array_equal(np.unique(labels[labels > 0]), np.arange(1, len(cells) + 1))
+    assert len(cells) + lost == count
+    for row, (x0, y0, x1, y1) in enumerate(cells.boxes):
+        y, x = np.nonzero(labels == row + 1)
+        assert x0 - 1 <= x.mean() <= x1 + 1 and y0 - 1 <= y.mean() <= y1 + 1
+
+
+def blob(rng, side=60):
+    """A mask of one ragged piece without holes, and its outline through border pixel centres."""
+    noise = cv2.GaussianBlur(rng.normal(size=(side, side)), (0, 0), rng.uniform(1, 4))
+    found, _ = cv2.findContours(
+        (noise > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    contour = max(found, key=len)[:, 0]
+    mask = np.zeros((side, side), np.uint8)
+    cv2.drawContours(mask, [contour[:, None]], -1, 1, cv2.FILLED)
+    return mask, contour
+
+
+def test_an_outline_through_border_pixels_gives_the_mask_again():
+    for seed in range(30):
+        mask, contour = blob(np.random.default_rng(seed))
+        labels, _, lost = rasterize(cells_of([contour]), mask.shape)
+        assert lost == 0
+        assert np.array_equal(labels, mask)
+
+
+@pytest.mark.parametrize("radius", [4, 6, 10, 30])
+def test_discs_at_any_place_keep_their_area(radius):
+    rng = np.random.default_rng(radius)
+    y, x = np.mgrid[:80, :80]
+    ratios, overlaps = [], []
+    for _ in range(50):
+        r, cx, cy = radius + rng.random(), *rng.uniform(35, 45, 2)
+        disc = np.hypot(x - cx, y - cy) <= r
+        # The outline runs through the border pixels: half a pixel inside.
+        drawn = rasterize(cells_of([circle(cx, cy, r - 0.5, 224)]), disc.shape)[0] > 0
+        ratios.append(drawn.sum() / (np.pi * r * r))
+        overlaps.append((drawn & disc).sum() / (drawn | disc).sum())
+    assert np.mean(ratios) == pytest.approx(1, abs=0.06 if radius == 4 else 0.04)
+    assert np.mean(overlaps) > 0.94
+
+
+def test_equals_dilating_full_images():
+    shape = (70, 90)
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        count = rng.integers(1, 25)
+        contours = [
+            circle(*rng.uniform(-5, 95, 2), rng.uniform(0.3, 18)) * rng.uniform(0.7, 1, 2)
+            for _ in range(count)
+        ]
+        # As the network's: inside the image. OpenCV clips lines that leave it a little otherwise.
+        contours = [np.clip(contour, 0, (89, 69)) for contour in contours]
+        result = rasterize(cells_of(contours), shape)
+        check(*result, count)
+        assert np.array_equal(result[0], plain_rasterize(contours, shape))
+
+
+def test_cells_apart_are_simply_drawn():
+    contours = [circle(15 + 20 * i, 15 + 20 * j, 9) for j in range(4) for i in range(5)]
+    labels, cells, lost = rasterize(cells_of(contours), (95, 115))
+    expected = sum((row + 1) * draw(contour, (95, 115)) for row, contour in enumerate(contours))
+    assert np.array_equal(labels, expected)
+    assert lost == 0 and np.array_equal(cells.contours, np.float32(contours))
+
+
+def test_two_discs_share_what_both_claim():
+    contours = [circle(20, 20, 12), circle(36, 20, 12)]
+    labels, _, lost = rasterize(cells_of(contours), (41, 57))
+    left, right = (draw(contour, labels.shape) for contour in contours)
+    assert lost == 0
+    assert np.array_equal(labels > 0, left | right)
+    assert (labels[left & ~right] == 1).all() and (labels[right & ~left] == 2).all()
+    # Divided along the middle column, which is as near to both: the lower row takes it.
+    assert np.array_equal(labels == 2, np.fliplr(labels == 1) & (np.arange(57) != 28))
+
+
+def test_the_order_of_cells_matters_to_ties_alone():
+    rng = np.random.default_rng(0)
+    contours = [circle(*rng.uniform(0, 100, 2), rng.uniform(3, 14)) for _ in range(30)]
+    cells = cells_of(contours)
+    labels, kept, lost = rasterize(cells, (100, 100))
+    back = np.arange(30)[::-1]
+    labels_back, kept_back, lost_back = rasterize(cells.filter(back), (100, 100))
+    assert lost == lost_back
+    assert np.array_equal(kept_back.scores, kept.scores[::-1])
+    mapped = np.where(labels_back > 0, len(kept) + 1 - labels_back, 0)
+    assert np.array_equal(mapped > 0, labels > 0)
+    claims = sum(draw(contour, labels.shape).astype(int) for contour in contours)
+    assert np.array_equal(mapped[claims == 1], labels[claims == 1])
+    assert (mapped != labels).sum() < 0.2 * (claims > 1).sum()
+
+
+def test_a_cell_inside_another_is_lost_and_leaves_no_gap():
+    contours = [circle(30, 30, 5), circle(30, 30, 20), circle(80, 30, 10), circle(82, 30, 3)]
+    result = rasterize(cells_of(contours), (60, 100))
+    check(*result, 4)
+    labels, cells, lost = result
+    assert lost == 2
+    assert cells.scores.tolist() == [0.5, 0.75]
+    assert np.array_equal(labels == 1, draw(contours[1], labels.shape))
+    assert np.array_equal(labels == 2, draw(contours[2], labels.shape))
+
+
+def test_twins_have_no_pixel_of_their_own():
+    labels, cells, lost = rasterize(cells_of([circle(10, 10, 5)] * 2), (20, 20))
+    assert len(cells) == 0 and lost == 2 and not labels.any()
+
+
+def test_a_chain_of_touching_cells_stays_a_chain():
+    contours = [circle(15 + 15 * i, 15, 9) for i in range(12)]
+    result = rasterize(cells_of(contours), (31, 200))
+    check(*result, 12)
+    labels, _, lost = result
+    assert lost == 0
+    firsts = [labels[15].tolist().index(label) for label in range(1, 13)]
+    assert firsts[0] == 6 and (np.diff(firsts[1:]) == 15).all()
+
+
+def test_cells_over_the_image_edge_are_cut_and_cells_beyond_are_lost():
+    shape = (40, 50)
+    outside = [circle(-20, 20, 10), circle(25, -20, 10), circle(80, 20, 10), circle(25, 70, 10)]
+    across = [circle(0, 0, 8), circle(49, 0, 8), circle(0, 39, 8), circle(52, 41, 8)]
+    result = rasterize(cells_of(outside + across), shape)
+    check(*result, 8)
+    labels, cells, lost = result
+    assert lost == 4 and np.array_equal(cells.contours, np.float32(across))
+    for row, contour in enumerate(across):
+        assert np.array_equal(labels == row + 1, draw(contour, shape))
+
+
+def test_outlines_without_area_and_not_finite():
+    nan = np.full((4, 2), np.nan)
+    infinite = np.array([[1, 1], [np.inf, 1], [5, 5], [1, 5]])
+    point, line = np.full((4, 2), 7.2), np.array([[2, 3], [9, 3]] * 2)
+    labels, cells, lost = rasterize(cells_of([nan, point, infinite, line]), (12, 12))
+    assert lost == 2 and cells.scores.tolist() == [0.5, 1]
+    assert np.argwhere(labels == 1).tolist() == [[7, 7]]
+    assert np.argwhere(labels == 2).tolist() == [[3, x] for x in range(2, 10)]
+
+
+def test_no_cells_and_an_image_of_one_pixel():
+    labels, cells, lost = rasterize(Cells.empty(16), (5, 7))
+    assert labels.shape == (5, 7) and not labels.any() and len(cells) == lost == 0
+    labels, cells, lost = rasterize(cells_of([circle(0, 0, 3)]), (1, 1))
+    assert labels.tolist() == [[1]] and len(cells) == 1 and lost == 0
+    labels, cells, lost = rasterize(cells_of([circle(0, 0, 3)] * 2), (1, 1))
+    assert labels.tolist() == [[0]] and len(cells) == 0 and lost == 2

@@ -1,0 +1,118 @@
+"""Suppression: exactly the plain quadratic rule, for any boxes in any order."""
+
+import numpy as np
+import pytest
+
+from app.cells import Cells
+from app.suppression import Grid, box_iou, suppress
+
+SEEDS = range(20)
+
+
+def cells_of(boxes, scores, uncertainties=None):
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    scores = np.asarray(scores, np.float32)
+    if uncertainties is None:
+        uncertainties = np.zeros((len(boxes), 4))
+    corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    return Cells(corners, boxes, scores, np.asarray(uncertainties, np.float32))
+
+
+def draw(rng, count=400):
+    """Boxes of 1 to 1000 px, squares and slivers, many of them near-copies, some exact ones."""
+    sides = 10 ** rng.uniform(0, 3, (count, 1)) * 2 ** rng.uniform(-3, 3, (count, 2))
+    corners = rng.uniform(-50, 10 ** rng.uniform(1.5, 3.5), (count, 2))
+    boxes = np.concatenate([corners, corners + sides], axis=1)
+    copies = boxes[rng.integers(0, count // 10, count)]
+    jitter = rng.normal(0, 0.1, (count, 4)) * np.tile(copies[:, 2:] - copies[:, :2], 2)
+    jitter *= rng.random((count, 1)) < 0.8
+    copies = np.sort((copies + jitter).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
+    boxes = np.where(rng.random((count, 1)) < 0.7, copies, boxes)
+    scores = rng.random(count) if rng.random() < 0.5 else rng.integers(1, 4, count) / 4
+    return cells_of(boxes, scores, rng.random((count, 4)))
+
+
+def plain_iou(a, b):
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return width * height / (areas - width * height) if width * height else 0
+
+
+def plain_suppress(cells, iou_threshold):
+    """Every cell against every heavier one that stays."""
+    weights = cells.scores * cells.certainties()
+    boxes = cells.boxes.tolist()
+    kept = []
+    for i in sorted(range(len(cells)), key=lambda i: (-weights[i], boxes[i], i)):
+        if all(plain_iou(boxes[i], boxes[j]) <= iou_threshold for j in kept):
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("iou_threshold", [0, 0.1, np.pi / 10, 0.7, 1])
+def test_equals_the_plain_quadratic_rule(iou_threshold):
+    for seed in SEEDS:
+        cells = draw(np.random.default_rng(seed), 200)
+        assert suppress(cells, iou_threshold).tolist() == plain_suppress(cells, iou_threshold)
+
+
+def test_stays_the_same_when_repeated_and_when_shuffled():
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        cells = draw(rng)
+        kept = cells.filter(suppress(cells, 0.3))
+        assert suppress(kept, 0.3).tolist() == list(range(len(kept)))
+        shuffled = cells.filter(rng.permutation(len(cells)))
+        assert np.array_equal(shuffled.filter(suppress(shuffled, 0.3)).boxes, kept.boxes)
+
+
+def test_uncertainty_decides_which_of_two_stays():
+    boxes = [[0, 0, 10, 10], [1, 0, 11, 10]]
+    cells = cells_of(boxes, [0.9, 0.8], [[0.5, 0.5, 0.5, 0.5], [0, 0, 0, 0.1]])
+    assert suppress(cells, 0.3).tolist() == [1]
+    assert suppress(cells, 0.3, use_uncertainty=False).tolist() == [0]
+
+
+def test_falls_only_above_the_threshold():
+    cells = cells_of([[0, 0, 2, 1], [1, 0, 2, 1]], [0.9, 0.8])
+    assert suppress(cells, 0.5).tolist() == [0, 1]
+    assert suppress(cells, 0.499).tolist() == [0]
+
+
+def test_a_cell_that_fell_suppresses_nothing():
+    cells = cells_of([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], [0.9, 0.8, 0.7])
+    assert suppress(cells, 0.3).tolist() == [0, 2]
+
+
+def test_none_one_and_boxes_without_area():
+    none = suppress(Cells.empty(), 0.3)
+    assert none.dtype == np.int64 and len(none) == 0
+    assert suppress(cells_of([[3, 4, 5, 6]], [0.5]), 0.3).tolist() == [0]
+    points = cells_of(
+        [[2, 2, 2, 2], [2, 2, 2, 2], [0, 0, 4, 4], [1, 0, 1, 4]], [0.9, 0.8, 0.7, 0.6]
+    )
+    with np.errstate(all="raise"):
+        assert suppress(points, 0.0).tolist() == [0, 1, 2, 3]
+
+
+def test_iou_broadcasts_and_is_symmetric():
+    boxes = draw(np.random.default_rng(0), 50).boxes.astype(np.float64)
+    table = box_iou(boxes[:, None], boxes)
+    expected = [[plain_iou(a, b) for b in boxes.tolist()] for a in boxes.tolist()]
+    assert table == pytest.approx(np.array(expected))
+    assert np.array_equal(table, table.T)
+
+
+def test_grid_finds_every_box_that_touches_and_few_far_away():
+    for seed in SEEDS:
+        boxes = draw(np.random.default_rng(seed)).boxes.astype(np.float64)
+        grid = Grid(boxes)
+        for box in boxes[::20]:
+            touching = (boxes[:, :2] <= box[2:]).all(axis=1) & (boxes[:, 2:] >= box[:2]).all(axis=1)
+            near = grid.near(box)
+            assert len(set(near.tolist())) == len(near)
+            assert set(np.flatnonzero(touching)) <= set(near.tolist())
+    x, y = np.meshgrid(np.arange(100.0) * 10, np.arange(100.0) * 10)
+    lattice = np.stack([x, y, x + 9, y + 9], axis=-1).reshape(-1, 4)
+    assert len(Grid(lattice).near(lattice[5050])) < 30

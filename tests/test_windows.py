@@ -1,0 +1,213 @@
+"""Windows cover the image, and merging gives back exactly the cells that were cut by them."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from app.cells import Cells
+from app.windows import Window, cut_by_window, merge, windows
+
+MARGIN = 3
+
+
+def ellipse(x, y, rx, ry, samples=32):
+    t = np.linspace(0, 2 * np.pi, samples, endpoint=False)
+    return np.stack([x + rx * np.cos(t), y + ry * np.sin(t)], axis=1)
+
+
+def cells_of(contours, rng=None, floor=0.0):
+    """Cells of these outlines; scores between floor and 1, uncertainties up to 0.1."""
+    rng = rng or np.random.default_rng(0)
+    contours = np.asarray(contours, np.float32).reshape(-1, 32, 2)
+    boxes = np.concatenate([contours.min(axis=1), contours.max(axis=1)], axis=1)
+    scores = rng.uniform(floor, 1, len(boxes)).astype(np.float32)
+    return Cells(contours, boxes, scores, rng.uniform(0, 0.1, (len(boxes), 4)).astype(np.float32))
+
+
+def draw(rng, height, width, tries=150, taken=()):
+    """Outlines of random cells whose boxes do not overlap, some of them cut by the image edge."""
+    found, boxes = [], [np.asarray(box) for box in taken]
+    for _ in range(tries):
+        x, y = rng.uniform((0, 0), (width, height))
+        contour = np.clip(ellipse(x, y, *rng.uniform(2, 12, 2)), 0, (width - 1, height - 1))
+        x0, y0, x1, y1 = *contour.min(axis=0), *contour.max(axis=0)
+        if all(x1 < b[0] or b[2] < x0 or y1 < b[1] or b[3] < y0 for b in boxes):
+            found.append(contour.astype(np.float32))
+            boxes.append((x0, y0, x1, y1))
+    return np.array(found)
+
+
+def see(contours, window, rng, guess=False):
+    """What a window shows: all cells that reach into it, cut off at its edges (or all guessed).
+
+    Each cell comes with two light proposals beside the good one, as a network gives them.
+    """
+    lower, upper = np.array(window[:2]), np.array(window[2:]) - 1
+    visible = (contours.max(axis=1) >= lower) & (contours.min(axis=1) <= upper)
+    shown = contours[visible.all(axis=1)]
+    doubles = np.concatenate([shown + 0.5, shown - 0.5])
+    if not guess:
+        shown, doubles = np.clip(shown, lower, upper), np.clip(doubles, lower, upper)
+    light = cells_of(doubles, rng)
+    light.scores /= 2
+    return Cells.cat([light, cells_of(shown, rng, floor=0.7)])
+
+
+def look(contours, height, width, size, stride, **how):
+    rng = np.random.default_rng(0)
+    places = windows(height, width, size, stride)
+    return [(place, see(contours, place, rng, **how)) for place in places]
+
+
+def merged(parts, height, width):
+    return merge(parts, height, width, np.pi / 10, True)
+
+
+def in_reading_order(contours):
+    boxes = np.concatenate([contours.min(axis=1), contours.max(axis=1)], axis=1)
+    return contours[np.lexsort((boxes[:, 0], boxes[:, 1]))]
+
+
+def test_windows_cover_the_image_evenly():
+    for height, width in [(1, 1), (10, 200), (64, 64), (65, 64), (100, 131)]:
+        for size, stride in [(1, 1), (7, 3), (64, 32), (64, 64), (64, 1), (300, 100)]:
+            found = windows(height, width, size, stride)
+            covered = np.zeros((height, width), bool)
+            for window in found:
+                covered[window.y0 : window.y1, window.x0 : window.x1] = True
+                assert window.x1 - window.x0 == min(size, width)
+                assert window.y1 - window.y0 == min(size, height)
+                assert window.x0 >= 0 and window.x1 <= width
+                assert window.y0 >= 0 and window.y1 <= height
+            assert covered.all()
+            assert found == sorted(set(found), key=lambda window: (window.y0, window.x0))
+            for starts in ({w.x0 for w in found}, {w.y0 for w in found}):
+                assert all(np.diff(sorted(starts))[:-1] == stride)
+                assert all(np.diff(sorted(starts)) <= stride)
+
+
+@pytest.mark.parametrize("stride", [-1, 0, 65])
+def test_a_stride_that_leaves_gaps_or_does_not_advance_is_refused(stride):
+    with pytest.raises(ValueError, match=f"1..64.*not {stride}"):
+        windows(100, 100, 64, stride)
+
+
+def test_a_cell_is_cut_near_an_edge_where_the_image_goes_on():
+    # Pixels 10..29 both ways: the outermost three are 10..12 and 27..29.
+    window = Window(10, 10, 30, 30)
+    square = np.array([[13, 13], [26, 26]] * 16)
+    for shift, cut in [((0, 0), False), ((-0.1, 0), True), ((0, -0.1), True), ((0.1, 0), True)]:
+        cells = cells_of([square + shift])
+        assert cut_by_window(cells, window, 40, 40).tolist() == [cut]
+        assert cut_by_window(cells, Window(0, 0, 40, 40), 40, 40).tolist() == [False]
+    # The four sides, each with the image ending there or going on.
+    full = cells_of([[[10, 10], [29, 29]] * 16]).shift(-10, -10)
+    assert not cut_by_window(full, Window(0, 0, 20, 20), 20, 20).any()
+    assert cut_by_window(full, Window(0, 0, 20, 20), 21, 20).all()
+    assert cut_by_window(full, Window(0, 0, 20, 20), 20, 21).all()
+    assert cut_by_window(full.shift(1, 0), Window(1, 0, 21, 20), 20, 21).all()
+    assert cut_by_window(full.shift(0, 1), Window(0, 1, 20, 21), 21, 20).all()
+
+
+@pytest.mark.parametrize("size", [64, 70, 96])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("guess", [False, True])
+def test_merge_gives_exactly_the_cells_if_the_overlap_holds_the_largest(size, seed, guess):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(size // 2, 4 * size, 2)
+    contours = draw(rng, height, width)
+    largest = int(np.ceil(np.ptp(contours, axis=1).max())) + 1
+    for stride in (size - largest - 2 * MARGIN, size // 3):
+        parts = look(contours, height, width, size, stride, guess=guess)
+        cells, recovered = merged(parts, height, width)
+        assert recovered == 0
+        assert np.array_equal(cells.contours, in_reading_order(contours))
+
+
+GIANTS = {
+    "over four windows": [ellipse(130, 120, 50, 45)],
+    "over all windows": [ellipse(150, 150, 140, 145)],
+    "through a row of windows that share nothing": [ellipse(150, 130, 148, 20)],
+    "down a column": [ellipse(70, 150, 12, 140)],
+    "two in the same windows": [ellipse(90, 90, 30, 80), ellipse(165, 90, 30, 80)],
+}
+
+
+@pytest.mark.parametrize("case", GIANTS)
+@pytest.mark.parametrize("stride", [40, 48, 60])
+def test_a_cell_larger_than_the_overlap_is_recovered_once_where_most_of_it_shows(case, stride):
+    side, size = 301, 96
+    giants = np.array(GIANTS[case], np.float32)
+    small = draw(np.random.default_rng(0), side, side)  # also inside the boxes of the giants
+    parts = look(np.concatenate([small, giants]), side, side, size, stride)
+    cells, recovered = merged(parts, side, side)
+    assert recovered == len(giants)
+    known = {contour.tobytes() for contour in small}
+    known_again = np.array([contour.tobytes() in known for contour in cells.contours])
+    assert np.array_equal(cells.contours[known_again], in_reading_order(small))
+    fragments = cells.filter(~known_again)
+    shown = [[shown_area(giant, place) for place, _ in parts] for giant in giants]
+    areas = [shown_area(fragment, (0, 0, side, side)) for fragment in fragments.contours]
+    assert sorted(areas) == pytest.approx(sorted(map(max, shown)))
+
+
+def shown_area(contour, window):
+    """Pixels of the part of a contour's box that a window shows."""
+    lower = np.maximum(contour.min(axis=0), window[:2])
+    upper = np.minimum(contour.max(axis=0), np.array(window[2:]) - 1)
+    return np.maximum(upper - lower + 1, 0).prod()
+
+
+def test_two_cells_that_one_window_tells_apart_are_both_recovered():
+    here, there = Window(0, 0, 64, 64), Window(48, 0, 112, 64)
+    cells = cells_of([ellipse(60, 24, 30, 10), ellipse(60, 30, 30, 10)])
+    seen = cells_of(np.clip(cells.contours, 0, 63))
+    parts = [(here, seen), (there, Cells.empty(32))]
+    assert merge(parts, 64, 112, 0.7, True)[1] == 2
+    assert merge(parts, 64, 112, 0.3, True)[1] == 1
+
+
+def test_the_order_of_windows_does_not_matter():
+    side = 250
+    rng = np.random.default_rng(5)
+    contours = np.concatenate([draw(rng, side, side), [ellipse(120, 120, 60, 60)]])
+    parts = look(contours, side, side, 80, 50)
+    for _, cells in parts:
+        # The same cell has the same weight in each window, but not the same sides.
+        cells.scores[:] = 0.5
+        cells.uncertainties[:] = rng.permutation([0, 0.25, 0.5, 0.75])
+    expected = merged(parts, side, side)
+    for _ in range(10):
+        shuffled = [parts[i] for i in rng.permutation(len(parts))]
+        cells, recovered = merged(iter(shuffled), side, side)
+        assert recovered == expected[1] == 1
+        for field in fields(Cells):
+            assert np.array_equal(getattr(cells, field.name), getattr(expected[0], field.name))
+
+
+def test_a_cut_cell_never_suppresses_a_whole_one():
+    cut = cells_of([ellipse(52, 30, 11, 10)])
+    whole = cells_of([ellipse(50, 30, 10, 10)])
+    cut.scores[:], whole.scores[:] = 0.9, 0.5
+    here, there = Window(0, 0, 64, 64), Window(36, 0, 100, 64)
+    cells, recovered = merged([(here, Cells.cat([cut, whole])), (there, Cells.empty(32))], 64, 100)
+    assert recovered == 0
+    assert np.array_equal(cells.contours, whole.contours)
+
+
+def test_a_cell_at_the_image_edge_is_whole_and_an_image_may_be_smaller_than_the_window():
+    contours = draw(np.random.default_rng(3), 40, 50)
+    boxes = cells_of(contours).boxes
+    assert (boxes == 0).any() and (boxes[:, 2] == 49).any() and (boxes[:, 3] == 39).any()
+    parts = look(contours, 40, 50, 64, 32)
+    assert [window for window, _ in parts] == [(0, 0, 50, 40)]
+    cells, recovered = merged(parts, 40, 50)
+    assert recovered == 0
+    assert np.array_equal(cells.contours, in_reading_order(contours))
+
+
+def test_no_cells_anywhere():
+    parts = [(window, Cells.empty(32)) for window in windows(100, 100, 64, 32)]
+    cells, recovered = merged(parts, 100, 100)
+    assert len(cells) == recovered == 0
