@@ -1,4 +1,4 @@
-"""What is known of the cells of one image: one struct of arrays that travels along the whole way."""
+"""What is known of the cells of one image: one struct of arrays for the whole way."""
 
 from dataclasses import dataclass, fields
 

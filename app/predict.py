@@ -125,9 +125,13 @@ def prepare(folder):
 
 def load_segmenter(options):
     """The network, ready. Imported late: what is wrong with arguments or folders shows at once."""
+    import torch
+
     from app.network.weights import WeightsError
     from app.segmenter import Segmenter
 
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise CannotStart("There is no GPU that this PyTorch can use: leave out --device cuda.")
     try:
         return Segmenter.load(options.weights, device=options.device)
     except WeightsError as error:

@@ -10,7 +10,7 @@ from app.intensity import Curve
 from app.network import weights
 from app.windows import merge, windows
 
-CHUNK = 8192  # proposals decoded at a time, so that crowded windows need no more memory
+CHUNK = 2048  # proposals decoded at a time, so that crowded windows need no more memory
 GPU_BATCH = 4  # windows at a time on a GPU (reference.md, section 3)
 LEAST_SIDE = 1.0  # pixels: proposals with a smaller box are dropped
 
@@ -64,8 +64,8 @@ class Segmenter:
         if not recovered:
             return cells, []
         note = (
-            f"{recovered} cells are larger than the overlap of the windows; each is kept as the "
-            "window that shows most of it has it"
+            f"{recovered} cells are in no window as a whole: larger than the overlap, or found at "
+            "a window's edge alone; each is kept as the window that shows most of it has it"
         )
         return cells, [note]
 

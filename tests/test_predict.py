@@ -288,15 +288,17 @@ def test_what_can_not_be_started_is_one_sentence(folders, tmp_path, capsys):
     assert not labels.exists()
 
 
-def test_weights_that_are_none_are_one_sentence(tmp_path, capsys):
-    Image.new("L", (8, 6)).save(str(tmp_path / "image.png"))
-    weights = tmp_path / "weights.safetensors"
+def test_weights_that_are_none_and_no_gpu_are_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    inputs, labels, weights = tmp_path / "inputs", tmp_path / "labels", tmp_path / "w.safetensors"
+    inputs.mkdir()
+    Image.new("L", (8, 6)).save(str(inputs / "image.png"))
     weights.write_bytes(b"no weights")
-    arguments = [str(tmp_path), str(tmp_path / "labels"), "--weights", str(weights)]
-    assert predict.main(arguments) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and str(weights) in err.splitlines()[-1]
-    assert not list((tmp_path / "labels").iterdir())
+    for option, value in (("--weights", str(weights)), ("--device", "cuda")):
+        assert predict.main([str(inputs), str(labels), option, value]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and value in err
+    assert not list(labels.iterdir())
 
 
 def test_labels_go_beside_the_inputs_where_nobody_says(tmp_path, monkeypatch):

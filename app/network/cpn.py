@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from app.network import fourier
 from app.network.decoder import Decoder
@@ -143,8 +144,9 @@ class DisplacementField:
         self.config = config
         self.height, self.width = refinement.shape[-2:]
         self.size = size
-        # One row per position and bucket, so that a read is an index_select.
-        self.rows = refinement.permute(0, 2, 3, 1).reshape(-1, 2)
+        # One row x, y per position and bucket.
+        rows = refinement.permute(0, 2, 3, 1).reshape(-1, 2)
+        self.rows = rows.float().tanh() * config.refinement_limit
 
     def refine(self, contours, image, t, iterations=None):
         """Local refinement: p <- round(p) + field(round(p)), positions detached, clamped.
@@ -165,33 +167,39 @@ class DisplacementField:
 
     def at(self, points, image, t):
         """Displacements (k, S, 2) in pixels at points (k, S, 2), blended over the buckets of t."""
-        buckets = self.config.refinement_buckets
-        # Bucket b has its centre at (b + 1/2) / buckets; t is a circle.
-        position = t * buckets - 0.5
-        lower = position.floor()
-        share = (position - lower)[None, :, None]
-        lower = lower.long() % buckets
-        first = self._bilinear(points, image, lower)
-        second = self._bilinear(points, image, (lower + 1) % buckets)
-        return first * (1 - share) + second * share
+        cells, nearness = self._corners(points, image)
+        buckets, share = self._buckets(t)
+        index = cells[..., None] * self.config.refinement_buckets + buckets[:, None]
+        weight = nearness[..., None] * share[:, None]
+        # Eight rows per point, weighted and summed in one operation.
+        index, weight = index.reshape(-1, 8), weight.reshape(-1, 8)
+        moved = F.embedding_bag(index, self.rows, mode="sum", per_sample_weights=weight)
+        return moved.view_as(points)
 
-    def _bilinear(self, points, image, bucket):
-        """The field of one bucket per location (S,) at integer points (k, S, 2)."""
+    def _corners(self, points, image):
+        """Flat positions and bilinear weights (k, S, 4) of the map around points (k, S, 2)."""
         x = ((points[..., 0] - 0.5) / 2).clamp(0, self.width - 1)
         y = ((points[..., 1] - 0.5) / 2).clamp(0, self.height - 1)
-        left, top = x.floor().long(), y.floor().long()
-        right = (left + 1).clamp(max=self.width - 1)
-        bottom = (top + 1).clamp(max=self.height - 1)
-        u, v = (x - left)[..., None], (y - top)[..., None]
-        rows = image[:, None] * self.height
-        values = []
-        for row, column in ((top, left), (top, right), (bottom, left), (bottom, right)):
-            index = ((rows + row) * self.width + column) * self.config.refinement_buckets + bucket
-            read = self.rows.index_select(0, index.flatten()).float()
-            values.append(read.tanh().view(*index.shape, 2))
-        upper = values[0] * (1 - u) + values[1] * u
-        lower = values[2] * (1 - u) + values[3] * u
-        return (upper * (1 - v) + lower * v) * self.config.refinement_limit
+        left, top = x.floor(), y.floor()
+        u, v = x - left, y - top
+        first = (image[:, None] * self.height + top.long()) * self.width + left.long()
+        right = (left < self.width - 1).long()
+        below = (top < self.height - 1).long() * self.width
+        cells = torch.stack([first, first + right, first + below, first + below + right], -1)
+        upper, lower = torch.stack([1 - u, u], -1), torch.stack([1 - v, v], -1)
+        return cells, (lower[..., :, None] * upper[..., None, :]).flatten(-2)
+
+    def _buckets(self, t):
+        """The two buckets around each t (S,) and their weights, both (S, 2).
+
+        Bucket b has its centre at (b + 1/2) / buckets; t runs around a circle.
+        """
+        count = self.config.refinement_buckets
+        position = t * count - 0.5
+        lower = position.floor()
+        share = position - lower
+        lower = lower.long() % count
+        return torch.stack([lower, (lower + 1) % count], -1), torch.stack([1 - share, share], -1)
 
 
 def initialise(module):

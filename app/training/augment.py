@@ -65,9 +65,9 @@ def draw_views(pack, image, typical, side, draw):
     scale = torch.where(rescaled, scale, torch.ones(count))
     aspect = (torch.randn(count, generator=draw) * ASPECT_STD).exp()
     aspect = torch.where(rescaled, aspect, torch.ones(count))
-    rotation = torch.stack(
-        [angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1
-    ).reshape(-1, 2, 2)
+    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).reshape(
+        -1, 2, 2
+    )
     stretch = torch.stack([flip * aspect, 1 / aspect], -1) / scale[:, None]
     matrix = rotation * stretch[:, None]
     centre = draw_centres(pack, image, matrix, side, draw)

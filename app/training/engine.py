@@ -190,8 +190,8 @@ def train(state, sampler, recipe, out, validate, progress, clock=time.monotonic)
     """Run until the recipe's minutes are over, with checkpoints and validation on the way.
 
     out: folder of checkpoint.safetensors, weights.safetensors (averaged) and log.csv.
-    validate(network, minutes) is called every `validation_minutes` and at the end; progress(fraction,
-    text) shows how far it is; clock() gives seconds.
+    validate(network, minutes) is called every `validation_minutes` and at the end;
+    progress(fraction, text) shows how far it is; clock() gives seconds.
     """
     log = Log(out / "log.csv")
     total = recipe.minutes * 60
@@ -236,5 +236,3 @@ def export(state, recipe, path):
         "minutes": round(state.seconds / 60, 1),
     }
     weights.save(path, state.average.state_dict(), state.network.config, record)
-
-

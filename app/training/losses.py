@@ -51,13 +51,14 @@ def order_weights(order, device=None):
 def fourier_loss(coefficients, target, weight=None):
     """L1 of coefficients (k, N, 4) with order weights (L_repr of equation 5)."""
     difference = (coefficients - target).abs().mean(2)
-    return mean((difference * order_weights(difference.shape[1], difference.device)).mean(1), weight)
+    weighted = difference * order_weights(difference.shape[1], difference.device)
+    return mean(weighted.mean(1), weight)
 
 
 def box_iou(boxes, target):
     """IoU (k,) of boxes (k, 4) pairwise, and the enclosing and union areas (k,) of each pair."""
-    overlap = torch.minimum(boxes[:, 2:], target[:, 2:]) - torch.maximum(boxes[:, :2], target[:, :2])
-    intersection = overlap.clamp(min=0).prod(1)
+    low, high = torch.maximum(boxes, target)[:, :2], torch.minimum(boxes, target)[:, 2:]
+    intersection = (high - low).clamp(min=0).prod(1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (target[:, 2:] - target[:, :2]).prod(1)
     union = (areas - intersection).clamp(min=1e-6)
     hull = torch.maximum(boxes[:, 2:], target[:, 2:]) - torch.minimum(boxes[:, :2], target[:, :2])

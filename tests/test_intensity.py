@@ -1,0 +1,118 @@
+"""Any dtype to 8-bit RGB: the curve of the paper, percentiles, images without contrast."""
+
+import math
+
+import numpy as np
+import pytest
+
+from app import intensity
+from app.intensity import Curve, Histogram, to_rgb8
+
+DRAW = np.random.default_rng(0)
+DTYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float16", "float32", "float64")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (40, 30), (40, 30, 1), (40, 30, 2), (7, 9, 3)])
+def test_every_dtype_and_channel_count_becomes_8_bit_rgb(dtype, shape):
+    image = DRAW.integers(0, 200, shape).astype(dtype)
+    before = image.copy()
+    rgb = to_rgb8(image)
+    assert rgb.shape == (*shape[:2], 3)
+    assert rgb.dtype == np.uint8
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+def test_percentiles_are_numpys(dtype):
+    image = DRAW.normal(120, 40, (211, 97)).clip(0, 255).astype(dtype)
+    found = Histogram.of(image).percentiles(0.12, 99.88)
+    assert found == pytest.approx(np.percentile(image.astype(float), (0.12, 99.88)))
+
+
+def test_grey_goes_to_all_channels_and_two_channels_to_red_and_green():
+    grey = DRAW.integers(60, 255, (20, 20)).astype(np.uint8)
+    rgb = to_rgb8(grey)
+    assert (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 0] == rgb[..., 2]).all()
+    two = to_rgb8(np.dstack([grey, 255 - grey]))
+    assert two[..., 2].max() == 0
+    assert np.array_equal(two[..., :2], np.dstack([grey, 255 - grey]))
+
+
+def test_beyond_three_channels_the_first_three_count():
+    many = DRAW.integers(0, 60000, (20, 20, 7)).astype(np.uint16)
+    assert np.array_equal(to_rgb8(many), to_rgb8(many[..., :3]))
+
+
+def test_bright_8_bit_images_stay_as_they_are():
+    image = DRAW.integers(60, 255, (50, 50)).astype(np.uint8)
+    assert np.array_equal(to_rgb8(image)[..., 0], image)
+
+
+def test_wide_integers_are_stretched_between_0_12_and_99_88_percent():
+    image = np.linspace(1000, 60000, 10_000).reshape(100, 100).astype(np.uint16)
+    low, high = np.percentile(image, (0.12, 99.88))
+    expected = np.clip((image - low) / (high - low), 0, 1) * 255
+    assert np.abs(to_rgb8(image)[..., 0] - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 3e8])
+def test_floats_are_stretched_whatever_their_range(scale):
+    """A 0..1 image must not turn black."""
+    image = np.linspace(0.2, 1, 10_000).reshape(100, 100)
+    assert np.array_equal(to_rgb8(image * scale), to_rgb8(image))
+    assert to_rgb8(image).mean() > 100
+
+
+def test_dark_images_are_brightened_by_gamma():
+    """g = 0.6 + 0.4 (1 - (cos(m / 17) + 1) / 2) below a mean of 17 pi, 1 above."""
+    assert intensity.dark_gamma(0) == pytest.approx(0.6)
+    mean = 20.0
+    expected = 0.6 + 0.4 * (1 - (math.cos(mean / 17) + 1) / 2)
+    assert intensity.dark_gamma(mean / 255) == pytest.approx(expected)
+    assert intensity.dark_gamma(17 * math.pi / 255 - 1e-9) == pytest.approx(1.0)
+    assert intensity.dark_gamma(0.5) == 1.0
+
+
+def test_the_mix_follows_the_kind_of_image():
+    """Stained bright-field is stretched (A), dark grey images half, others not at all."""
+    stained = DRAW.integers(60, 255, (40, 40, 3)).astype(np.uint8)
+    stained[..., 2] = 220 + DRAW.integers(0, 10, (40, 40))
+    assert Curve.fit(stained).mix == 1.0
+    assert Curve.fit(stained[..., ::-1]).mix == 0.0
+    dark = DRAW.integers(0, 30, (40, 40)).astype(np.uint8)
+    assert Curve.fit(dark).mix == 0.5
+    assert Curve.fit(dark + 100).mix == 0.0
+
+
+@pytest.mark.parametrize("value", [0, 1, 77, 255])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_constant_images_stay_constant(value, dtype):
+    rgb = to_rgb8(np.full((9, 8), value, dtype))
+    assert len(np.unique(rgb)) == 1
+
+
+def test_nan_and_infinities_do_not_decide_anything():
+    image = DRAW.random((60, 60)).astype(np.float32)
+    clean = to_rgb8(image)
+    image[:2, 0] = (np.nan, -np.inf)
+    image[2, 0] = np.inf
+    rgb = to_rgb8(image)
+    assert np.abs(rgb[3:].astype(int) - clean[3:]).max() <= 2
+    assert rgb[0, 0, 0] == rgb[1, 0, 0] == 0
+    assert rgb[2, 0, 0] == 255
+    assert len(np.unique(to_rgb8(np.full((5, 5), np.nan)))) == 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_part_is_converted_as_in_the_whole(dtype):
+    """Windows of one image agree: the curve comes from the whole image."""
+    image = DRAW.integers(0, 250, (600, 50, 3)).astype(dtype)
+    curve = Curve.fit(image)
+    assert np.array_equal(curve(image)[100:590, 5:20], curve(image[100:590, 5:20]))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5,), (2, 3, 4, 5)])
+def test_what_is_no_image_is_refused(shape):
+    with pytest.raises(ValueError, match="cannot be segmented"):
+        to_rgb8(np.zeros(shape, np.uint8))

@@ -1,0 +1,144 @@
+"""Equations 1 to 5, each against values worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from app.training import losses
+
+TRUE_BOX = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
+
+
+def test_score_loss_is_equation_1_with_each_class_averaged_apart():
+    # sigmoid(ln 3) = 0.75, sigmoid(0) = 0.5.
+    foreground = torch.tensor([math.log(3.0)])
+    background = torch.tensor([0.0, math.log(3.0)])
+    expected = -math.log(0.75) + 2 * (-math.log(0.5) - math.log(0.25)) / 2
+    found = losses.score_loss(foreground, torch.ones(1), background, background_weight=2.0)
+    assert found.item() == pytest.approx(expected)
+    twice = losses.score_loss(foreground, torch.ones(1), background.repeat(50), 2.0)
+    assert twice.item() == pytest.approx(expected)  # balanced: more background changes nothing
+
+
+def test_score_loss_with_quality_is_least_where_the_score_is_the_quality():
+    quality = torch.tensor([0.7])
+    logits = torch.linspace(-4, 4, 801)
+    values = [losses.score_loss(logit[None], quality, torch.zeros(0)).item() for logit in logits]
+    best = logits[int(torch.tensor(values).argmin())]
+    assert best.sigmoid().item() == pytest.approx(0.7, abs=0.01)
+
+
+def test_contour_loss_is_equation_3():
+    contours = torch.zeros(2, 2, 2)
+    target = torch.tensor([[[1.0, -2.0], [3.0, 0.0]], [[0.0, 0.0], [0.0, 4.0]]])
+    assert losses.contour_loss(contours, target).item() == pytest.approx((6 / 4 + 4 / 4) / 2)
+    weighted = losses.contour_loss(contours, target, torch.tensor([3.0, 1.0]))
+    assert weighted.item() == pytest.approx((3 * 1.5 + 1.0) / 4)
+
+
+def test_location_loss_is_the_mean_distance_per_axis():
+    found = losses.location_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 1.0]]))
+    assert found.item() == pytest.approx(2.0)
+
+
+def test_fourier_loss_weighs_the_orders_from_5_down_to_1():
+    assert losses.order_weights(3).tolist() == [5.0, 2.0, 1.0]
+    assert losses.order_weights(1).tolist() == [5.0]
+    coefficients = torch.zeros(1, 3, 4)
+    target = torch.tensor([[[4.0, 0, 0, 0], [0, 0, 0, 0], [0, -8.0, 0, 0]]])
+    found = losses.fourier_loss(coefficients, target)
+    assert found.item() == pytest.approx((5 * 1 + 2 * 0 + 1 * 2) / 3)
+
+
+@pytest.mark.parametrize(
+    "box, expected",
+    [
+        ([0, 0, 10, 20], 0.0),
+        ([0, 0, 10, 10], 0.5),  # IoU 1/2, the hull is the union
+        ([10, 0, 20, 20], 1.0),  # touching: IoU 0, the hull is the union
+        ([30, 0, 40, 20], 1 + 400 / 800),  # apart: hull 40 x 20, union 400
+        ([5, 10, 15, 30], 1 - 50 / 350 + (450 - 350) / 450),
+    ],
+)
+def test_boundary_loss_is_one_minus_giou(box, expected):
+    found = losses.boundary_loss(torch.tensor([box]).float(), TRUE_BOX)
+    assert found.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_boundary_loss_leaves_out_boxes_of_less_than_a_pixel():
+    boxes = torch.tensor([[0.0, 0, 0.5, 9], [0, 0, 10, 20]])
+    assert losses.boundary_loss(boxes, TRUE_BOX.repeat(2, 1)).item() == pytest.approx(0.0)
+    nothing = losses.boundary_loss(boxes[:1].requires_grad_(), TRUE_BOX)
+    nothing.backward()
+    assert nothing.item() == 0
+
+
+def test_uncertainty_loss_is_equation_4():
+    boxes = TRUE_BOX + torch.tensor([[1.0, -2.0, 0.0, 3.0]])
+    sigmoid = torch.tensor([[0.2, 0.3, 0.4, 0.5]])
+    delta = 7 * sigmoid[0]
+    error = torch.tensor([1.0, 4.0, 0.0, 9.0])
+    sides = error / (2 * delta**2) + 0.5 * (delta**2).log()
+    expected = 0.6 * (sides.sum() + 2 * math.log(2 * math.pi))
+    found = losses.uncertainty_loss(sigmoid, boxes, TRUE_BOX, torch.tensor([0.6]))
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_moving_one_true_side_changes_the_gradient_of_its_uncertainty_alone(side):
+    """Who keeps which order: left, top, right, bottom throughout the network and its losses."""
+
+    def gradient(target):
+        logits = torch.zeros(1, 4, requires_grad=True)
+        iou = torch.ones(1)
+        losses.uncertainty_loss(logits.sigmoid(), TRUE_BOX, target, iou).backward()
+        return logits.grad[0]
+
+    moved = TRUE_BOX.clone()
+    moved[0, side] += 2.0
+    changed = (gradient(moved) - gradient(TRUE_BOX)).abs() > 1e-6
+    assert changed.nonzero().flatten().tolist() == [side]
+
+
+def test_uncertainty_learns_the_size_of_the_error():
+    """The minimum of equation 4 is at delta = |v - v^|."""
+    boxes = TRUE_BOX + 2.0
+    deltas = torch.linspace(0.5, 6.5, 601)
+    values = [
+        losses.uncertainty_loss(
+            torch.full((1, 4), delta.item() / 7), boxes, TRUE_BOX, torch.ones(1)
+        ).item()
+        for delta in deltas
+    ]
+    assert deltas[int(torch.tensor(values).argmin())].item() == pytest.approx(2.0, abs=0.02)
+
+
+def test_uncertainty_loss_moves_neither_the_box_nor_the_iou():
+    boxes = (TRUE_BOX + 1).requires_grad_()
+    iou = torch.tensor([0.5], requires_grad=True)
+    logits = torch.zeros(1, 4, requires_grad=True)
+    losses.uncertainty_loss(logits.sigmoid(), boxes, TRUE_BOX, iou).backward()
+    assert boxes.grad is None
+    assert iou.grad is None
+    assert (logits.grad != 0).all()
+
+
+def test_quality_is_the_detached_iou_and_at_least_a_tenth():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60]], requires_grad=True)
+    quality = losses.quality(boxes, TRUE_BOX.repeat(2, 1))
+    assert quality.tolist() == pytest.approx([0.5, 0.1])
+    assert not quality.requires_grad
+
+
+def test_every_loss_of_no_proposals_is_zero_with_a_gradient():
+    none = torch.zeros(0, 4, requires_grad=True)
+    empty = torch.zeros(0, 4)
+    for value in (
+        losses.boundary_loss(none, empty),
+        losses.uncertainty_loss(none, empty, empty, torch.zeros(0)),
+        losses.contour_loss(none.view(0, 2, 2), empty.view(0, 2, 2)),
+        losses.fourier_loss(none.view(0, 1, 4), empty.view(0, 1, 4)),
+    ):
+        assert value.item() == 0
+        value.backward()
