@@ -23,16 +23,12 @@ def to_rgb8(image):
 
 
 def select_channels(image):
-    """(H, W) or (H, W, C) -> (H, W, 1) or (H, W, 3), the channels that the network sees.
+    """(H, W) or (H, W, C) -> (H, W, 1 to 3), the channels that the network sees.
 
     One channel is grey; two become red and green (blue is 0); of three or more the first three
     are taken as red, green and blue.
     """
-    if image.ndim == 2:
-        return image[..., None]
-    if image.shape[2] == 2:
-        return np.concatenate([image, np.zeros_like(image[..., :1])], axis=2)
-    return image[..., :3]
+    return image[..., None] if image.ndim == 2 else image[..., :3]
 
 
 @dataclass
@@ -76,7 +72,9 @@ class Curve:
             converted = np.empty(channels.shape, np.uint8)
             for top in range(0, len(channels), STRIP):
                 strip = channels[top : top + STRIP]
-                converted[top : top + STRIP] = self._convert(finite(strip))
+                converted[top : top + STRIP] = self._convert(without_nan(strip))
+        if converted.shape[2] == 2:
+            return np.dstack([converted, np.zeros_like(converted[..., 0])])
         return np.broadcast_to(converted, (*converted.shape[:2], 3)).copy()
 
     def _convert(self, values):
@@ -91,6 +89,8 @@ class Curve:
         if channels.shape[2] == 3:
             mean, std = Histogram.of(channels[..., 2:]).moments(self._b)
             return 1.0 if mean * 255 > 200 and std * 255 < 20 else 0.0
+        if channels.shape[2] == 2:
+            return 0.0
         mean, std = histogram.moments(self._b)
         return 0.5 if mean * 255 < 45 and std * 255 < 33 else 0.0
 
@@ -112,7 +112,9 @@ class Histogram:
             levels = np.flatnonzero(counts)
             return cls(levels, counts[levels])
         step = math.ceil(math.sqrt(max(1.0, image.size / SAMPLE)))
-        levels, counts = np.unique(finite(image[::step, ::step]), return_counts=True)
+        values = image[::step, ::step].astype(np.float64)
+        values = values[np.isfinite(values)]
+        levels, counts = np.unique(values if len(values) else np.zeros(1), return_counts=True)
         return cls(levels, counts)
 
     def without_zero(self):
@@ -135,14 +137,10 @@ class Histogram:
         return mean, math.sqrt(np.average((values - mean) ** 2, weights=self.counts))
 
 
-def finite(values):
-    """Values as float64 without NaN (the least finite value) and infinities (the extremes)."""
+def without_nan(values):
+    """Values as float64; NaN, of which nothing is known, counts as the least of all."""
     values = values.astype(np.float64)
-    good = np.isfinite(values)
-    if good.all():
-        return values
-    low, high = (values[good].min(), values[good].max()) if good.any() else (0.0, 0.0)
-    return np.clip(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
+    return np.where(np.isnan(values), -np.inf, values)
 
 
 def stretch(values, low, high):

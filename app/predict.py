@@ -125,16 +125,12 @@ def prepare(folder):
 
 def load_segmenter(options):
     """The network, ready. Imported late: what is wrong with arguments or folders shows at once."""
-    import torch
-
     from app.network.weights import WeightsError
     from app.segmenter import Segmenter
 
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise CannotStart("There is no GPU that this PyTorch can use: leave out --device cuda.")
     try:
         return Segmenter.load(options.weights, device=options.device)
-    except WeightsError as error:
+    except (WeightsError, ValueError) as error:
         raise CannotStart(error) from error
 
 
@@ -167,11 +163,18 @@ def segment_file(segmenter, path, outputs):
     from app.rasterize import rasterize
 
     image, remarks = images.read(path)
-    cells, notes = segmenter.segment(image)
+    cells, notes = segmenter.segment(image, show_windows if sys.stderr.isatty() else None)
     labels, cells, lost = rasterize(cells, image.shape[:2])
     images.write_labels(outputs / images.output_name(path), labels)
     hidden = [f"{lost} cells that others cover were dropped"] if lost else []
     return labels.shape, len(cells), remarks + notes + hidden
+
+
+def show_windows(done, total):
+    """Progress within one image of several windows, on a terminal's last line."""
+    if total > 1:
+        end = "\r" if done < total else "\r\033[K"  # the last one clears the line
+        print(f"window {done} of {total}", end=end, file=sys.stderr, flush=True)
 
 
 def stop(number, frame):

@@ -1,16 +1,15 @@
 """One image of any size -> Cells: numpy in, numpy out."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import torch
 
 from app.cells import Cells
 from app.intensity import Curve
 from app.network import weights
+from app.network.device import autocast, pick_device
 from app.windows import merge, windows
 
-CHUNK = 2048  # proposals decoded at a time, so that crowded windows need no more memory
+CHUNK = 8192  # proposals decoded at a time, so that crowded windows need no more memory
 GPU_BATCH = 4  # windows at a time on a GPU (reference.md, section 3)
 LEAST_SIDE = 1.0  # pixels: proposals with a smaller box are dropped
 
@@ -23,15 +22,13 @@ class Segmenter:
     """
 
     def __init__(self, network, device="auto"):
-        """network: CPN; device: "auto" (a GPU where there is one), "cpu" or "cuda"."""
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        """network: CPN; device: "auto", "cpu" or "cuda" (see network.device.pick_device)."""
+        self.device = pick_device(device)
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
 
     @classmethod
     def load(cls, path, device="auto"):
-        """The segmenter of a weights file. Raises weights.WeightsError."""
+        """The segmenter of a weights file. Raises weights.WeightsError, ValueError."""
         network, _ = weights.load(path)
         return cls(network, device)
 
@@ -73,7 +70,7 @@ class Segmenter:
     def detect(self, crops):
         """All proposals of windows (B, h, w, 3) uint8, before any suppression: B Cells."""
         images = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
-        with self._autocast():
+        with autocast(self.device):
             maps = self.network(images.contiguous(memory_format=torch.channels_last))
         score = maps.score[:, 0].float().sigmoid()
         found = (score > self.network.config.score_threshold).nonzero(as_tuple=True)
@@ -89,12 +86,6 @@ class Segmenter:
         valid = (sides >= LEAST_SIDE).all(axis=1)
         return [cells.filter(valid & (image == index)) for index in range(len(crops))]
 
-    def _autocast(self):
-        """Mixed precision: float16 on a GPU, bfloat16 on CPUs that compute in it, else none."""
-        if self.device.type == "cuda":
-            return torch.autocast("cuda", torch.float16)
-        return torch.autocast("cpu", torch.bfloat16) if cpu_has_bfloat16() else nullcontext()
-
 
 def to_cells(proposals):
     """Proposals of the network -> Cells, whose uncertainties are top, right, bottom, left."""
@@ -105,15 +96,3 @@ def to_cells(proposals):
         proposals.uncertainties[:, [1, 2, 3, 0]],
     )
     return Cells(*(array.float().cpu().numpy() for array in arrays))
-
-
-def cpu_has_bfloat16():
-    """Whether this processor computes in bfloat16, and this torch (2 or newer) uses it."""
-    if int(torch.__version__.split(".")[0]) < 2:
-        return False
-    try:
-        with open("/proc/cpuinfo") as lines:
-            flags = next((line for line in lines if line.startswith("flags")), "").split()
-    except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags))

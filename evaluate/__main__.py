@@ -1,8 +1,10 @@
-"""The evaluator's command: python -m evaluate score --truth DIR --labels DIR [--out FILE.csv]"""
+"""The evaluator's command: python -m evaluate score | bench (--help says more of each)"""
 
 import argparse
+import shlex
 import sys
 
+from .bench import bench
 from .score import score_folder, score_table, summary, write_csv
 
 
@@ -10,10 +12,12 @@ def main(arguments=None):
     """Runs the command; the exit status: 0, or 1 when something could not be scored."""
     options = _parser().parse_args(arguments)
     try:
-        return _score(options)
+        return options.run(options)
     except OSError as error:
         print(f"evaluate: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+    except RuntimeError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+    return 1
 
 
 def _parser():
@@ -34,6 +38,15 @@ def _parser():
         "--labels", required=True, metavar="DIR", help="predicted: NAME_label.(tiff|tif|png)"
     )
     score.add_argument("--out", metavar="FILE.csv", help="also write the table here")
+    score.set_defaults(run=_score)
+    timing = commands.add_parser(
+        "bench",
+        help="time the whole prediction command on real images",
+        description="Times one 1000x1000 image and twenty of 512x512, from start to exit.",
+    )
+    timing.add_argument("--data", required=True, metavar="DIR", help="a folder with catalog.csv")
+    timing.add_argument("--command", default="sh predict.sh", help="default: %(default)s")
+    timing.set_defaults(run=_bench)
     return parser
 
 
@@ -50,6 +63,20 @@ def _score(options):
     if not rows and not problems:
         print(f"evaluate: {options.labels} has no *_label.(tiff|tif|png)", file=sys.stderr)
     return 0 if rows and not problems else 1
+
+
+def _bench(options):
+    status = 0
+    for folder, images, seconds, promised, ratio in bench(
+        options.data, shlex.split(options.command)
+    ):
+        passed = seconds <= promised
+        status |= not passed
+        print(
+            f"{folder}: {images} images in {seconds:.1f} s of {promised:.0f} s "
+            f"({'passed' if passed else 'FAILED'}), {ratio:.1f} times a bare import of torch"
+        )
+    return status
 
 
 if __name__ == "__main__":

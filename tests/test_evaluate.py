@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from scipy.optimize import linear_sum_assignment
 
+from evaluate import bench
 from evaluate.matching import Score, matched, overlaps, remove_frame, score_pair
 from evaluate.score import (
     COLUMNS,
@@ -428,3 +429,15 @@ def test_real_truth_scored_against_itself_is_perfect(source):
         frame[2:-2, 2:-2] = 0
         n = len(set(np.unique(truth)) - set(np.unique(frame)))
         assert n > 0 and astuple(score) == (n, n, n, 0, 0, 1, 1, 1, 1)
+
+
+def test_bench_times_a_command_on_both_folders(data, tmp_path):
+    """With a command that only lists what it was given: one image, then twenty."""
+    seen = tmp_path / "seen"
+    command = ["sh", "-c", f'ls "$1" | wc -l >> {seen}', "-"]
+    rows = list(bench.bench(data, command))
+    assert seen.read_text().split() == ["1", "20"]
+    assert [row[1] for row in rows] == [1, 20]
+    assert all(0 < seconds < promised for _, _, seconds, promised, _ in rows)
+    with pytest.raises(RuntimeError, match="failed"):
+        list(bench.bench(data, ["false"]))

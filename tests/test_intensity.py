@@ -109,7 +109,18 @@ def test_a_part_is_converted_as_in_the_whole(dtype):
     """Windows of one image agree: the curve comes from the whole image."""
     image = DRAW.integers(0, 250, (600, 50, 3)).astype(dtype)
     curve = Curve.fit(image)
+    if dtype == "float32":
+        image[::7, ::3] = np.nan
     assert np.array_equal(curve(image)[100:590, 5:20], curve(image[100:590, 5:20]))
+
+
+def test_the_empty_blue_of_two_channels_does_not_count():
+    """A camera's offset goes away in two channels as in one."""
+    grey = DRAW.integers(1000, 5000, (60, 60)).astype(np.uint16)
+    two = np.dstack([grey, grey])
+    assert Curve.fit(two).stretch_b == pytest.approx(Curve.fit(grey).stretch_b, abs=1)
+    difference = to_rgb8(two)[..., 0].astype(int) - to_rgb8(grey)[..., 0]
+    assert np.abs(difference).max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5,), (2, 3, 4, 5)])

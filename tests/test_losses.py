@@ -33,8 +33,6 @@ def test_contour_loss_is_equation_3():
     contours = torch.zeros(2, 2, 2)
     target = torch.tensor([[[1.0, -2.0], [3.0, 0.0]], [[0.0, 0.0], [0.0, 4.0]]])
     assert losses.contour_loss(contours, target).item() == pytest.approx((6 / 4 + 4 / 4) / 2)
-    weighted = losses.contour_loss(contours, target, torch.tensor([3.0, 1.0]))
-    assert weighted.item() == pytest.approx((3 * 1.5 + 1.0) / 4)
 
 
 def test_location_loss_is_the_mean_distance_per_axis():
@@ -122,13 +120,6 @@ def test_uncertainty_loss_moves_neither_the_box_nor_the_iou():
     assert boxes.grad is None
     assert iou.grad is None
     assert (logits.grad != 0).all()
-
-
-def test_quality_is_the_detached_iou_and_at_least_a_tenth():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60]], requires_grad=True)
-    quality = losses.quality(boxes, TRUE_BOX.repeat(2, 1))
-    assert quality.tolist() == pytest.approx([0.5, 0.1])
-    assert not quality.requires_grad
 
 
 def test_every_loss_of_no_proposals_is_zero_with_a_gradient():

@@ -1,25 +1,17 @@
 """The network: its size, its maps, how proposals come from them, and its weights files."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import TINY
 
 from app.efficiency import count_flops, count_parameters
 from app.network import weights
 from app.network.config import PRESETS, Config
 from app.network.cpn import CPN, DisplacementField, boxes_of
-
-TINY = replace(
-    PRESETS["compact"],
-    depths=(1, 1, 1, 1),
-    encoder_widths=(8, 8, 8, 8, 8),
-    decoder_widths=(8, 8, 8, 8, 8),
-    pyramid_width=4,
-    order=3,
-    samples=16,
-)
 
 
 @pytest.fixture
@@ -90,7 +82,13 @@ def test_a_proposal_is_equation_2_around_its_grid_cell(tiny):
     radius = 0.5 * TINY.contour_scale
     assert torch.allclose(proposal.contours[0, 0], torch.tensor([32.5 + radius, 30.5]))
     assert torch.allclose(proposal.contours[0, 4], torch.tensor([32.5, 30.5 + radius]), atol=1e-5)
-    assert torch.allclose(proposal.boxes, boxes_of(proposal.contours))
+    sides = [32.5 - radius, 30.5 - radius, 32.5 + radius, 30.5 + radius]
+    assert torch.allclose(proposal.boxes[0], torch.tensor(sides))
+
+
+def test_boxes_are_left_top_right_bottom():
+    contour = torch.tensor([[[3.0, 9.0], [7.0, 2.0], [5.0, 4.0]]])
+    assert boxes_of(contour).tolist() == [[3.0, 2.0, 7.0, 9.0]]
 
 
 def test_proposals_do_not_depend_on_which_others_are_decoded(tiny):
@@ -205,6 +203,16 @@ def test_weights_of_another_program_or_network_are_refused(tiny, tmp_path):
     weights.save(other, lacking, TINY)
     with pytest.raises(weights.WeightsError, match="do not fit"):
         weights.load(other)
+
+
+def test_a_configuration_of_no_network_is_refused(tiny, tmp_path):
+    path = tmp_path / "w.safetensors"
+    fields = vars(TINY)
+    for change in ({"block": "other"}, {"encoder_widths": [8, 8]}, {"order": "x"}, {"new": 1}):
+        metadata = {"format": weights.FORMAT, "config": json.dumps({**fields, **change})}
+        save_file(tiny.state_dict(), str(path), {**metadata, "record": "{}"})
+        with pytest.raises(weights.WeightsError, match="not one of ours"):
+            weights.load(path)
 
 
 def test_a_configuration_that_cannot_be_is_refused():

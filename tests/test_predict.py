@@ -145,6 +145,28 @@ def test_a_signal_leaves_no_partial_output(finished, tmp_path, number, status):
         assert tifffile.imread(str(path)).shape == (512, 512)
 
 
+@needs_data
+def test_there_are_no_worker_processes_and_nothing_in_shared_memory(tmp_path):
+    """64 MB of /dev/shm are all that the challenge's container has."""
+    for copy in range(5):
+        shutil.copyfile(DATA / "gbm40" / "14.webp", tmp_path / f"{copy}.webp")
+    before = set(os.listdir("/dev/shm"))
+    process = subprocess.Popen(
+        ["sh", str(ROOT / "predict.sh"), str(tmp_path), str(tmp_path / "labels")],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    process.stdout.readline()  # the first image is done
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    maps = Path(f"/proc/{process.pid}/maps").read_text()
+    shared = set(os.listdir("/dev/shm")) - before
+    process.communicate()
+    assert process.returncode == 0
+    assert children.split() == []
+    assert "/dev/shm" not in maps
+    assert not shared
+
+
 @pytest.mark.skipif(predict.INPUTS.is_dir(), reason="there is a /workspace/inputs")
 def test_without_a_folder_samples_are_segmented(tmp_path):
     result = predict_sh(cwd=tmp_path)

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_network import TINY
+from tiny import TINY
 
 from app import images, segmenter
+from app.network import device
 from app.network.cpn import CPN, Proposals
 from app.rasterize import rasterize
 from app.segmenter import Segmenter, to_cells
@@ -19,7 +20,7 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(segmenter, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: False)
     torch.manual_seed(0)
     return Segmenter(CPN(replace(TINY, window=64, window_stride=32, score_threshold=0.45)), "cpu")
 
@@ -92,11 +93,11 @@ def test_images_without_contrast_have_no_cells(shipped):
 
 def test_half_precision_gives_the_same_cells(shipped, data, monkeypatch):
     """Decision 8: F1 of the labels with and without mixed precision at least 0.98."""
-    if not segmenter.cpu_has_bfloat16():
+    if not device.cpu_has_bfloat16():
         pytest.skip("this processor does not compute in bfloat16")
     image, _ = images.read(data / "tnbc" / "01_1.jpg")
     mixed = labels_of(shipped, image)
-    monkeypatch.setattr(segmenter, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: False)
     assert mixed.max() > 20
     assert score_pair(labels_of(shipped, image), mixed).f1 >= 0.98
 

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_network import TINY
+from tiny import TINY
 
 from app.network import weights
 from app.network.cpn import CPN
 from app.training import __main__ as command
-from app.training import augment, catalog, engine, schedule, targets
+from app.training import augment, catalog, engine, losses, schedule, targets
 from app.training.recipe import Recipe
 
 RECIPE = Recipe(minutes=1, crops=((64, 3), (96, 2)), cells=64, samples=16)
@@ -229,6 +229,71 @@ def test_contours_that_leave_the_crop_are_clipped_to_it(pack):
     assert contour.max() <= 19
 
 
+def test_a_disc_goes_to_targets_to_maps_to_a_proposal_and_is_the_disc_again(pack):
+    """Decision 10 along the whole way: what training asks for is what prediction draws."""
+    objects, depths, label = disc_batch()
+    polygon = torch.stack(catalog.describe_objects(label)[2])
+    pack = replace(pack, polygons=polygon)
+    draw = torch.Generator().manual_seed(0)
+    config = replace(TINY, order=8, samples=64)
+    view = plain_view(0, 64)
+    found = targets.make_targets(pack, view, objects, depths, config, RECIPE, draw)
+    network = CPN(config).eval()
+    maps = network(torch.zeros(1, 3, 64, 64))
+    maps = maps._replace(
+        location=torch.zeros_like(maps.location),
+        fourier=torch.zeros_like(maps.fourier),
+        refinement=torch.zeros_like(maps.refinement),
+    )
+    crop, row, column = found.cells
+    offset = (found.centres - network.grid_points(row, column)) / config.contour_scale
+    maps.location[crop, :, row, column] = offset
+    maps.fourier[crop, :, row, column] = found.coefficients.flatten(1) / config.contour_scale
+    proposals = network.propose(maps, found.cells, (64, 64), iterations=0)
+    assert len(row) > 4
+    for contour in proposals.contours.detach().numpy():
+        filled = np.zeros(label.shape, np.uint8)
+        cv2.fillPoly(filled, [np.round(contour).astype(np.int32)], 1)
+        assert (filled * label).sum() / np.maximum(filled, label).sum() >= 0.95
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_a_true_side_teaches_the_map_channel_of_that_side(pack, side):
+    """Left, top, right, bottom: from the target's box through the loss to the head's channel."""
+    state, sampler = new_run(pack=pack)
+    images, found = sampler()
+    state.network.eval()
+    maps = state.network(images)
+
+    def gradient(boxes):
+        draw = torch.Generator().manual_seed(0)
+        given = replace(found, boxes=boxes)
+        terms = losses.total_loss(state.network, maps, given, images.shape[-2:], RECIPE, draw)
+        return torch.autograd.grad(terms["uncertainty"], maps.uncertainty, retain_graph=True)[0]
+
+    proposals = state.network.propose(maps, found.cells, images.shape[-2:], found.t, 1)
+    near = proposals.boxes.detach()
+    changed = near.clone()
+    changed[:, side] += 1e-2
+    difference = (gradient(changed) / gradient(near) - 1).nan_to_num(0).abs().amax((0, 2, 3))
+    assert difference.argmax() == side
+
+
+def test_crops_without_any_cell_teach_the_background_alone(pack):
+    state, sampler = new_run(pack=pack)
+    images, _ = sampler()
+    count, _, side, _ = images.shape
+    objects = torch.full((count, side, side), -1, dtype=torch.int32)
+    image = torch.zeros(count, dtype=torch.long)
+    view = augment.draw_views(pack, image, torch.full((count,), 9.0), side, state.draw)
+    found = targets.make_targets(
+        pack, view, objects, torch.zeros_like(objects).byte(), TINY, RECIPE, state.draw
+    )
+    terms = engine.train_step(state, (images, found), RECIPE)
+    assert terms["contour"] == terms["boundary"] == terms["uncertainty"] == 0
+    assert terms["object"] > 0
+
+
 def new_run(seed=0, recipe=RECIPE, pack=None):
     torch.manual_seed(seed)
     network = CPN(TINY)
@@ -251,15 +316,14 @@ def test_targets_of_a_batch_describe_the_chosen_cells(pack):
         # Points at drawn t lie within the outline's extent.
         assert (found.contours.amin(1) >= found.boxes[:, :2] - 1e-3).all()
         assert (found.contours.amax(1) <= found.boxes[:, 2:] + 1e-3).all()
-    assert state.step == 0
 
 
 def test_a_network_learns_one_batch(pack):
     recipe = replace(RECIPE, learning_rate=3e-3, warm_up=0.0)
     state, sampler = new_run(recipe=recipe, pack=pack)
     batch = sampler()
-    losses = [engine.train_step(state, batch, recipe)["loss"] for _ in range(40)]
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    found = [engine.train_step(state, batch, recipe)["loss"] for _ in range(40)]
+    assert np.mean(found[-5:]) < 0.7 * np.mean(found[:5])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pack):
@@ -283,12 +347,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(pack, tmp_path):
     straight, sampler = new_run(pack=pack)
     expected = go(straight, sampler, 6)
     first, sampler = new_run(pack=pack)
-    losses = go(first, sampler, 3)
+    found = go(first, sampler, 3)
     engine.save_checkpoint(tmp_path / "checkpoint.safetensors", first)
     second, sampler = new_run(seed=99, pack=pack)
     engine.load_checkpoint(tmp_path / "checkpoint.safetensors", second)
-    losses += go(second, sampler, 3)
-    assert losses == expected
+    found += go(second, sampler, 3)
+    assert found == expected
     assert (second.step, second.seconds) == (straight.step, straight.seconds)
     for a, b in (
         (straight.network, second.network),
@@ -334,7 +398,7 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(command, "Recipe", lambda **given: replace(RECIPE, **given))
     arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--minutes"]
     assert command.main([*arguments, "0.05"]) == 0
-    network, record = weights.load(out / "weights.safetensors")
+    _, record = weights.load(out / "weights.safetensors")
     assert record["steps"] > 0
     with (out / "validation.csv").open() as lines:
         assert {"mean", "median", "macro", "drawn"} <= set(next(csv.DictReader(lines)))
@@ -346,9 +410,14 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     assert "macro" in capsys.readouterr().out
     assert len(list((tmp_path / "labels" / "drawn").glob("*_label.tiff"))) == 3
     assert command.main(["calibrate", *given]) == 0
-    chosen, _ = weights.load(out / "weights.safetensors")
-    assert f"{chosen.config.score_threshold:.2f}" in capsys.readouterr().out
-    assert network.config.order == chosen.config.order
+    config = weights.load(out / "weights.safetensors")[0].config
+    stored = f"{config.window}/{config.window_stride}, threshold {config.score_threshold}"
+    assert f"stored: windows {stored}" in capsys.readouterr().out
+    assert command.main([*arguments, "1", "--init", str(out / "weights.safetensors")]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    (out / "checkpoint.safetensors").write_bytes(b"damaged")
+    assert command.main([*arguments, "1"]) == 2
+    assert "no checkpoint" in capsys.readouterr().err
 
 
 def test_the_command_says_what_is_wrong(tmp_path, capsys):

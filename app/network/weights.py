@@ -32,6 +32,7 @@ def save(path, state, config, record=None):
     tensors = {name: stored(value).cpu().contiguous() for name, value in state.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, str(temporary), metadata)
+    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
     os.replace(str(temporary), str(path))
 
 
@@ -62,11 +63,11 @@ def load(path):
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{path}: these are not weights of this program (no '{FORMAT}' mark).")
     try:
-        config = Config(**json.loads(metadata["config"]))
+        network = CPN(Config(**json.loads(metadata["config"])))
         record = json.loads(metadata["record"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its configuration cannot be read ({error}).") from error
-    network = CPN(config)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise WeightsError(f"{path}: its configuration is not one of ours ({first}).") from error
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:

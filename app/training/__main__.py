@@ -1,8 +1,8 @@
 """python -m app.training: train a network; `validate` and `calibrate` judge one.
 
 Training: python -m app.training --data DATA --out DIR --minutes N [--preset compact]
-  [--init WEIGHTS] [--device auto]. Started again with the same DIR it goes on from the last
-  checkpoint; --init begins a new schedule from given weights.
+  [--init WEIGHTS] [--device auto]. Started again with the same DIR (and without --init) it goes on
+  from the last checkpoint; --init begins a new schedule from given weights, in a new DIR.
 """
 
 import argparse
@@ -14,13 +14,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from app.images import ImageError
 from app.network import weights
 from app.network.config import PRESETS
 from app.network.cpn import CPN
+from app.network.device import pick_device
+from app.network.weights import WeightsError
 from app.segmenter import Segmenter
 from app.training import catalog, engine, validation
 from app.training.recipe import Recipe
-from evaluate.score import group_table, grouped, summary, write_csv
+from evaluate.score import LabelError, group_table, grouped, summary, write_csv
+
+# What can be wrong with what the user gave; the message says it.
+EXPECTED = (ValueError, OSError, FloatingPointError, WeightsError, ImageError, LabelError)
 
 
 def main(arguments):
@@ -29,7 +35,7 @@ def main(arguments):
     command = commands.get(arguments[0] if arguments else None, train)
     try:
         return command(arguments if command is train else arguments[1:])
-    except (ValueError, weights.WeightsError, FloatingPointError) as error:
+    except EXPECTED as error:
         print(error, file=sys.stderr)
         return 2
 
@@ -49,21 +55,14 @@ def train(arguments):
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device(options.device)
     recipe = Recipe(minutes=options.minutes, seed=options.seed)
     torch.manual_seed(recipe.seed)
-    network = weights.load(options.init)[0] if options.init else CPN(PRESETS[options.preset])
-    state = engine.new_state(network, recipe, device)
+    state = begin(options, recipe, device)
     options.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = options.out / "checkpoint.safetensors"
-    if checkpoint.is_file():
-        engine.load_checkpoint(checkpoint, state)
-        print(f"Going on from step {state.step}, {state.seconds / 60:.1f} minutes")
     (options.out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
     pack = load_pack(options.data, options.out / "pack").to(device)
-    sampler = engine.Sampler(pack, network.config, recipe, state.draw)
+    sampler = engine.Sampler(pack, state.network.config, recipe, state.draw)
     judge = Judge(catalog.entries(options.data, "val"), options.out)
     with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {postfix}") as bar:
 
@@ -75,13 +74,35 @@ def train(arguments):
     return 0
 
 
+def begin(options, recipe, device):
+    """The engine.State to train: of the checkpoint, of given weights, or of a new network."""
+    checkpoint = options.out / "checkpoint.safetensors"
+    if not checkpoint.is_file():
+        if not options.init:
+            return engine.new_state(CPN(PRESETS[options.preset]), recipe, device)
+        network, record = weights.load(options.init)
+        state = engine.new_state(network, recipe, device)
+        state.origin = record
+        return state
+    if options.init:
+        raise ValueError(
+            f"{options.out} holds a run already: go on without --init, or choose another --out."
+        )
+    run = engine.checkpoint_run(checkpoint)
+    state = engine.new_state(CPN(run["config"]), recipe, device)
+    engine.load_checkpoint(checkpoint, state)
+    print(f"Going on from step {state.step}, {state.seconds / 60:.1f} minutes")
+    return state
+
+
 def load_pack(data, folder):
-    """The packed `train` split: made once per run folder, memory-mapped from then on."""
+    """The packed `train` split: made once per run folder and data, memory-mapped from then on."""
     done = folder / "complete"
-    if not done.is_file():
+    wanted = str(data.resolve())
+    if not done.is_file() or done.read_text() != wanted:
         listing = catalog.entries(data, "train")
         catalog.pack(listing, lambda items: tqdm(items, desc="packing")).save(folder)
-        done.touch()
+        done.write_text(wanted)
     return catalog.Pack.load(folder)
 
 
@@ -93,7 +114,7 @@ class Judge:
         self.log = engine.Log(out / "validation.csv")
 
     def __call__(self, network, minutes):
-        segmenter = Segmenter(network, device=next(network.parameters()).device)
+        segmenter = Segmenter(network, next(network.parameters()).device.type)
         rows, groups = validation.validate(segmenter, self.listing, self.out / "labels")
         summaries, macro = grouped(rows, groups)
         whole = summary(rows)
@@ -121,7 +142,7 @@ def validate(arguments):
 
 
 def calibrate(arguments):
-    """Choose the score threshold on a split and store it in the weights file."""
+    """Choose windows and score threshold on a split and store them in the weights file."""
     parser = argparse.ArgumentParser(prog="python -m app.training calibrate")
     parser.add_argument("--data", type=Path, required=True, help="folder with catalog.csv")
     parser.add_argument("--split", default="val")
@@ -129,12 +150,19 @@ def calibrate(arguments):
     options = parser.parse_args(arguments)
     network, record = weights.load(options.weights)
     listing = catalog.entries(options.data, options.split)
-    best, summaries = validation.choose_threshold(network, listing, tqdm)
-    for threshold, found in summaries.items():
-        mark = "  <- stored" if threshold == best else ""
-        print(f"{threshold:.2f}  mean {found.mean:.4f}  median {found.median:.4f}{mark}")
-    config = replace(network.config, score_threshold=best)
-    weights.save(options.weights, network.state_dict(), config, record)
+    found = {}
+    for window, stride in validation.WINDOWS:
+        network.config = replace(network.config, window=window, window_stride=stride)
+        for threshold, scores in validation.try_thresholds(network, listing, tqdm).items():
+            found[window, stride, threshold] = scores
+            print(
+                f"{window}/{stride}  {threshold:.2f}  mean {scores.mean:.4f}  "
+                f"median {scores.median:.4f}"
+            )
+    best = max(found, key=lambda choice: found[choice].mean)
+    print("stored: windows {}/{}, threshold {}".format(*best))
+    fields = dict(zip(("window", "window_stride", "score_threshold"), best))
+    weights.save(options.weights, network.state_dict(), replace(network.config, **fields), record)
     return 0
 
 

@@ -40,9 +40,12 @@ def entries(data, split):
     if not table.is_file():
         raise ValueError(f"{data} has no catalog.csv that lists images, labels and splits")
     with table.open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["split"] == split]
+        rows = [row for row in csv.DictReader(lines) if row.get("split") == split]
     if not rows:
         raise ValueError(f"{table} lists no image of the split '{split}'")
+    missing = {"source", "image", "label"} - set(rows[0])
+    if missing:
+        raise ValueError(f"{table} has no column {', '.join(sorted(missing))}")
     return [
         Entry(
             f"{row['source']}__{row['image'].split('.')[0]}",

@@ -6,13 +6,16 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
+from typing import Optional
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from app.network import weights
+from app.network.config import Config
+from app.network.device import autocast
 from app.training import augment
 from app.training.losses import total_loss
 from app.training.schedule import learning_rate
@@ -72,6 +75,7 @@ class State:
     draw: torch.Generator
     step: int = 0
     seconds: float = 0.0  # of training, without validation and pauses
+    origin: Optional[dict] = None  # training record of the weights that it began with
 
 
 def new_state(network, recipe, device):
@@ -101,7 +105,7 @@ def train_step(state, batch, recipe):
     state.network.train()
     if progress > recipe.freeze_norms:
         freeze_norms(state.network)
-    with torch.autocast(images.device.type, torch.bfloat16):
+    with autocast(images.device, training=True):
         maps = state.network(images)
     terms = total_loss(state.network, maps, targets, images.shape[-2:], recipe, state.draw)
     if not torch.isfinite(terms["loss"]):
@@ -139,13 +143,17 @@ def update_average(state, recipe):
 def save_checkpoint(path, state):
     """Write the whole State as safetensors, atomically."""
     tensors = {"draw": state.draw.get_state(), "random": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["random_cuda"] = torch.cuda.get_rng_state()
     tensors.update({f"network.{k}": v for k, v in state.network.state_dict().items()})
     tensors.update({f"average.{k}": v for k, v in state.average.state_dict().items()})
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors.update({f"optimiser.{index}.{k}": v for k, v in moments.items()})
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     temporary = path.with_name(f".{path.name}")
-    save_file(tensors, str(temporary), {"step": str(state.step), "seconds": repr(state.seconds)})
+    run = {"step": state.step, "seconds": state.seconds, "origin": state.origin}
+    run["config"] = asdict(state.network.config)
+    save_file(tensors, str(temporary), {"run": json.dumps(run)})
     os.replace(str(temporary), str(path))
 
 
@@ -153,7 +161,6 @@ def load_checkpoint(path, state):
     """Bring a new State to where a checkpoint left off."""
     with safe_open(str(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
     state.network.load_state_dict(_under(tensors, "network."))
     state.average.load_state_dict(_under(tensors, "average."))
     moments = {}
@@ -164,7 +171,25 @@ def load_checkpoint(path, state):
     state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
     state.draw.set_state(tensors["draw"])
     torch.set_rng_state(tensors["random"])
-    state.step, state.seconds = int(metadata["step"]), float(metadata["seconds"])
+    if "random_cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random_cuda"])
+    run = checkpoint_run(path)
+    state.step, state.seconds, state.origin = run["step"], run["seconds"], run["origin"]
+
+
+def checkpoint_run(path):
+    """What a checkpoint says of its run: step, seconds, origin and config (a Config).
+
+    Raises ValueError when the file is not a checkpoint of ours.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            run = json.loads(file.metadata()["run"])
+        return {**run, "config": Config(**run["config"])}
+    except (SafetensorError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no checkpoint to go on from ({error}); remove it or choose another --out."
+        ) from error
 
 
 def _under(tensors, prefix):
@@ -172,7 +197,7 @@ def _under(tensors, prefix):
 
 
 class Log:
-    """A CSV file with one row per call, its columns those of the first row."""
+    """A CSV file with one row per call; all rows have the same keys."""
 
     def __init__(self, path):
         self.path = path
@@ -196,19 +221,22 @@ def train(state, sampler, recipe, out, validate, progress, clock=time.monotonic)
     log = Log(out / "log.csv")
     total = recipe.minutes * 60
     saved = validated = state.seconds
-    sums, crops, data_seconds, since = {}, 0, 0.0, state.seconds
+    sums, steps, crops, data_seconds, since = {}, 0, 0, 0.0, state.seconds
     while state.seconds < total:
         begin = clock()
         batch = sampler()
+        if batch[0].is_cuda:
+            torch.cuda.synchronize()  # or the clock would see the launches alone
         drawn = clock()
         terms = train_step(state, batch, recipe)
         state.seconds += clock() - begin
         data_seconds += drawn - begin
+        steps += 1
         crops += len(batch[0])
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value
         if state.step % 20 == 0:
-            means = {name: round(value / 20, 5) for name, value in sums.items()}
+            means = {name: round(value / steps, 5) for name, value in sums.items()}
             elapsed = max(state.seconds - since, 1e-9)
             speeds = {
                 "crops_per_second": round(crops / elapsed, 2),
@@ -217,7 +245,7 @@ def train(state, sampler, recipe, out, validate, progress, clock=time.monotonic)
             minutes = round(state.seconds / 60, 3)
             log({"step": state.step, "minutes": minutes, **means, **speeds})
             progress(state.seconds / total, f"loss {means['loss']:.2f} {speeds}")
-            sums, crops, data_seconds, since = {}, 0, 0.0, state.seconds
+            sums, steps, crops, data_seconds, since = {}, 0, 0, 0.0, state.seconds
         done = state.seconds >= total
         if done or state.seconds - saved > recipe.checkpoint_minutes * 60:
             save_checkpoint(out / "checkpoint.safetensors", state)
@@ -234,5 +262,6 @@ def export(state, recipe, path):
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "steps": state.step,
         "minutes": round(state.seconds / 60, 1),
+        "origin": state.origin,
     }
     weights.save(path, state.average.state_dict(), state.network.config, record)

@@ -1,7 +1,8 @@
 """The paper's losses, equations 1 to 5, one small function each.
 
-All lengths are input pixels, all boxes left, top, right, bottom. Where a `weight` (k,) is given
-the mean over proposals is weighted by it.
+All lengths are input pixels, all boxes left, top, right, bottom. Lengths are not divided by the
+object's size: the gradient of an absolute difference is the same for small and large objects, and
+large ones have the longer way to go.
 """
 
 import math
@@ -9,16 +10,16 @@ import math
 import torch
 from torch.nn import functional as F
 
+from app.network.cpn import boxes_of
+
 UNCERTAINTY_SCALE = 7.0  # pixels: delta = 7 * sigmoid in equation 4
 LEAST_UNCERTAINTY = 0.01  # of the sigmoid: equation 4 explodes where delta goes to zero
-LEAST_QUALITY = 0.1  # target score of a degenerate box
+LEAST_QUALITY = 0.1  # target score of the worst box on a cell, degenerate ones included
 
 
-def mean(values, weight=None):
-    """Weighted mean of values (k,); 0 for none, with a gradient."""
-    if weight is None:
-        weight = torch.ones_like(values)
-    return (values * weight).sum() / weight.sum().clamp(min=1e-6)
+def mean(values):
+    """Mean of values (k,); 0 for none, with a gradient."""
+    return values.sum() / max(len(values), 1)
 
 
 def score_loss(foreground_logits, quality, background_logits, background_weight=2.0):
@@ -32,14 +33,14 @@ def score_loss(foreground_logits, quality, background_logits, background_weight=
     return mean(foreground) + background_weight * mean(background)
 
 
-def contour_loss(contours, target, weight=None):
+def contour_loss(contours, target):
     """Equation 3: mean absolute difference of contours (k, S, 2)."""
-    return mean((contours - target).abs().mean((1, 2)), weight)
+    return mean((contours - target).abs().mean((1, 2)))
 
 
-def location_loss(centres, target, weight=None):
+def location_loss(centres, target):
     """Mean absolute difference of centres a_0, c_0 (k, 2)."""
-    return mean((centres - target).abs().mean(1), weight)
+    return mean((centres - target).abs().mean(1))
 
 
 def order_weights(order, device=None):
@@ -48,11 +49,11 @@ def order_weights(order, device=None):
     return 1 + 4 * (1 - n / max(order - 1, 1)) ** 2
 
 
-def fourier_loss(coefficients, target, weight=None):
+def fourier_loss(coefficients, target):
     """L1 of coefficients (k, N, 4) with order weights (L_repr of equation 5)."""
     difference = (coefficients - target).abs().mean(2)
     weighted = difference * order_weights(difference.shape[1], difference.device)
-    return mean(weighted.mean(1), weight)
+    return mean(weighted.mean(1))
 
 
 def box_iou(boxes, target):
@@ -79,23 +80,12 @@ def uncertainty_loss(uncertainties, boxes, target, iou):
     uncertainties (k, 4) in (0, 1); boxes, target (k, 4); iou (k,). It learns to expect the
     boxes' error; the boxes themselves have better losses and are detached, as is the IoU.
     """
-    delta = UNCERTAINTY_SCALE * uncertainties.clamp(min=LEAST_UNCERTAINTY)
+    # The floor holds the value, not the gradient: a side that is too sure can come back.
+    floor = (uncertainties.clamp(min=LEAST_UNCERTAINTY) - uncertainties).detach()
+    delta = UNCERTAINTY_SCALE * (uncertainties + floor)
     error = (boxes.detach() - target) ** 2
     sides = error / (2 * delta**2) + 0.5 * (delta**2).log()
     return mean(iou.detach() * (sides.sum(1) + 2 * math.log(2 * math.pi)))
-
-
-def quality(boxes, target):
-    """Target score (k,) of proposals: the detached IoU of their box with the true one."""
-    iou, _, _ = box_iou(boxes.detach(), target)
-    return iou.clamp(min=LEAST_QUALITY)
-
-
-def size_weight(boxes):
-    """Weight (k,) of an object in the losses in pixels: large ones err by more pixels for the
-    same IoU, and would drown the small; the square root keeps them half way."""
-    size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1).prod(1).sqrt()
-    return (16 / size).sqrt()
 
 
 def total_loss(network, maps, targets, size, recipe, draw):
@@ -107,25 +97,24 @@ def total_loss(network, maps, targets, size, recipe, draw):
     most = network.config.refinement_iterations
     iterations = int(torch.randint(1, most + 1, (), generator=draw))
     proposals = network.propose(maps, targets.cells, size, targets.t, iterations)
-    weight = size_weight(targets.boxes)
     iou, _, _ = box_iou(proposals.boxes.detach(), targets.boxes)
     logits = maps.score[:, 0].float()
     background = ~(targets.foreground | targets.ignored)
-    unrefined = torch.cat([proposals.contours.amin(1), proposals.contours.amax(1)], 1)
+    unrefined = boxes_of(proposals.contours)
     terms = {
         "object": score_loss(
             logits[targets.cells],
-            quality(proposals.boxes, targets.boxes),
+            iou.clamp(min=LEAST_QUALITY),
             logits[background],
             recipe.background_weight,
         ),
         "uncertainty": uncertainty_loss(
             proposals.uncertainties, proposals.boxes, targets.boxes, iou
         ),
-        "contour": contour_loss(proposals.contours, targets.contours, weight),
-        "refinement": contour_loss(proposals.refined, targets.contours, weight),
-        "fourier": fourier_loss(proposals.coefficients, targets.coefficients, weight),
-        "location": location_loss(proposals.centres, targets.centres, weight),
+        "contour": contour_loss(proposals.contours, targets.contours),
+        "refinement": contour_loss(proposals.refined, targets.contours),
+        "fourier": fourier_loss(proposals.coefficients, targets.coefficients),
+        "location": location_loss(proposals.centres, targets.centres),
         # On the contour before refinement, so that it reaches the Fourier head as well.
         "boundary": boundary_loss(unrefined, targets.boxes),
     }

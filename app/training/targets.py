@@ -6,8 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from app.network import fourier
+from app.network.cpn import boxes_of
 
-LEAST_VISIBLE = 2.0  # pixels: smaller remains of an object in a crop are not learned
+LEAST_VISIBLE = 2.0  # pixels: objects whose part in the crop is thinner are not learned
 
 
 @dataclass
@@ -35,17 +36,16 @@ def centric_map(objects, depths, stride, foreground_depth, background_depth):
 
     objects (B, H, W) int32, depths (B, H, W) uint8 (augment.gather_crops). A cell is foreground
     where the relative depth passes `foreground_depth`, ignored between `background_depth` and
-    that, and where an ignored object lies. Returns owner (B, h, w) int64, foreground, ignored
-    (B, h, w) bool; taking the maximum lets the centre of a small object survive.
+    that, and where an ignored object has a pixel. Returns owner (B, h, w) int64, foreground and
+    ignored (B, h, w) bool; taking the maximum lets the centre of a small object survive.
     """
     depths = depths.float()[:, None]
     deepest, index = F.max_pool2d(depths, stride, return_indices=True)
     owner = objects.flatten(1).gather(1, index.flatten(1)).reshape(deepest[:, 0].shape).long()
     deepest = deepest[:, 0] / 255
-    unknown = -F.max_pool2d(-(objects == -2).float()[:, None], stride)[:, 0] > 0
-    unknown |= owner == -2
+    unknown = F.max_pool2d((objects == -2).float()[:, None], stride)[:, 0] > 0
     foreground = (deepest > foreground_depth) & (owner >= 0)
-    ignored = unknown | ((deepest > background_depth) & ~foreground & (owner >= 0))
+    ignored = (unknown & ~foreground) | ((deepest > background_depth) & ~foreground & (owner >= 0))
     return owner, foreground, ignored
 
 
@@ -86,13 +86,13 @@ def make_targets(pack, views, objects, depths, config, recipe, draw):
     key = torch.stack([cells[0], owner[cells]], 1)
     unique, inverse = key.unique(dim=0, return_inverse=True)
     contours = object_contours(pack, views, unique[:, 0], unique[:, 1])
-    extent = contours.amax(1) - contours.amin(1)
-    visible = (extent.amin(1) >= LEAST_VISIBLE)[inverse]
+    boxes = boxes_of(contours)
+    # Outlines run through pixel centres: what is n pixels wide extends over n - 1.
+    visible = ((boxes[:, 2:] - boxes[:, :2] + 1).amin(1) >= LEAST_VISIBLE)[inverse]
     cells, inverse = tuple(c[visible] for c in cells), inverse[visible]
     coefficients, centres = fourier.from_contour(contours, config.order)
     t = fourier.uniform_locations(recipe.samples) + torch.rand(1, generator=draw) / recipe.samples
     t = t.to(contours.device)
-    boxes = torch.cat([contours.amin(1), contours.amax(1)], 1)
     return Targets(
         foreground=foreground,
         ignored=ignored,

@@ -2,16 +2,15 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from app import images, predict
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
-from app.training.catalog import read_label
 from evaluate.matching import score_pair
 from evaluate.score import read_labels, summary
 
-THRESHOLDS = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
+# What `calibrate` tries: (side, stride) of windows in pixels, and score thresholds.
+WINDOWS = ((512, 384), (768, 576), (1024, 768))
+THRESHOLDS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 
 
 def validate(segmenter, listing, out, progress=iter):
@@ -30,11 +29,11 @@ def validate(segmenter, listing, out, progress=iter):
     return rows, groups
 
 
-def choose_threshold(network, listing, progress=iter):
-    """The score threshold with the best mean F1 on `listing`.
+def try_thresholds(network, listing, progress=iter):
+    """Summary of the F1 on `listing` for each of THRESHOLDS: {threshold: Summary}.
 
     Every image goes through the network once, at the least threshold; suppression and drawing
-    then run for each. Returns the threshold and {threshold: Summary}.
+    then run for each.
     """
     config = network.config
     segmenter = Segmenter(network)
@@ -42,7 +41,7 @@ def choose_threshold(network, listing, progress=iter):
     scores = {threshold: [] for threshold in THRESHOLDS}
     for entry in progress(listing):
         image, _ = images.read(entry.image)
-        truth = read_label(entry.label, image.shape[:2])
+        truth = read_labels(entry.label)
         parts = list(segmenter.proposals(image))
         for threshold, rows in scores.items():
             passed = [(window, cells.filter(cells.scores > threshold)) for window, cells in parts]
@@ -50,6 +49,4 @@ def choose_threshold(network, listing, progress=iter):
             labels, _, _ = rasterize(cells, image.shape[:2])
             rows.append((entry.name, score_pair(truth, labels)))
     network.config = config
-    summaries = {threshold: summary(rows) for threshold, rows in scores.items()}
-    means = [summaries[threshold].mean for threshold in THRESHOLDS]
-    return THRESHOLDS[int(np.argmax(means))], summaries
+    return {threshold: summary(rows) for threshold, rows in scores.items()}
