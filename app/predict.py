@@ -6,11 +6,15 @@ Label images are complete or absent, whatever happens.
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+# What OpenCV finds odd in a file is said by us, in one sentence.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 INPUTS = Path("/workspace/inputs")
 OUTPUTS = Path("/workspace/outputs")

@@ -51,7 +51,7 @@ def test_a_batch_is_its_single_images(tiny):
     together = tiny(images)
     for index in range(3):
         for batched, single in zip(together, tiny(images[index : index + 1])):
-            assert torch.allclose(batched[index], single[0], atol=1e-5)
+            assert torch.allclose(batched[index], single[0], rtol=1e-3, atol=1e-4)
 
 
 def test_grid_cells_have_their_centres_where_decision_10_puts_them(tiny):

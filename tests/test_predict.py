@@ -243,7 +243,7 @@ def test_one_sentence_where_python_or_venv_is_missing(programs, tmp_path):
 class OneSquare:
     """Stands in for the Segmenter; an image of one pixel is too much for it."""
 
-    def segment(self, image):
+    def segment(self, image, progress=None):
         if image.size == 1:
             raise RuntimeError("out of memory")
         contour = np.array([(1, 1), (4, 1), (4, 4), (1, 4)], np.float32)

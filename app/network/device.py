@@ -17,7 +17,7 @@ def pick_device(name="auto"):
     if reason is None:
         return torch.device("cuda")
     if name == "cuda":
-        raise ValueError(f"No GPU can be used: {reason}.")
+        raise ValueError(f"The device cuda cannot be used: {reason}.")
     return torch.device("cpu")
 
 

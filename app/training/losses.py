@@ -94,12 +94,12 @@ def total_loss(network, maps, targets, size, recipe, draw):
     maps: the network's Maps; targets: Targets; size: (H, W) of the crops. The number of
     refinement iterations is drawn from 1 to the configured one.
     """
+    logits = maps.score[:, 0].float()
+    background = ~(targets.foreground | targets.ignored)
     most = network.config.refinement_iterations
     iterations = int(torch.randint(1, most + 1, (), generator=draw))
     proposals = network.propose(maps, targets.cells, size, targets.t, iterations)
     iou, _, _ = box_iou(proposals.boxes.detach(), targets.boxes)
-    logits = maps.score[:, 0].float()
-    background = ~(targets.foreground | targets.ignored)
     unrefined = boxes_of(proposals.contours)
     terms = {
         "object": score_loss(
