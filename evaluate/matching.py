@@ -1,27 +1,30 @@
-"""Label images compared cell by cell, by the organisers' rules (arrays only, no files).
+"""Label images compared cell by cell (arrays only, no files).
 
-A label image is a 2-D array: 0 is background, every other whole number names one cell.
+A label image is an array (H, W) of whole numbers >= 0: 0 is background, every other value is the
+label of one cell. Memory and time grow with pixels and with pairs of cells that overlap, not with
+true times predicted cells.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
-TILED_FROM = 25000000  # pixels from which the organisers score an image tile by tile
-TILE = 2000
+FRAME = 2  # pixels: the organisers do not count cells that touch an image's outermost ones
+BAND = 2**22  # pixels that are taken apart at a time
 
 
 @dataclass(frozen=True)
 class Score:
-    """One image, scored. The ratios are in [0, 1], rounded to 4 decimals as the organisers do.
+    """One image, or several together, scored at the IoU threshold `tau`.
 
-    The counts are of cells that do not touch the frame; dice compares all foreground pixels.
-    missed_num may be less than true_num - correct_num: see `score_pair`.
+    The counts are of cells; a correct one is a true and a predicted cell with IoU >= tau.
+    Ratios are in [0, 1]; mean_matched_iou is NaN where no cell is correct; dice compares all
+    foreground pixels.
     """
 
+    tau: float
     true_num: int
     pred_num: int
     correct_num: int
@@ -29,19 +32,48 @@ class Score:
     wrong_num: int
     precision: float
     recall: float
-    dice: float
     f1: float
+    mean_matched_iou: float
+    panoptic_quality: float
+    average_precision: float
+    dice: float
+
+
+def rate(tau, true_num, pred_num, correct_num, iou_sum, dice, empty):
+    """The `Score` of these counts; iou_sum is that of the correct pairs.
+
+    empty: what the ratios are where there is no cell at all, neither true nor predicted.
+    """
+    counts = (true_num, pred_num, correct_num, true_num - correct_num, pred_num - correct_num)
+    if not correct_num:
+        ratio = 0.0 if true_num or pred_num else empty
+        return Score(tau, *counts, ratio, ratio, ratio, float("nan"), ratio, ratio, dice)
+    precision, recall = correct_num / pred_num, correct_num / true_num
+    return Score(
+        tau,
+        *counts,
+        precision,
+        recall,
+        f1=2 * (precision * recall) / (precision + recall),
+        mean_matched_iou=iou_sum / correct_num,
+        panoptic_quality=iou_sum / ((true_num + pred_num) / 2),
+        average_precision=correct_num / (true_num + pred_num - correct_num),
+        dice=dice,
+    )
 
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Which of n true and m predicted cells share pixels, in ascending order of their labels.
+    """Which of n true and m predicted cells share pixels.
 
+    truth_labels (n,), prediction_labels (m,): the labels of the cells, ascending.
     truth_pixels (n,), prediction_pixels (m,): the area of each cell in pixels.
-    rows (k,), columns (k,): true cell and predicted cell of each pair that shares pixels.
+    rows (k,), columns (k,): true cell and predicted cell (indices) of each pair that shares pixels.
     pixels (k,): how many pixels the pair shares, 1 or more.
     """
 
+    truth_labels: np.ndarray
+    prediction_labels: np.ndarray
     truth_pixels: np.ndarray
     prediction_pixels: np.ndarray
     rows: np.ndarray
@@ -53,60 +85,105 @@ class Overlaps:
         both = self.truth_pixels[self.rows] + self.prediction_pixels[self.columns]
         return self.pixels / (both - self.pixels)
 
+    def dice(self):
+        """Dice of the foreground pixels of all cells; 1 where there are none."""
+        total = self.truth_pixels.sum() + self.prediction_pixels.sum()
+        return float(2 * self.pixels.sum() / total) if total else 1.0
 
-def score_pair(truth, prediction, tau=0.5):
-    """The organisers' `Score` of a predicted label image (H, W) against the true one (H, W).
-
-    A pair of cells with IoU >= tau (0 < tau <= 1) is correct. Their weak spots are kept:
-    - without any predicted cell, no true cell counts as missed (nor in such a tile);
-    - from 25,000,000 pixels on, tiles of 2000 x 2000 are scored each as an image of its own and
-      the counts are summed: a cell on a seam is not scored, a label in two tiles is two cells;
-    - labels are cast, and may wrap: to int32, in large images to the data type of the truth.
-    ValueError: shapes differ or are not (H, W), or a label is negative (after the cast).
-    """
-    if truth.shape != prediction.shape:
-        raise ValueError(f"its shape is {prediction.shape}, that of its truth {truth.shape}")
-    if truth.ndim != 2:
-        raise ValueError(f"a label image has two dimensions, not the shape {truth.shape}")
-    counts = [_count(*part, tau) for part in _parts(truth, prediction)]
-    true_num, pred_num, correct, missed = np.sum(counts, axis=0).tolist()
-    precision, recall = (correct / pred_num, correct / true_num) if correct else (0.0, 0.0)
-    f1 = 2 * (precision * recall) / (precision + recall) if correct else 0.0
-    ratios = (precision, recall, _dice(truth > 0, prediction > 0), f1)
-    rounded = (float(np.round(ratio, 4)) for ratio in ratios)
-    return Score(true_num, pred_num, correct, missed, pred_num - correct, *rounded)
-
-
-def remove_frame(labels, width=2):
-    """A copy of labels (H, W) without the cells that touch the outermost `width` pixels.
-
-    An image with a side of 2 * width or less is all frame; if it has no background either, its
-    smallest label stays (the organisers take the smallest value of the frame for background).
-    """
-    if min(labels.shape) <= 2 * width:
-        touching = np.unique(labels)[1:]
-    else:
-        strips = (labels[:width], labels[-width:], labels[:, :width], labels[:, -width:])
-        touching = np.unique(np.concatenate([strip.ravel() for strip in strips]))
-    starts, lengths = _runs(labels)
-    values = labels.ravel()[starts]
-    values[np.isin(values, touching)] = 0
-    return np.repeat(values, lengths).reshape(labels.shape)
+    def without(self, truth_labels, prediction_labels):
+        """The table without these true and these predicted cells."""
+        rows = ~np.isin(self.truth_labels, truth_labels)
+        columns = ~np.isin(self.prediction_labels, prediction_labels)
+        kept = rows[self.rows] & columns[self.columns]
+        return Overlaps(
+            self.truth_labels[rows],
+            self.prediction_labels[columns],
+            self.truth_pixels[rows],
+            self.prediction_pixels[columns],
+            (np.cumsum(rows) - 1)[self.rows[kept]],
+            (np.cumsum(columns) - 1)[self.columns[kept]],
+            self.pixels[kept],
+        )
 
 
 def overlaps(truth, prediction):
-    """The `Overlaps` of two label images (H, W) of whole numbers >= 0.
+    """The `Overlaps` of two label images (H, W) of any integer types."""
+    parts = []
+    for band in bands(truth.shape):
+        starts, lengths = runs(truth[band], prediction[band])
+        values = (labels[band].ravel()[starts] for labels in (truth, prediction))
+        parts.append(_pairs(*values, lengths))
+    true, predicted, pixels = _pairs(*map(np.concatenate, zip(*parts)))
+    truth_labels, rows, truth_pixels = _cells(true, pixels)
+    prediction_labels, columns, prediction_pixels = _cells(predicted, pixels)
+    both = (rows >= 0) & (columns >= 0)
+    return Overlaps(
+        truth_labels,
+        prediction_labels,
+        truth_pixels,
+        prediction_pixels,
+        rows[both],
+        columns[both],
+        pixels[both],
+    )
 
-    Time and memory grow with pixels and overlapping pairs, not with n x m.
+
+def bands(shape):
+    """Slices of whole rows that make up an image (H, W), each of `BAND` pixels or one row."""
+    height, width = shape
+    step = max(BAND // max(width, 1), 1)
+    return [slice(top, top + step) for top in range(0, height, step)]
+
+
+def runs(*images):
+    """Runs of pixels of a row along which none of the images (H, W) changes.
+
+    Returns starts, lengths (k,): the flat index of each run's first pixel, and its pixels.
     """
-    starts, lengths = _runs(truth, prediction)
-    rows, truth_pixels = _cells(truth.ravel()[starts], lengths)
-    columns, prediction_pixels = _cells(prediction.ravel()[starts], lengths)
-    shared = (rows >= 0) & (columns >= 0)
-    m = max(len(prediction_pixels), 1)
-    pairs, pair = np.unique(rows[shared] * m + columns[shared], return_inverse=True)
-    pixels = _sums(pair, lengths[shared], len(pairs))
-    return Overlaps(truth_pixels, prediction_pixels, pairs // m, pairs % m, pixels)
+    changes = np.ones(images[0].shape, bool)
+    changes[:, 1:] = False
+    for image in images:
+        changes[:, 1:] |= image[:, 1:] != image[:, :-1]
+    starts = np.flatnonzero(changes)
+    return starts, np.diff(np.append(starts, changes.size))
+
+
+def _pairs(true, predicted, pixels):
+    """Equal (true, predicted) labels taken together: labels, labels, the sum of their pixels."""
+    true, row = _indexed(true)
+    predicted, column = _indexed(predicted)
+    found, pair = _indexed(row * len(predicted) + column)
+    sums = _sums(pair, pixels, len(found))
+    return true[found // len(predicted)], predicted[found % len(predicted)], sums
+
+
+def _cells(values, pixels):
+    """Labels in many places: those > 0, the index among them of each place (-1), their pixels."""
+    labels, index = _indexed(values)
+    sums = _sums(index, pixels, len(labels))
+    first = int(labels[0] == 0)
+    return labels[first:], index - first, sums[first:]
+
+
+def _indexed(values):
+    """The different values, ascending, and the index of each value among them.
+
+    (As numpy.unique with return_inverse, several times faster for neighbouring runs.)
+    """
+    found = np.unique(values)
+    return found, np.searchsorted(found, values)
+
+
+def _sums(index, amounts, size):
+    """The sum of the whole-number amounts at each index 0..size-1 (exact below 2**53)."""
+    return np.bincount(index, weights=amounts, minlength=size).astype(np.int64)
+
+
+def frame_labels(labels):
+    """The labels > 0 in an image (H, W) that touch its outermost `FRAME` pixels, ascending."""
+    strips = (labels[:FRAME], labels[-FRAME:], labels[:, :FRAME], labels[:, -FRAME:])
+    touching = np.unique(np.concatenate([strip.ravel() for strip in strips]))
+    return touching[touching > 0]
 
 
 def matched(table, tau):
@@ -120,88 +197,35 @@ def matched(table, tau):
     """
     iou = table.iou()
     pairs = np.flatnonzero(iou >= tau)
-    n, m = len(table.truth_pixels), len(table.prediction_pixels)
-    if not len(pairs):
-        return pairs
-    links = (np.ones(len(pairs)), (table.rows[pairs], n + table.columns[pairs]))
-    _, group = connected_components(coo_matrix(links, (n + m, n + m)), directed=False)
-    group = group[table.rows[pairs]]
+    group = _linked(table, pairs)
+    alone = np.bincount(group)[group] == 1
+    chosen, pairs, group = [pairs[alone]], pairs[~alone], group[~alone]
     order = np.argsort(group, kind="stable")
-    ends = np.flatnonzero(np.diff(group[order])) + 1
-    chosen = [
-        _assign(table.rows[part], table.columns[part], iou[part], part)
-        for part in np.split(pairs[order], ends)
-    ]
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    for part in np.split(pairs[order], starts)[1:]:
+        chosen.append(part[_assigned(table.rows[part], table.columns[part], iou[part])])
     return np.sort(np.concatenate(chosen))
 
 
-def _assign(rows, columns, iou, pairs):
-    """Those of `pairs`, all correct, that the best one-to-one assignment takes."""
-    if len(pairs) < 2:
-        return pairs
-    rows, row = np.unique(rows, return_inverse=True)
-    columns, column = np.unique(columns, return_inverse=True)
-    gain = np.zeros((len(rows), len(columns)))
-    gain[row, column] = 1 + iou / (2 * min(gain.shape))
-    taken = np.zeros(gain.shape, bool)
-    taken[linear_sum_assignment(-gain)] = True
-    return pairs[taken[row, column]]
+def _linked(table, pairs):
+    """The number of the group of cells, linked by `pairs`, that each of the pairs is in."""
+    n, m = len(table.truth_labels), len(table.prediction_labels)
+    links = (np.ones(len(pairs)), (table.rows[pairs], n + table.columns[pairs]))
+    _, group = connected_components(coo_matrix(links, (n + m, n + m)), directed=False)
+    return group[table.rows[pairs]]
 
 
-def _parts(truth, prediction):
-    """The pairs of images that the organisers score: the two as they are, or tile by tile."""
-    if truth.size < TILED_FROM:
-        yield truth.astype(np.int32), prediction.astype(np.int32)
-        return
-    prediction = prediction.astype(truth.dtype)
-    for top in range(0, truth.shape[0], TILE):
-        for left in range(0, truth.shape[1], TILE):
-            tile = (slice(top, top + TILE), slice(left, left + TILE))
-            yield _padded(truth[tile]), _padded(prediction[tile])
+def _assigned(rows, columns, iou):
+    """Which of these pairs the best one-to-one assignment takes: (k,) bool.
 
-
-def _padded(tile):
-    """The tile filled up with background: so cells at the right and lower end stay."""
-    height, width = tile.shape
-    return np.pad(tile, ((0, TILE - height), (0, TILE - width)), mode="constant")
-
-
-def _count(truth, prediction, tau):
-    """true_num, pred_num, correct_num, missed_num of two label images that count as one."""
-    for name, labels in (("truth", truth), ("prediction", prediction)):
-        if labels.min() < 0:
-            raise ValueError(f"the {name} has a negative label, {labels.min()}")
-    table = overlaps(remove_frame(truth), remove_frame(prediction))
-    true_num, pred_num = len(table.truth_pixels), len(table.prediction_pixels)
-    correct = len(matched(table, tau))
-    return true_num, pred_num, correct, true_num - correct if pred_num else 0
-
-
-def _dice(truth, prediction):
-    """Dice of two masks; 1 where both are empty."""
-    total = np.count_nonzero(truth) + np.count_nonzero(prediction)
-    return 2 * np.count_nonzero(truth & prediction) / total if total else 1.0
-
-
-def _runs(*images):
-    """Runs of pixels, row after row, along which none of the images changes: starts, lengths."""
-    changes = np.ones(images[0].size, bool)
-    changes[1:] = False
-    for image in images:
-        flat = image.ravel()
-        changes[1:] |= flat[1:] != flat[:-1]
-    starts = np.flatnonzero(changes)
-    return starts, np.diff(np.append(starts, len(changes)))
-
-
-def _cells(values, lengths):
-    """Runs of labels → index of each run's cell (-1 for background), pixels of each cell."""
-    labels, index = np.unique(values, return_inverse=True)
-    if labels[:1] == 0:
-        return index - 1, _sums(index, lengths, len(labels))[1:]
-    return index, _sums(index, lengths, len(labels))
-
-
-def _sums(index, amounts, size):
-    """The sum of the whole-number amounts at each index 0..size-1 (exact below 2**53)."""
-    return np.bincount(index, weights=amounts, minlength=size).astype(np.int64)
+    One sparse matching of every row, either to a column or, for a gain of 1, to none: a column
+    of its own that is added for it.
+    """
+    rows, row = _indexed(rows)
+    columns, column = _indexed(columns)
+    n, m = len(rows), len(columns)
+    gain = np.concatenate([2 + iou / (2 * min(n, m)), np.ones(n)])
+    places = np.concatenate([row, np.arange(n)]), np.concatenate([column, m + np.arange(n)])
+    choice = coo_matrix((gain, places), (n, m + n)).tocsr()
+    _, taken = min_weight_full_bipartite_matching(choice, maximize=True)
+    return taken[row] == column

@@ -1,4 +1,5 @@
-"""python -m app.training: train a network; `validate` and `calibrate` judge one.
+"""python -m app.training: train a network; `validate` and `calibrate` judge one; `split` copies a
+split of the data into plain folders.
 
 Training: python -m app.training --data DATA --out DIR --minutes N [--preset compact]
   [--init WEIGHTS] [--device auto]. Started again with the same DIR (and without --init) it goes on
@@ -21,9 +22,10 @@ from app.network.cpn import CPN
 from app.network.device import pick_device
 from app.network.weights import WeightsError
 from app.segmenter import Segmenter
-from app.training import catalog, engine, validation
+from app.training import catalog, engine, split, validation
 from app.training.recipe import Recipe
-from evaluate.score import LabelError, group_table, grouped, summary, write_csv
+from evaluate.folders import LabelError
+from evaluate.score import aggregates, group_table, write_csv
 
 # What can be wrong with what the user gave; the message says it.
 EXPECTED = (ValueError, OSError, FloatingPointError, WeightsError, ImageError, LabelError)
@@ -31,7 +33,7 @@ EXPECTED = (ValueError, OSError, FloatingPointError, WeightsError, ImageError, L
 
 def main(arguments):
     """Run the command; returns the exit status."""
-    commands = {"validate": validate, "calibrate": calibrate}
+    commands = {"validate": validate, "calibrate": calibrate, "split": split.main}
     command = commands.get(arguments[0] if arguments else None, train)
     try:
         return command(arguments if command is train else arguments[1:])
@@ -115,11 +117,11 @@ class Judge:
 
     def __call__(self, network, minutes):
         segmenter = Segmenter(network, next(network.parameters()).device.type)
-        rows, groups = validation.validate(segmenter, self.listing, self.out / "labels")
-        summaries, macro = grouped(rows, groups)
-        whole = summary(rows)
-        by_source = {source: round(found.mean, 4) for source, found in summaries.items()}
-        averages = {"mean": whole.mean, "median": whole.median, "macro": macro}
+        images = validation.validate(segmenter, self.listing, self.out / "labels")
+        whole, *sources = aggregates(images, [0.5], "official")
+        by_source = {source.group: round(source.mean_f1, 4) for source in sources}
+        macro = validation.macro(sources)
+        averages = {"mean": whole.mean_f1, "median": whole.median_f1, "macro": macro}
         averages = {name: round(value, 4) for name, value in averages.items()}
         self.log({"minutes": round(minutes, 1), **averages, **by_source})
         tqdm.write(f"validation at {minutes:.0f} minutes: {averages}")
@@ -135,9 +137,11 @@ def validate(arguments):
     options = parser.parse_args(arguments)
     listing = catalog.entries(options.data, options.split)
     segmenter = Segmenter.load(options.weights)
-    rows, groups = validation.validate(segmenter, listing, options.out, tqdm)
-    write_csv(options.out / "scores.csv", rows)
-    print(group_table(rows, groups))
+    images = validation.validate(segmenter, listing, options.out, tqdm)
+    write_csv(options.out / "scores.csv", images, rules="official")
+    whole, *sources = aggregates(images, [0.5], "official")
+    print(group_table([whole, *sources]))
+    print(f"macro over sources: mean F1 {validation.macro(sources):.4f}")
     return 0
 
 
@@ -156,10 +160,10 @@ def calibrate(arguments):
         for threshold, scores in validation.try_thresholds(network, listing, tqdm).items():
             found[window, stride, threshold] = scores
             print(
-                f"{window}/{stride}  {threshold:.2f}  mean {scores.mean:.4f}  "
-                f"median {scores.median:.4f}"
+                f"{window}/{stride}  {threshold:.2f}  mean {scores.mean_f1:.4f}  "
+                f"median {scores.median_f1:.4f}"
             )
-    best = max(found, key=lambda choice: found[choice].mean)
+    best = max(found, key=lambda choice: found[choice].mean_f1)
     print("stored: windows {}/{}, threshold {}".format(*best))
     fields = dict(zip(("window", "window_stride", "score_threshold"), best))
     weights.save(options.weights, network.state_dict(), replace(network.config, **fields), record)

@@ -5,8 +5,9 @@ from dataclasses import replace
 from app import images, predict
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
-from evaluate.matching import score_pair
-from evaluate.score import read_labels, summary
+from evaluate.folders import name_of, read_labels
+from evaluate.official import score_pair
+from evaluate.score import ImageScores, aggregate
 
 # What `calibrate` tries: (side, stride) of windows in pixels, and score thresholds.
 WINDOWS = ((512, 384), (768, 576), (1024, 768))
@@ -16,21 +17,27 @@ THRESHOLDS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 def validate(segmenter, listing, out, progress=iter):
     """Predict every Entry of `listing` into out/SOURCE/NAME_label.tiff and score the files.
 
-    Returns rows (name, Score) and groups {name: source}, as evaluate.score takes them.
+    Returns a list of evaluate.score.ImageScores at IoU 0.5, by the official rules; its groups are
+    the sources.
     """
-    rows, groups = [], {}
+    scored = []
     for entry in progress(listing):
         folder = out / entry.source
         folder.mkdir(parents=True, exist_ok=True)
         predict.segment_file(segmenter, entry.image, folder)
         name = f"{entry.source}/{images.output_name(entry.image)}"
-        rows.append((name, score_pair(read_labels(entry.label), read_labels(out / name))))
-        groups[name] = entry.source
-    return rows, groups
+        score = score_pair(read_labels(entry.label), read_labels(out / name))
+        scored.append(ImageScores(name, name_of(entry.image.name), entry.source, scores=[score]))
+    return scored
+
+
+def macro(sources):
+    """The mean over sources (a list of evaluate.score.Aggregate) of their mean F1."""
+    return sum(source.mean_f1 for source in sources) / max(len(sources), 1)
 
 
 def try_thresholds(network, listing, progress=iter):
-    """Summary of the F1 on `listing` for each of THRESHOLDS: {threshold: Summary}.
+    """The scores of all of `listing` for each of THRESHOLDS: {threshold: evaluate.score.Aggregate}.
 
     Every image goes through the network once, at the least threshold; suppression and drawing
     then run for each.
@@ -43,10 +50,12 @@ def try_thresholds(network, listing, progress=iter):
         image, _ = images.read(entry.image)
         truth = read_labels(entry.label)
         parts = list(segmenter.proposals(image))
-        for threshold, rows in scores.items():
+        for threshold, found in scores.items():
             passed = [(window, cells.filter(cells.scores > threshold)) for window, cells in parts]
             cells, _ = segmenter.settle(passed, image.shape)
             labels, _, _ = rasterize(cells, image.shape[:2])
-            rows.append((entry.name, score_pair(truth, labels)))
+            found.append(score_pair(truth, labels))
     network.config = config
-    return {threshold: summary(rows) for threshold, rows in scores.items()}
+    return {
+        threshold: aggregate(None, 0.5, found, "official") for threshold, found in scores.items()
+    }

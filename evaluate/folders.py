@@ -1,0 +1,251 @@
+"""Folders of images and label images: which files belong together, and what they hold.
+
+The name of an image is its file name up to the first dot (so app.predict names its results); a
+stem is the file name without `_label.tiff` or the like, and may hold dots: `a.b` of the name `a`.
+"""
+
+import csv
+import re
+from collections import namedtuple
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+
+IMAGE_EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
+LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
+LABEL_SUFFIXES = tuple("_label" + extension for extension in LABEL_EXTENSIONS)
+
+PNG = b"\x89PNG"
+
+Pair = namedtuple("Pair", "stem name truth labels")  # see `pairs`
+
+
+class EvaluationError(Exception):
+    """Why a command cannot start, in one sentence for people."""
+
+
+class LabelError(Exception):
+    """Why a label image cannot be read or scored, in one sentence that names the file."""
+
+
+def read_labels(path):
+    """The label image in a TIFF or PNG file: (H, W) whole numbers >= 0, 0 is background.
+
+    Integers keep the file's dtype; whole numbers stored as floats come as uint32 or uint64.
+    LabelError: not a whole file, not (H, W), a negative label, a fraction.
+    """
+    path = Path(path)
+    try:
+        labels = _decoded(path)
+    except Exception as error:  # decoders raise whatever their libraries do
+        raise LabelError(f"{path} cannot be read: {error}") from error
+    if labels.ndim != 2:
+        raise LabelError(f"{path} has the shape {labels.shape}; a label image is (height, width)")
+    if not labels.size:
+        raise LabelError(f"{path} has no pixels")
+    if labels.dtype.kind in "fb":
+        labels = _whole_numbers(path, labels)
+    if labels.dtype.kind not in "ui":
+        raise LabelError(f"{path} holds {labels.dtype}; labels are whole numbers")
+    if labels.min() < 0:
+        raise LabelError(f"{path} has a negative label, {labels.min()}")
+    return labels
+
+
+def _decoded(path):
+    """The array of a PNG or TIFF file, by its content."""
+    with path.open("rb") as file:
+        if file.read(4) == PNG:
+            labels = cv2.imdecode(np.fromfile(str(path), np.uint8), cv2.IMREAD_UNCHANGED)
+            if labels is None:  # how OpenCV says that it could not
+                raise ValueError("not a whole PNG file")
+            return labels
+        file.seek(0)
+        with tifffile.TiffFile(file) as tif:
+            for page in tif.series[0].pages:
+                ends = map(sum, zip(page.dataoffsets, page.databytecounts))
+                if max(ends, default=0) > tif.filehandle.size:  # would be filled with zeros
+                    raise ValueError("the TIFF file is cut short")
+            return tif.asarray()
+
+
+def _whole_numbers(path, labels):
+    """Floats or booleans as unsigned integers."""
+    if not (np.isfinite(labels).all() and (np.floor(labels) == labels).all()):
+        raise LabelError(f"{path} holds fractions; labels are whole numbers")
+    if labels.min() < 0:
+        raise LabelError(f"{path} has a negative label, {labels.min()}")
+    if labels.max() >= 2.0**64:
+        raise LabelError(f"{path} has a label beyond 64 bits, {labels.max()}")
+    return labels.astype(np.uint32 if labels.max() < 2**32 else np.uint64)
+
+
+def list_images(folder):
+    """{stem: [Path]} of the microscopy images in a folder: label images and hidden files are none.
+
+    Sorted by stem; several paths where files differ in their extension only. EvaluationError.
+    """
+    return _by_stem(
+        folder, lambda name: None if name.lower().endswith(LABEL_SUFFIXES) else _image_stem(name)
+    )
+
+
+def list_labels(folder, suffix=None):
+    """{stem: [Path]} of the label images STEM<suffix> in a folder, in any case of letters.
+
+    The suffix (as `_mask.png`) is by default any of _label.tiff, _label.tif, _label.png.
+    Sorted by stem; several paths where files differ in their suffix only. EvaluationError.
+    """
+    return _by_stem(folder, lambda name: _label_stem(name, suffix))
+
+
+def list_truth(folder, suffix=None):
+    """As `list_labels`; without a suffix, a folder without any such file holds STEM.(tiff|tif|png).
+
+    (All or none: an image without labels beside labelled ones is not taken for a truth.)
+    """
+    found = list_labels(folder, suffix)
+    if found or suffix:
+        return found
+    return _by_stem(folder, lambda name: _ended(name, LABEL_EXTENSIONS))
+
+
+def pairs(truth_dir, labels_dir, truth_suffix=None, label_suffix=None):
+    """The `Pair`s of true and predicted label images of two folders, sorted by name.
+
+    stem: the prediction's, or if there is none that of the truth. name: the file name that the
+    prediction has or should have. truth, labels: lists of Path: one each in good order; none where
+    there is no such file; several where more than one file claims the stem (`only` tells).
+    EvaluationError: a folder cannot be listed, or there is nothing in them.
+    """
+    truths, labels = list_truth(truth_dir, truth_suffix), list_labels(labels_dir, label_suffix)
+    found = []
+    for own, theirs in paired(truths, labels):
+        stem, paths = theirs or own, labels.get(theirs, [])
+        name = paths[0].name if paths else stem + (label_suffix or LABEL_SUFFIXES[0])
+        found.append(Pair(stem, name, truths.get(own, []), paths))
+    if not found:
+        raise EvaluationError(f"{truth_dir} and {labels_dir} hold no label images to compare")
+    return sorted(found, key=lambda pair: pair.name)
+
+
+def paired(first, second):
+    """Which stems of two collections belong together: a list of (stem or None, stem or None).
+
+    Equal stems do; else two that agree up to their first dot, when each is the only such one.
+    The others come with None. `first`'s come in its order, then the rest of `second`.
+    """
+    names = [_by_name(stems) for stems in (first, second)]
+
+    def partner(stem):
+        own, theirs = (found.get(name_of(stem), []) for found in names)
+        if stem in second:
+            return stem
+        return theirs[0] if len(own) == len(theirs) == 1 else None
+
+    together = [(stem, partner(stem)) for stem in first]
+    taken = {stem for _, stem in together}
+    return together + [(None, stem) for stem in second if stem not in taken]
+
+
+def only(paths, what):
+    """The only path of a list. LabelError, with `what` was looked for, for none or several."""
+    if not paths:
+        raise LabelError(f"no {what}")
+    if len(paths) > 1:
+        names = " and ".join(path.name for path in paths)
+        raise LabelError(f"more than one {what}: {names}; keep one")
+    return paths[0]
+
+
+def name_of(stem):
+    """The name of an image: its stem up to the first dot."""
+    return stem.split(".")[0]
+
+
+def read_groups(path, label_suffixes=()):
+    """{stem or name: its groups} of a CSV file with a header, for `group_of`.
+
+    Columns: `name` or `image`, and `group` or `modality`; others are passed over. Names are file
+    names of images or of label images, or names without ending; folders before them do not count.
+    EvaluationError: not such a file. OSError: it cannot be opened.
+    """
+    groups = {}
+    for file_name, group in _group_rows(path):
+        stem = _stem(re.split(r"[/\\]", file_name)[-1], label_suffixes)
+        for key in {stem, name_of(stem)} if group else ():
+            groups.setdefault(key, set()).add(group)
+    return groups
+
+
+def _group_rows(path):
+    """The (file name, group) of each row."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as lines:
+            table = csv.DictReader(lines)
+            header = table.fieldnames or []
+            columns = [
+                next((column for column in names if column in header), None)
+                for names in (("name", "image"), ("group", "modality"))
+            ]
+            if None in columns:
+                raise EvaluationError(
+                    f"{path} needs a header with the columns name and group (or image and modality)"
+                )
+            return [[row[column] or "" for column in columns] for row in table]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise EvaluationError(f"{path} is no CSV file: {error}") from error
+
+
+def group_of(groups, stem):
+    """The group of an image or label image by `read_groups`. EvaluationError: none, or several."""
+    found = groups.get(stem) or groups.get(name_of(stem)) or set()
+    if len(found) != 1:
+        given = " and ".join(sorted(found)) or "no group"
+        raise EvaluationError(f"the table of groups gives {stem} {given}; each image needs one")
+    return min(found)
+
+
+def _by_stem(folder, stem_of):
+    """{stem: [Path]} of a folder's files, sorted, where `stem_of` their name is not None."""
+    try:
+        paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    except OSError as error:
+        raise EvaluationError(f"{folder} cannot be listed: {error.strerror}") from error
+    found = {}
+    for path in paths:
+        stem = None if path.name.startswith(".") else stem_of(path.name)
+        if stem:
+            found.setdefault(stem, []).append(path)
+    return dict(sorted(found.items()))
+
+
+def _by_name(stems):
+    """{name: stems that begin with it}."""
+    found = {}
+    for stem in stems:
+        found.setdefault(name_of(stem), []).append(stem)
+    return found
+
+
+def _stem(name, label_suffixes=()):
+    """The stem of an image's or label image's file name, or of a name without ending."""
+    return _ended(name, label_suffixes) or _label_stem(name) or _image_stem(name) or name
+
+
+def _image_stem(name):
+    return _ended(name, IMAGE_EXTENSIONS)
+
+
+def _label_stem(name, suffix=None):
+    return _ended(name, (suffix,) if suffix else LABEL_SUFFIXES)
+
+
+def _ended(name, endings):
+    """`name` without the first of the endings that it has, in any case of letters; else None."""
+    for ending in endings:
+        if name.lower().endswith(ending.lower()) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return None

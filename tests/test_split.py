@@ -1,0 +1,84 @@
+"""python -m app.training split: the catalogue's images as folders that the evaluator takes."""
+
+import csv
+
+import numpy as np
+import pytest
+import tifffile
+
+from app.training import __main__ as command
+from evaluate.folders import group_of, list_images, pairs, read_groups
+
+
+def make_data(folder, rows):
+    """A data folder with one drawn pair of files per (source, image, split, modality)."""
+    folder.mkdir()
+    with (folder / "catalog.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("source", "image", "label", "split", "modality"))
+        for number, (source, image, split, modality) in enumerate(rows):
+            label = image.rpartition(".")[0] + "_label.tif"
+            (folder / source).mkdir(exist_ok=True)
+            tifffile.imwrite(str(folder / source / image), np.full((8, 9), number, np.uint8))
+            tifffile.imwrite(str(folder / source / label), np.full((8, 9), 100 + number, np.uint8))
+            writer.writerow((source, image, label, split, modality))
+    return folder
+
+
+ROWS = (
+    ("one", "a.tif", "val", "BF"),
+    ("one", "a.b.tif", "train", "BF"),
+    ("two", "a.tif", "val", "PC"),
+    ("two", "a.b.tif", "val", "DIC/PC"),
+    ("two", "a.c.tif", "val", "PC"),
+)
+
+
+def test_images_and_their_own_truth_are_found_by_the_evaluator(tmp_path, capsys):
+    data, out = make_data(tmp_path / "data", ROWS), tmp_path / "new" / "val"
+    assert command.main(["split", "--data", str(data), "--out", str(out)]) == 0
+    assert "4 images" in capsys.readouterr().out
+    stems = ["one__a", "two__a", "two__a_b", "two__a_c"]
+    assert list(list_images(out / "images")) == stems
+    truths = {pair.stem: pair.truth for pair in pairs(out / "truth", out / "truth")}
+    for stem, number in zip(stems, (0, 2, 3, 4)):
+        (image,), (truth,) = list_images(out / "images")[stem], truths[stem]
+        assert (tifffile.imread(str(image)) == number).all()
+        assert (tifffile.imread(str(truth)) == 100 + number).all()
+    groups = read_groups(out / "groups.csv")
+    assert [group_of(groups, stem) for stem in stems] == ["BF", "PC", "DIC/PC", "PC"]
+
+
+def test_the_source_can_be_the_group(tmp_path):
+    data = make_data(tmp_path / "data", ROWS)
+    arguments = ["split", "--data", str(data), "--out", str(tmp_path), "--group", "source"]
+    assert command.main(arguments) == 0
+    with (tmp_path / "groups.csv").open(newline="") as lines:
+        assert [row["group"] for row in csv.DictReader(lines)] == ["one", "two", "two", "two"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments", "said"),
+    [
+        (ROWS, ["--split", "test"], "'test'"),
+        ((*ROWS, ("two", "a_b.tif", "val", "PC")), [], "two__a_b"),
+        (ROWS, [], "images is there already"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_overwritten(tmp_path, capsys, rows, arguments, said):
+    data, out = make_data(tmp_path / "data", rows), tmp_path / "out"
+    if "already" in said:
+        (out / "images").mkdir(parents=True)
+    assert command.main(["split", "--data", str(data), "--out", str(out), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(out.rglob("*.tif"))
+
+
+def test_the_split_of_the_real_data(data, tmp_path):
+    """Every validation image, with a truth and a modality."""
+    assert command.main(["split", "--data", str(data), "--out", str(tmp_path)]) == 0
+    stems = list(list_images(tmp_path / "images"))
+    groups = read_groups(tmp_path / "groups.csv")
+    assert len(stems) == 127
+    assert {pair.stem for pair in pairs(tmp_path / "truth", tmp_path / "truth")} == set(stems)
+    assert {group_of(groups, stem) for stem in stems} == {"BF", "DIC", "Fluo", "Fluo/BF", "PC"}
