@@ -1,12 +1,47 @@
-"""python -m app.efficiency: learned parameters and multiply-adds of a preset (paper, table 2)."""
+"""Parameters, multiply-adds, speed and memory of a preset, beside the paper's network.
+
+Speed and memory are those of the network's forward pass, for one image that is on the device: the
+median of several passes after a warm-up. Reading files, proposals, suppression and label images
+are not in it (python -m evaluate time measures the whole). Each precision is measured in a process
+of its own. Peak memory: on a GPU torch.cuda.max_memory_allocated, as in the paper; on a CPU the
+largest resident size of the process, Python and torch included.
+"""
 
 import argparse
 import logging
+import multiprocessing
+import statistics
+import sys
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 
 from app.network.config import PRESETS
 from app.network.cpn import CPN
+from app.network.device import (
+    DeviceWarning,
+    autocast,
+    cuda_failure,
+    pick_device,
+    reduced_precision,
+)
+from app.segmenter import Segmenter
+
+PAPER = {"parameters": "228.24 M", "flops": "443.60 G", "amp": ("20.23", "2.25 GiB")}
+
+WARM_UP = 2  # passes
+LEAST_PASSES, LEAST_SECONDS = 5, 3.0  # both at least
+
+
+class Speed(NamedTuple):
+    """Frames per second, and peak memory in bytes."""
+
+    fps: float
+    peak_memory: int
 
 
 def count_parameters(network):
@@ -22,16 +57,110 @@ def count_flops(network, size):
     return FlopCountAnalysis(network.eval(), torch.zeros(1, 3, size, size)).total()
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m app.efficiency", description=__doc__)
+def measure(config, size, device, amp):
+    """The Speed of a forward pass at 1 x 3 x size x size, in a new process.
+
+    config: Config. device: "cpu" or "cuda". amp: mixed precision, where the device computes in it.
+    RuntimeError: it does not fit into the memory, for one.
+    """
+    context = multiprocessing.get_context("spawn")  # a forked process would inherit memory
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(measure_here, config, size, device, amp).result()
+
+
+@torch.no_grad()
+def measure_here(config, size, device, amp):
+    """As `measure`, in this process; its peak memory includes what it did before."""
+    segmenter = Segmenter(CPN(config), device)
+    network, device = segmenter.network, segmenter.device
+    image = torch.rand(1, 3, size, size, device=device)
+    image = image.contiguous(memory_format=torch.channels_last)
+
+    def forward():
+        start = time.perf_counter()
+        with autocast(device) if amp else nullcontext():
+            network(image)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    for _ in range(WARM_UP):
+        forward()
+    seconds = []
+    while len(seconds) < LEAST_PASSES or sum(seconds) < LEAST_SECONDS:
+        seconds.append(forward())
+    return Speed(1 / statistics.median(seconds), peak_memory(device))
+
+
+def peak_memory(device):
+    """Bytes: the most that torch has allocated on a GPU, or that this process has had resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    with open("/proc/self/status") as lines:
+        fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
+def main(arguments=None):
+    options, device = parse(arguments)
+    network = CPN(PRESETS[options.preset])
+    row("", "here", "in the paper")
+    row("parameters", f"{count_parameters(network):,}", PAPER["parameters"])
+    row("multiply-adds", f"{count_flops(network, options.size) / 1e9:.2f} G", PAPER["flops"])
+    for amp, name in ((True, "AMP on"), (False, "AMP off")):
+        try:
+            speed = measure(network.config, options.size, device.type, amp)
+        except RuntimeError as error:
+            sys.exit(f"The forward pass with {name} failed: {error}")
+        fps, memory = PAPER["amp"] if amp else ("-", "-")
+        row(f"frames per second, {name}", f"{speed.fps:.2f}", fps)
+        row(f"peak memory, {name}", f"{speed.peak_memory / 2**30:.2f} GiB", memory)
+    for remark in remarks(options, device):
+        print(remark)
+
+
+def parse(arguments):
+    """The options, and the torch.device."""
+    parser = argparse.ArgumentParser(
+        prog="python -m app.efficiency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="compact")
     parser.add_argument("--size", type=int, default=512, help="side of the image in pixels")
-    arguments = parser.parse_args()
-    network = CPN(PRESETS[arguments.preset])
-    print(f"preset        {arguments.preset}")
-    print(f"parameters    {count_parameters(network):,}")
-    flops = count_flops(network, arguments.size) / 1e9
-    print(f"multiply-adds {flops:.3f} G at 1x3x{arguments.size}x{arguments.size}")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options = parser.parse_args(arguments)
+    if options.size < 1:
+        parser.error(f"--size {options.size}: an image has at least one pixel")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeviceWarning)  # `remarks` says it
+            return options, pick_device(options.device)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def row(name, ours, paper):
+    print(f"{name:26}{ours:>14}{paper:>15}")
+
+
+def remarks(options, device):
+    """Sentences on what the figures are."""
+    size = f"1x3x{options.size}x{options.size}"
+    yield f"Here: the preset {options.preset} at {size}, on {device_name(device)}."
+    yield "In the paper (table 2 and section 3.2.1): at 1x3x512x512, on an NVIDIA RTX 2080 Ti."
+    if device.type == "cuda":
+        return
+    if options.device == "auto":
+        yield f"No GPU can be used, {cuda_failure()}: speed and memory are the CPU's."
+    if reduced_precision(device) is None:
+        yield "This processor, or this torch, has no bfloat16: AMP changes nothing."
+
+
+def device_name(device):
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"a CPU (threads: {torch.get_num_threads()})"
 
 
 if __name__ == "__main__":
