@@ -14,12 +14,14 @@ COMMANDS = {
     "report": ("report", "write one HTML file to look at: scores, times, and every image"),
     "tables": ("tables", "the paper's tables 3 and 4 for given networks on labelled images"),
     "uncertainty": ("uncertainty", "how well predicted uncertainties tell the true errors"),
-    "bench": ("bench", "time the whole prediction command on two folders of real images"),
+    "bench": ("bench", "time the whole prediction command, or the scorer, beside something simple"),
 }
 
 
 def main(arguments):
     """Run a command; its exit status: 0, 1 when something failed, 2 when nothing was started."""
+    for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal cannot show
+        stream.reconfigure(errors="backslashreplace")
     options = parse(arguments)
     try:
         return options.run(options)

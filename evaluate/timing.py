@@ -73,8 +73,6 @@ def count(text):
 
 def run(options):
     """The command; returns the exit status."""
-    # File names may hold what the terminal cannot show.
-    sys.stdout.reconfigure(errors="backslashreplace")
     handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return time_folder(options)

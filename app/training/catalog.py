@@ -7,6 +7,7 @@ starts[i] + y * widths[i] + x (design.md, decision 3).
 import csv
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ class Entry:
     source: str
     image: Path
     label: Path
+    modality: Optional[str] = None  # None where the catalogue does not tell
 
 
 def entries(data, split):
@@ -52,6 +54,7 @@ def entries(data, split):
             row["source"],
             data / row["source"] / row["image"],
             data / row["source"] / row["label"],
+            row.get("modality"),
         )
         for row in rows
     ]

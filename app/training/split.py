@@ -42,7 +42,9 @@ def write_split(data, split, out, group="modality"):
     have the same name, or `out` holds a split already.
     """
     listing = catalog.entries(data, split)
-    groups = column(data, split, group)
+    groups = [getattr(entry, group) for entry in listing]
+    if None in groups:
+        raise ValueError(f"{data / 'catalog.csv'} has no column {group}: choose another --group")
     names = [f"{entry.source}__{entry.image.stem}".replace(".", "_") for entry in listing]
     for name in names:
         if names.count(name) > 1:
@@ -60,12 +62,3 @@ def write_split(data, split, out, group="modality"):
         writer.writerow(("name", "group", "source"))
         writer.writerows(zip(names, groups, (entry.source for entry in listing)))
     return len(listing)
-
-
-def column(data, split, name):
-    """A column of the catalogue's rows of a split, in their order; ValueError: it has none."""
-    with (data / "catalog.csv").open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["split"] == split]
-    if name not in rows[0]:
-        raise ValueError(f"{data / 'catalog.csv'} has no column {name}")
-    return [row[name] for row in rows]

@@ -1,0 +1,401 @@
+"""How well predicted uncertainties tell the true errors.
+
+Takes predictions with kept uncertainties (app.predict --cells leaves NAME_cells.csv beside
+NAME_label.tiff) and the truth, and asks three things:
+- do sides with a larger delta (7 x the predicted uncertainty, in pixels) lie further from the
+  true side? Spearman correlation per side of the boxes;
+- does delta say how far? Reliability: where the mean delta is d, a normal distribution of that
+  width has a mean absolute error of d x sqrt(2 / pi);
+- does score x certainty tell cells with IoU >= 0.5 from the others better than the score alone?
+  AUROC: the chance that a good cell is ranked before a bad one.
+
+A predicted cell is compared with the true cell with which its IoU is largest; its sides count where
+that is 0.3 or more (below, the two boxes hardly bound the same thing; training weights by IoU
+too). Cells that touch the outer 2-pixel frame, predicted or true, are left out as in scoring.
+The intervals are 95 % bootstrap intervals over images: cells of one image are not independent.
+"""
+
+import csv
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata
+
+from . import strict
+from .bootstrap import auroc, estimate, mean, spearman
+from .folders import EvaluationError, LabelError, group_of, only, pairs, read_groups, read_labels
+from .matching import runs
+from .score import text_table, write_json
+
+SIDES = ("top", "right", "bottom", "left")
+BOX_COLUMNS = ("y0", "x1", "y1", "x0")  # of NAME_cells.csv, in the order of SIDES
+SCALE = 7.0  # pixels of delta per unit of uncertainty, as in training
+LEAST_IOU = 0.3  # of a cell whose sides are compared with the truth
+CORRECT_IOU = 0.5  # of a cell that is told from the others
+NORMAL = float(np.sqrt(2 / np.pi))  # mean absolute error of a normal distribution, in its widths
+BINS = 10
+FIGURES = ("sides", "delta", "|error|", "of a normal")  # number; means in pixels
+# Told apart with any colour vision (Okabe and Ito's palette), and by their markers.
+LOOKS = {
+    "top": {"color": "#0072b2", "marker": "o"},
+    "right": {"color": "#e69f00", "marker": "s"},
+    "bottom": {"color": "#009e73", "marker": "^"},
+    "left": {"color": "#cc79a7", "marker": "D"},
+}
+RANKINGS = {
+    "score": "score",
+    "certainty": "certainty",
+    "score_certainty": "score x certainty",
+    "gain": "gain over score",
+}
+
+
+@dataclass
+class CellFile:
+    """The rows of a NAME_cells.csv, in ascending order of their labels.
+
+    labels (n,) whole numbers > 0; sides (n, 4): y0, x1, y1, x0 of the box in pixels (SIDES);
+    scores (n,); uncertainties (n, 4) in [0, 1] in the order of SIDES.
+    """
+
+    labels: np.ndarray
+    sides: np.ndarray
+    scores: np.ndarray
+    uncertainties: np.ndarray
+
+
+@dataclass
+class Compared:
+    """n predicted cells held against the truth; row k is the same cell in every array.
+
+    image (n,): number of its image. iou (n,) with the true cell that fits best, 0 without one.
+    delta (n, 4): predicted error in pixels, in the order of SIDES. error (n, 4): |predicted -
+    true side| in pixels, NaN where iou < LEAST_IOU. score, certainty (n,).
+    """
+
+    image: np.ndarray
+    iou: np.ndarray
+    delta: np.ndarray
+    error: np.ndarray
+    score: np.ndarray
+    certainty: np.ndarray
+
+    def filter(self, keep):
+        """The cells that `keep` (n,) names."""
+        return Compared(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+    @classmethod
+    def cat(cls, parts):
+        """All cells of a non-empty list of Compared."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+def add_arguments(parser):
+    """What the command takes."""
+    parser.add_argument("--truth", metavar="DIR", type=Path, required=True)
+    parser.add_argument(
+        "--labels",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="predictions: NAME_label.tiff and NAME_cells.csv",
+    )
+    parser.add_argument(
+        "--groups", metavar="CSV", type=Path, help="columns name, group: also tell it per group"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="uncertainty.json and reliability.png, .svg go here"
+    )
+
+
+def run(options):
+    """Compare, tell, and write; the exit status is 1 when some prediction was left out."""
+    groups = read_groups(options.groups) if options.groups else None
+    stems, cells, problems = compare_folder(options.truth, options.labels)
+    result = {"images": stems, "problems": problems, "all": analyse(cells), "groups": {}}
+    if groups is not None:
+        members = np.array([group_of(groups, stem) for stem in stems])
+        for group in sorted(set(members)):
+            result["groups"][group] = analyse(cells.filter((members == group)[cells.image]))
+    for name, reason in problems.items():
+        print(f"{name}: left out, {reason}", file=sys.stderr)
+    print(text(result))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_json(options.out / "uncertainty.json", result)
+        write_plot(result["all"]["sides"], options.out)
+    return 1 if problems else 0
+
+
+# Files -> cells
+
+
+def compare_folder(truth_dir, labels_dir):
+    """Every prediction of a folder against its truth.
+
+    Returns stems (by the number in `Compared.image`), Compared, and problems {file name: reason}.
+    EvaluationError when no prediction can be compared.
+    """
+    stems, parts, problems = [], [], {}
+    for pair in pairs(truth_dir, labels_dir):
+        if not pair.labels:  # no prediction, so no uncertainty to check
+            continue
+        try:
+            path = only(pair.labels, "prediction")
+            truth = read_labels(only(pair.truth, "truth"))
+            found = compare(truth, read_labels(path), read_cells(path, pair.stem), len(stems))
+        except LabelError as error:
+            problems[pair.labels[0].name] = str(error)
+        else:
+            stems.append(pair.stem)
+            parts.append(found)
+    if not stems:
+        reasons = next(iter(problems.values()), "it holds no NAME_label.tiff")
+        raise EvaluationError(f"nothing in {labels_dir} can be compared with the truth: {reasons}")
+    return stems, Compared.cat(parts), problems
+
+
+def read_cells(prediction, stem):
+    """The `CellFile` STEM_cells.csv beside a label image. LabelError: there is no such file."""
+    path = prediction.with_name(stem + "_cells.csv")
+    columns = ("label", *BOX_COLUMNS, "score", *(f"uncertainty_{side}" for side in SIDES))
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            rows = [[float(row[name]) for name in columns] for row in csv.DictReader(lines)]
+    except FileNotFoundError as error:
+        raise LabelError(f"no {path.name} beside it: predict with app.predict --cells") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise LabelError(f"{path.name} is not as app.predict --cells writes it: {error}") from error
+    table = np.array(rows).reshape(-1, len(columns))
+    if not np.isfinite(table).all():
+        raise LabelError(f"{path.name} is not as app.predict --cells writes it: not finite")
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return CellFile(table[:, 0], table[:, 1:5], table[:, 5], table[:, 6:])
+
+
+def compare(truth, labels, cells, image=0):
+    """The `Compared` cells of one predicted label image (H, W) against the truth (H, W).
+
+    cells: CellFile of exactly the labels in it. LabelError: they are not, or the shapes differ.
+    """
+    table = strict.counted(truth, labels)
+    if not np.array_equal(np.unique(labels[labels > 0]), cells.labels):
+        raise LabelError("its labels are not those of its _cells.csv: they come of other runs")
+    chosen = np.isin(cells.labels, table.prediction_labels)
+    iou, partner = best_partners(table)
+    sides = box_sides(truth, table.truth_labels)
+    known = iou >= LEAST_IOU
+    error = np.full((len(iou), len(SIDES)), np.nan)
+    error[known] = np.abs(cells.sides[chosen][known] - sides[partner[known]])
+    uncertainties = cells.uncertainties[chosen]
+    return Compared(
+        image=np.full(len(iou), image),
+        iou=iou,
+        delta=SCALE * uncertainties,
+        error=error,
+        score=cells.scores[chosen],
+        certainty=1 - uncertainties.mean(axis=1),
+    )
+
+
+def best_partners(table):
+    """For each of m predicted cells in `Overlaps`: its largest IoU (m,), 0 without any, and the
+    index of that true cell (m,), -1 without any."""
+    m, iou = len(table.prediction_labels), table.iou()
+    best, partner = np.zeros(m), np.full(m, -1)
+    order = np.argsort(iou, kind="stable")  # of several assignments to one place the last stays
+    best[table.columns[order]] = iou[order]
+    partner[table.columns[order]] = table.rows[order]
+    return best, partner
+
+
+def box_sides(labels, wanted):
+    """y0, x1, y1, x0 of the outermost pixel centres of labels in an image (H, W): (n, 4).
+
+    wanted (n,): ascending, all of them in the image.
+    """
+    starts, lengths = runs(labels)
+    values = labels.ravel()[starts]
+    order = np.argsort(values, kind="stable")[np.isin(np.sort(values), wanted)]
+    firsts = np.searchsorted(values[order], wanted)
+    y, x0 = np.divmod(starts[order], labels.shape[1])
+    x1 = x0 + lengths[order] - 1
+    low, high = np.minimum.reduceat, np.maximum.reduceat
+    return np.stack([low(y, firsts), high(x1, firsts), high(y, firsts), low(x0, firsts)], axis=1)
+
+
+# Cells -> what is told of them
+
+
+def analyse(cells):
+    """All that is told of `Compared` cells, as a dict for JSON; None where nothing can be told.
+
+    images (with any cell), cells, correct, compared: counts. sides: {side: see `side_summary`},
+    with "all" for the four together. auroc: {ranking: estimate}; its "gain" is that of
+    score_certainty over score. An estimate is {value, low, high}.
+    """
+    correct, known = cells.iou >= CORRECT_IOU, cells.iou >= LEAST_IOU
+    sides = cells.filter(known)
+    image = np.repeat(sides.image, len(SIDES))
+    told = {
+        side: side_summary(sides.delta[:, k], sides.error[:, k], sides.image)
+        for k, side in enumerate(SIDES)
+    }
+    told["all"] = side_summary(sides.delta.ravel(), sides.error.ravel(), image)
+    return {
+        "images": len(np.unique(cells.image)),
+        "cells": len(correct),
+        "correct": int(correct.sum()),
+        "compared": int(known.sum()),
+        "sides": told,
+        "auroc": separation(cells, correct),
+    }
+
+
+def side_summary(delta, error, image):
+    """What is told of k sides by their delta and absolute error (k,), in pixels, and image (k,).
+
+    sides: how many. delta: mean. error: estimate of the mean. expected: mean absolute error of
+    normal distributions of width delta. spearman: estimate of the correlation of delta with
+    error. reliability: the first four in bins of equal count, least delta first.
+    """
+    bins = quantile_bins(delta)
+    return {
+        **means(delta, error, image),
+        "spearman": estimate(spearman(delta, error), image),
+        "reliability": [
+            means(delta[members], error[members], image[members])
+            for members in (bins == k for k in np.unique(bins))
+        ],
+    }
+
+
+def quantile_bins(values):
+    """The bin 0..BINS-1 of each value (n,): of equal count, but that equal values share a bin."""
+    ranks = rankdata(values) - 0.5
+    return (ranks * BINS / max(len(values), 1)).astype(int)
+
+
+def means(delta, error, image):
+    """The mean figures of `side_summary`."""
+    return {
+        "sides": len(delta),
+        "delta": float(delta.mean()) if len(delta) else None,
+        "error": estimate(mean(error), image),
+        "expected": float(delta.mean()) * NORMAL if len(delta) else None,
+    }
+
+
+def separation(cells, correct):
+    """Estimates of the AUROC of correct cells (n,) by score, certainty and their product."""
+    by = {
+        "score": auroc(cells.score, correct),
+        "certainty": auroc(cells.certainty, correct),
+        "score_certainty": auroc(cells.score * cells.certainty, correct),
+    }
+    by["gain"] = lambda weights: by["score_certainty"](weights) - by["score"](weights)
+    return {name: estimate(statistic, cells.image) for name, statistic in by.items()}
+
+
+# What is told -> screen and files
+
+
+def text(result):
+    """What was found, as tables for the screen."""
+    whole = result["all"]
+    sides = [
+        (side, *figures(told), span(told["spearman"])) for side, told in whole["sides"].items()
+    ]
+    parts = [
+        f"{whole['cells']} cells of {len(result['images'])} images: {whole['correct']} with IoU >= "
+        f"{CORRECT_IOU}, {whole['compared']} with IoU >= {LEAST_IOU}, whose sides are compared",
+        "Sides: mean delta and mean |error| in pixels, Spearman correlation of the two\n"
+        + text_table(("side", *FIGURES, "Spearman"), sides),
+        "Reliability: all sides, in bins of equal count by delta\n"
+        + text_table(
+            ("bin", *FIGURES),
+            [(k, *figures(b)) for k, b in enumerate(whole["sides"]["all"]["reliability"], 1)],
+        ),
+        f"AUROC of the cells with IoU >= {CORRECT_IOU}\n"
+        + text_table(
+            ("ranked by", "AUROC"),
+            [(RANKINGS[name], span(found)) for name, found in whole["auroc"].items()],
+        ),
+    ]
+    return "\n\n".join(parts + [group_text(result["groups"])] * bool(result["groups"]))
+
+
+def group_text(groups):
+    """The main figures of each group, a line each."""
+    header = ("group", "images", "cells", "correct", "Spearman", *RANKINGS.values())
+    lines = [
+        (
+            group,
+            *(told[count] for count in ("images", "cells", "correct")),
+            number(told["sides"]["all"]["spearman"]["value"]),
+            *(number(found["value"]) for found in told["auroc"].values()),
+        )
+        for group, told in groups.items()
+    ]
+    return "By group (Spearman of all sides, AUROC)\n" + text_table(header, lines)
+
+
+def figures(told):
+    """The texts under FIGURES."""
+    lengths = number(told["delta"]), span(told["error"]), number(told["expected"])
+    return (told["sides"], *lengths)
+
+
+def span(estimated):
+    """An estimate as a text: 0.71 (0.65 to 0.76)."""
+    value, low, high = (number(estimated[name]) for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def number(value):
+    """A number or None as a text."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def write_plot(sides, folder):
+    """reliability.png and reliability.svg: mean |error| against mean delta, bin by bin."""
+    from . import plots  # late, as matplotlib is not needed for the tables
+
+    figure = draw(sides)
+    plots.save_png(figure, folder / "reliability.png")
+    (folder / "reliability.svg").write_text(plots.svg_text(figure), encoding="utf-8")
+
+
+def draw(sides):
+    """The matplotlib Figure of `analyse`'s sides, log-log; the bars are the intervals of all."""
+    from . import plots
+
+    with plots.rc_context(plots.STYLE):
+        figure = plots.Figure(figsize=(4.8, 4.2), constrained_layout=True)
+        axes = figure.add_subplot(xscale="log", yscale="log")
+        for side, look in LOOKS.items():
+            axes.plot(*curve(sides[side])[:2], linewidth=0.8, markersize=4, label=side, **look)
+        delta, error, low, high = curve(sides["all"])
+        bars = (error - low, high - error)
+        axes.errorbar(delta, error, bars, color=plots.INK, capsize=2, label="all sides")
+        reach = np.array([min([0.5, *delta[delta > 0] * 0.8]), SCALE * 1.1])
+        axes.plot(reach, reach * NORMAL, ":", color=plots.INK, label="normal distribution")
+        axes.set_xlim(reach)
+        axes.set_xlabel("mean δ in pixels")
+        axes.set_ylabel("mean |predicted − true side| in pixels")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(plots.LogLocator(subs=(1, 2, 5)))
+            axis.set_minor_locator(plots.NullLocator())
+            axis.set_major_formatter(plots.FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.legend(frameon=False)
+    return figure
+
+
+def curve(side):
+    """delta, error, low, high (bins,) of a side's reliability."""
+    bins = side["reliability"]
+    errors = [[b["error"][name] for b in bins] for name in ("value", "low", "high")]
+    return np.array([[b["delta"] for b in bins], *errors], float)  # None is NaN
