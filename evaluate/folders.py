@@ -5,8 +5,10 @@ stem is the file name without `_label.tiff` or the like, and may hold dots: `a.b
 """
 
 import csv
+import os
 import re
 from collections import namedtuple
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -158,6 +160,23 @@ def only(paths, what):
         names = " and ".join(path.name for path in paths)
         raise LabelError(f"more than one {what}: {names}; keep one")
     return paths[0]
+
+
+@contextmanager
+def replacing(path):
+    """A text file to write to that takes the place of `path` at the end: complete or as before.
+
+    A file name in it that is no text becomes \\udcff and the like.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
+    try:
+        with temporary.open("x", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            yield file
+        os.replace(str(temporary), str(path))
+    finally:
+        if temporary.exists():
+            temporary.unlink()
 
 
 def name_of(stem):

@@ -29,7 +29,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 import platform
 import sys
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -42,7 +41,7 @@ import scipy
 import tifffile
 
 from . import official, strict
-from .folders import LabelError, group_of, only, pairs, read_groups, read_labels
+from .folders import LabelError, group_of, only, pairs, read_groups, read_labels, replacing
 from .matching import Score, rate
 from .pieces import NAMED, remarks
 
@@ -293,7 +292,8 @@ def _values(score, names):
 def write_csv(path, images, taus=(0.5,), rules="strict"):
     """scores.csv: a row per image and tau; official, the organisers' columns, numbers and rows."""
     header, rows = (_official_rows if rules == "official" else _strict_rows)(images, taus)
-    _replace(path, lambda file: csv.writer(file, lineterminator="\n").writerows([header, *rows]))
+    with replacing(path) as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def _official_rows(images, taus):
@@ -362,16 +362,5 @@ def _without_nan(value):
 
 def write_json(path, content):
     """Dicts, lists, texts and finite numbers as a JSON file."""
-    _replace(path, lambda file: json.dump(content, file, indent=1, allow_nan=False))
-
-
-def _replace(path, write):
-    """The file is complete or as it was before."""
-    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
-    try:
-        with temporary.open("x", newline="", encoding="utf-8") as file:
-            write(file)
-        os.replace(str(temporary), str(path))
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+    with replacing(path) as file:
+        json.dump(content, file, indent=1, allow_nan=False)

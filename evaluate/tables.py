@@ -31,6 +31,7 @@ from .folders import (
     paired,
     read_labels,
 )
+from .score import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights" / "compact.safetensors"
@@ -289,4 +290,4 @@ def write(tables, text, names, folder):
     for name, rows in tables.items():
         keys = [column.lower().replace(" ", "_").replace("-", "_") for column in COLUMNS[name]]
         content[name] = [dict(zip(keys, row)) for row in rows]
-    (folder / "tables.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_json(folder / "tables.json", content)

@@ -22,7 +22,6 @@ times.svg. Exit status: 0 when all images passed, else 1; 2 when nothing could b
 
 import argparse
 import csv
-import json
 import os
 import platform
 import shlex
@@ -34,10 +33,11 @@ from pathlib import Path
 
 import psutil
 
-from .folders import EvaluationError, list_images
+from .folders import EvaluationError, list_images, replacing
 from .plots import plot_times, save_png, svg_text
 from .processes import Command, Container, gpu_name
 from .protocol import ImageTime, size, time_image
+from .score import write_json
 
 
 class Stopped(BaseException):
@@ -206,8 +206,7 @@ def processor():
 
 def write(folder, document):
     """times.json, times.csv, times.png, times.svg."""
-    text = json.dumps(document, indent=1, allow_nan=False)
-    (folder / "times.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "times.json", document)
     write_csv(folder / "times.csv", document["runs"])
     figure = plot_times(document["runs"])
     save_png(figure, folder / "times.png")
@@ -217,8 +216,7 @@ def write(folder, document):
 def write_csv(path, runs):
     """One row per image and run; the repetitions' seconds are parted by spaces."""
     columns = [field.name for field in fields(ImageTime)]
-    text = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-    with open(path, "w", **text) as file:
+    with replacing(path) as file:
         writer = csv.DictWriter(file, ["amp", *columns], lineterminator="\n")
         writer.writeheader()
         for timed in runs:

@@ -65,6 +65,11 @@ class CellFile:
     scores: np.ndarray
     uncertainties: np.ndarray
 
+    def check(self, labels):
+        """LabelError unless the rows are exactly those of these labels > 0 (n,), ascending."""
+        if not np.array_equal(labels, self.labels):
+            raise LabelError("its labels are not those of its _cells.csv: they come of other runs")
+
 
 @dataclass
 class Compared:
@@ -181,8 +186,7 @@ def compare(truth, labels, cells, image=0):
     cells: CellFile of exactly the labels in it. LabelError: they are not, or the shapes differ.
     """
     table = strict.counted(truth, labels)
-    if not np.array_equal(np.unique(labels[labels > 0]), cells.labels):
-        raise LabelError("its labels are not those of its _cells.csv: they come of other runs")
+    cells.check(np.unique(labels[labels > 0]))
     chosen = np.isin(cells.labels, table.prediction_labels)
     iou, partner = best_partners(table)
     sides = box_sides(truth, table.truth_labels)

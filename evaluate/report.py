@@ -1,0 +1,333 @@
+"""Write one HTML file to look at: numbers at the top, charts, and every image with its cells.
+
+The file needs nothing else and no network: it opens from disk in any browser of today. Images are
+listed by name: those of --images, --labels, --truth and of the files given. With --truth but
+without --scores they are scored here, by the strict rules at tau = 0.5. Cells are coloured by
+uncertainty where NAME_cells.csv lies beside NAME_label.tiff (app.predict --cells).
+
+Exit status: 0, or 1 when an image has a problem: the report is written and says which; 2 when
+nothing could be started.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import List, Optional
+
+import numpy as np
+
+from .folders import (
+    EvaluationError,
+    LabelError,
+    list_images,
+    list_labels,
+    list_truth,
+    only,
+    paired,
+    pairs,
+    read_labels,
+    replacing,
+)
+from .report_page import overlay
+from .report_page.page import page
+from .report_page.summary import number
+from .score import aggregates, score_pairs, scores_json
+from .uncertainty import read_cells
+
+TAU = 0.5  # of the outlines and of the table of images, where it was scored
+THUMBNAIL = 96  # pixels of the longer side
+# What scores.json and times.json have, as far as it is shown.
+SCORES = {"rules", "taus", "arguments", "versions", "images", "aggregates", "unscorable"}
+TIMES = {"command", "repeat", "machine", "runs"}
+
+
+@dataclass
+class Entry:
+    """One image of the report. What is not known of it is None."""
+
+    stem: str
+    index: int  # of the image's data block in the page
+    name: str
+    group: Optional[str] = None
+    height: Optional[int] = None
+    width: Optional[int] = None
+    problems: List[str] = field(default_factory=list)
+    remarks: List[str] = field(default_factory=list)
+    score: Optional[dict] = None  # of scores.json, at the report's tau
+    times: List[Optional[dict]] = field(default_factory=list)  # of times.json, one per run
+    predicted: Optional[int] = None  # cells
+    thumbnail: Optional[str] = None  # WebP in base64
+    overlay: Optional[dict] = None  # what the viewer draws: see `report_page.overlay`
+
+
+@dataclass
+class Report:
+    """All that the page shows.
+
+    labels_name: what was segmented, for the heading. tau: of the outlines and of each entry's
+    score. scores, times: the content of scores.json and times.json. time_plot: SVG.
+    origin: (what, text) of how the report was made.
+    """
+
+    labels_name: str
+    entries: List[Entry]
+    tau: float = TAU
+    scores: Optional[dict] = None
+    times: Optional[dict] = None
+    time_plot: Optional[str] = None
+    origin: List[tuple] = field(default_factory=list)
+
+    def groups(self):
+        """The names of the groups, sorted."""
+        found = self.scores["aggregates"] if self.scores else []
+        return sorted({one["group"] for one in found if one["group"] is not None})
+
+    def aggregate(self, group, tau):
+        """The aggregate of scores.json of a group (None: all images) at tau."""
+        for found in self.scores["aggregates"]:
+            if found["group"] == group and found["tau"] == tau:
+                return found
+        raise KeyError((group, tau))
+
+    def runs(self):
+        """The runs of times.json."""
+        return self.times["runs"] if self.times else []
+
+    def run_titles(self):
+        """What each run is called, in the order of `runs`."""
+        titles = {True: "Time", False: "Time, AMP off"}
+        return [titles[run["amp"]] for run in self.runs()]
+
+
+def add_arguments(parser):
+    """The options of `python -m evaluate report`."""
+    folder = {"metavar": "DIR", "type": Path}
+    parser.add_argument("--images", required=True, help="microscopy images", **folder)
+    parser.add_argument("--labels", required=True, help="predicted label images", **folder)
+    parser.add_argument("--truth", help="true label images", **folder)
+    parser.add_argument("--scores", metavar="FILE", type=Path, help="scores.json of evaluate score")
+    parser.add_argument("--times", metavar="FILE", type=Path, help="times.json of evaluate time")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="report.html")
+
+
+def run(options):
+    """Gather, write, and say what came out; the exit status."""
+    if options.out.is_dir():
+        raise EvaluationError(f"{options.out} is a folder; --out names the file to write")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    report = gather(options)
+    with replacing(options.out) as file:
+        file.write(page(report))
+    failed = [entry for entry in report.entries if entry.problems]
+    for entry in failed:
+        print(f"evaluate: {entry.name}: {'; '.join(entry.problems)}", file=sys.stderr)
+    size = options.out.stat().st_size / 1e6
+    print(f"{options.out}: {len(report.entries)} images, {size:.1f} MB")
+    return 1 if failed else 0
+
+
+# What is known of each image
+
+
+def gather(options):
+    """The `Report` of the command's options. EvaluationError."""
+    scores, times = read_json(options.scores, SCORES), read_json(options.times, TIMES)
+    if options.truth and not scores:
+        scores = score(options.truth, options.labels)
+    report = Report(str(options.labels), [], scores=scores, times=times)
+    if scores:
+        report.tau = TAU if TAU in scores["taus"] else min(scores["taus"])
+    if times:
+        from .plots import plot_times, svg_text  # matplotlib, which is slow to import
+
+        report.time_plot = svg_text(plot_times(times["runs"]))
+    for index, (stem, found) in enumerate(collect(options, scores, times).items()):
+        entry = entry_of(stem, index, found, report)
+        look(entry, found, report, options.images)
+        report.entries.append(entry)
+    if not report.entries:
+        raise EvaluationError(f"{options.images} and {options.labels} hold no images to show")
+    report.origin = origin(options, report)
+    return report
+
+
+def read_json(path, parts):
+    """What a JSON file holds that has these parts; None without a path. EvaluationError."""
+    if path is None:
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EvaluationError(f"{path} is no JSON file: {error}") from error
+    if not isinstance(content, dict) or not parts <= content.keys():
+        names = ", ".join(sorted(parts))
+        raise EvaluationError(f"{path} is not what this evaluator writes: that has {names}")
+    return content
+
+
+def score(truth, labels):
+    """What scores.json would hold of two folders by the strict rules at TAU."""
+    images = score_pairs(pairs(truth, labels), [TAU])
+    arguments = {"truth": str(truth), "labels": str(labels)}
+    return scores_json(images, aggregates(images, [TAU]), [TAU], "strict", arguments)
+
+
+def collect(options, scores, times):
+    """{stem: {images, labels, truth, scores, times: what there is of it}}, sorted by stem."""
+    asked = scores["arguments"] if scores else {}
+    found = {
+        "labels": list_labels(options.labels, asked.get("label_suffix")),
+        "scores": {image["stem"]: image for image in scores["images"]} if scores else {},
+        "images": list_images(options.images),
+        "truth": list_truth(options.truth, asked.get("truth_suffix")) if options.truth else {},
+        "times": times_by_stem(times["runs"]) if times else {},
+    }
+    merged = {}
+    for kind, values in found.items():
+        for own, theirs in paired(merged, values):
+            if theirs:
+                merged.setdefault(own or theirs, {})[kind] = values[theirs]
+    return dict(sorted(merged.items()))
+
+
+def times_by_stem(runs):
+    """{stem: its image in each run of times.json, None where it lacks}."""
+    found = {}
+    for run, timed in enumerate(runs):
+        for image in timed["images"]:
+            found.setdefault(Path(image["name"]).stem, [None] * len(runs))[run] = image
+    return found
+
+
+def entry_of(stem, index, found, report):
+    """The `Entry` of one image of `collect`."""
+    scored = found.get("scores") or {}
+    paths = found.get("images") or found.get("labels") or found.get("truth")
+    entry = Entry(stem, index, paths[0].name if paths else scored.get("name", stem))
+    entry.group = scored.get("group")
+    entry.remarks = list(scored.get("remarks", []))
+    entry.times = found.get("times") or [None] * len(report.runs())
+    by_tau = {one["tau"]: one for one in scored.get("scores", [])}
+    entry.score = by_tau.get(report.tau)
+    if scored.get("problem"):
+        entry.problems.append(scored["problem"])
+    for timed in entry.times:
+        if timed and timed["reason"]:
+            entry.problems.append(f"timing: {timed['reason']}")
+    return entry
+
+
+# What there is to look at
+
+
+def look(entry, found, report, folder):
+    """Fill in the size, the picture and the outlines of an entry; what fails is its problem.
+
+    folder: of the images.
+    """
+    image = attempt(entry, read_image, entry, found.get("images", []), folder)
+    labels = attempt(entry, read_only, found.get("labels", []), "prediction")
+    truth = attempt(entry, read_only, found["truth"], "truth") if "truth" in found else None
+    shapes = [array.shape[:2] for array in (image, truth, labels) if array is not None]
+    if not shapes:
+        return
+    entry.height, entry.width = map(int, shapes[0])
+    entry.overlay = {"name": entry.name, "height": entry.height, "width": entry.width}
+    if image is not None:
+        entry.thumbnail = overlay.picture(image, THUMBNAIL)
+        entry.overlay["picture"] = overlay.picture(image)
+    labels = attempt(entry, fitting, labels, shapes[0], "prediction")
+    draw(entry, attempt(entry, fitting, truth, shapes[0], "truth"), labels, report.tau)
+    if labels is not None:
+        entry.predicted = len(entry.overlay["prediction"]["labels"])
+        attempt(entry, add_uncertainties, entry, found["labels"][0])
+    entry.overlay["problem"] = "; ".join(entry.problems) or None
+    entry.overlay["numbers"] = numbers(entry, report)
+
+
+def attempt(entry, function, *arguments):
+    """What the function returns, or None and one more problem of the entry."""
+    try:
+        return function(*arguments)
+    except LabelError as error:
+        if str(error) not in entry.problems:
+            entry.problems.append(str(error))
+        return None
+
+
+def read_image(entry, paths, folder):
+    """The only image of the paths as (H, W, 3) uint8; what was left out of it becomes a remark.
+
+    LabelError: there is none to read.
+    """
+    from app.images import ImageError, read
+    from app.intensity import to_rgb8
+
+    path = only(paths, f"image of this name in {folder}")
+    try:
+        image, warnings = read(path)
+        entry.remarks += warnings
+        return to_rgb8(image)
+    except (ImageError, ValueError, MemoryError) as error:
+        raise LabelError(f"the image cannot be read: {error}") from error
+
+
+def read_only(paths, what):
+    """The label image (H, W) of the only one of the paths. LabelError."""
+    return read_labels(only(paths, what))
+
+
+def fitting(labels, shape, what):
+    """The label image, if there is one. LabelError: its shape is not (H, W) as of the others."""
+    if labels is not None and labels.shape != shape:
+        sizes = " × ".join(map(str, labels.shape)), " × ".join(map(str, shape))
+        raise LabelError("the {} is {} pixels, not {}, and is not drawn".format(what, *sizes))
+    return labels
+
+
+def draw(entry, truth, labels, tau):
+    """Add the outlines of the truth and of the prediction, compared where there is a truth."""
+    drawn = {
+        name: overlay.cells(array)
+        for name, array in (("truth", truth), ("prediction", labels))
+        if array is not None
+    }
+    if truth is not None:
+        other = np.zeros_like(truth) if labels is None else labels
+        for name, fates in zip(("truth", "prediction"), overlay.compare(truth, other, tau)):
+            if name in drawn:
+                overlay.add_fates(drawn[name], fates)
+    entry.overlay.update(drawn)
+
+
+def add_uncertainties(entry, path):
+    """Add the scores and uncertainties that the prediction kept, if it did. LabelError."""
+    if path.with_name(entry.stem + "_cells.csv").exists():
+        kept = read_cells(path, entry.stem)
+        overlay.add_uncertainties(entry.overlay["prediction"], kept)
+
+
+def numbers(entry, report):
+    """[name, text] of what the viewer says of an image."""
+    titles = (("F1", "f1"), ("Precision", "precision"), ("Recall", "recall"))
+    titles += (("Mean IoU, matched", "mean_matched_iou"), ("Dice", "dice"))
+    found = [[title, number(entry.score[name])] for title, name in titles if entry.score]
+    for title, timed in zip(report.run_titles(), entry.times):
+        if timed and timed["seconds"]:
+            found.append([title, number(timed["median_seconds"], 2) + " s"])
+    return found
+
+
+def origin(options, report):
+    """(what, text) of where the report comes from."""
+    facts = [("Written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))]
+    for name in ("images", "labels", "truth", "scores", "times"):
+        if getattr(options, name):
+            facts.append((name.capitalize(), str(getattr(options, name))))
+    if report.scores:
+        facts.append(("Rules", report.scores["rules"]))
+        facts.append(("τ", ", ".join(f"{tau:g}" for tau in report.scores["taus"])))
+        facts += [(name, text) for name, text in report.scores["versions"].items()]
+    return facts

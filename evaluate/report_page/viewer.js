@@ -1,0 +1,407 @@
+"use strict";
+
+// The viewer: one image with the outlines of its cells on a canvas, made when it is opened.
+
+const DASH = { truth: [5, 4], prediction: [] };
+const CASING = { colour: "#0009", width: 2 };
+const SIDES = ["top", "right", "bottom", "left"];
+// Cells smaller than this on the screen have no casing and no dashes, which would hide them.
+const SMALL = 12;
+const MARGIN = 12;
+const ZOOM_STEP = 1.25;
+const PAN_STEP = 60;
+const MOST_ZOOM = 48;
+
+const viewer = document.getElementById("viewer");
+const stage = document.getElementById("stage");
+const panel = document.getElementById("panel");
+const tooltip = document.getElementById("tooltip");
+
+// What is shown now; null while the viewer is closed.
+let shown = null;
+
+// Drawing
+
+/** Whether the boxes ticked in the panel let these cells be seen. */
+function isVisible({ source, kind }) {
+  return panel.elements[source].checked && (kind === "plain" || panel.elements[kind].checked);
+}
+
+/** The layers to be drawn; those by uncertainty are made when they are first asked for. */
+function visibleLayers() {
+  const isShaded = panel.elements.uncertainty.checked && shown.hasUncertainty;
+  if (isShaded) shown.shaded ??= layersByUncertainty(shown);
+  const [left, top] = toImage(-MARGIN, -MARGIN);
+  const [right, bottom] = toImage(stage.clientWidth + MARGIN, stage.clientHeight + MARGIN);
+  return (isShaded ? shown.shaded : shown.layers).filter((layer) => {
+    const [x0, y0, x1, y1] = layer.box;
+    return x1 >= left && x0 <= right && y1 >= top && y0 <= bottom && isVisible(layer);
+  });
+}
+
+/** A point of the stage in pixels of the image. */
+function toImage(x, y) {
+  const { view } = shown;
+  return [(x - view.x) / view.zoom, (y - view.y) / view.zoom];
+}
+
+function draw() {
+  if (!shown) return;
+  const { canvas, view } = shown;
+  const ratio = devicePixelRatio;
+  const context = canvas.getContext("2d");
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.setTransform(ratio * view.zoom, 0, 0, ratio * view.zoom, ratio * view.x, ratio * view.y);
+  drawPicture(context);
+  context.lineJoin = "round";
+  const layers = visibleLayers();
+  for (const { fill, path } of layers) {
+    if (!fill) continue;
+    context.fillStyle = fill;
+    context.fill(path, "evenodd");
+  }
+  for (const layer of layers) strokeLayer(context, layer);
+  document.getElementById("viewer-zoom").textContent = `${Math.round(view.zoom * 100)} %`;
+}
+
+function drawPicture(context) {
+  const { picture, data, view } = shown;
+  context.fillStyle = "#222";
+  context.fillRect(-0.5, -0.5, data.width, data.height);
+  if (!picture || !panel.elements.image.checked) return;
+  context.imageSmoothingEnabled = view.zoom * data.width < 3 * picture.naturalWidth;
+  context.drawImage(picture, -0.5, -0.5, data.width, data.height);
+}
+
+/** Lines keep their width on the screen at any zoom; a casing parts them from light images. */
+function strokeLayer(context, { source, colour, width, path }) {
+  const { zoom } = shown.view;
+  const isSmall = zoom * shown.typicalSize < SMALL;
+  context.setLineDash(isSmall ? [] : DASH[source].map((length) => length / zoom));
+  if (!isSmall) {
+    context.strokeStyle = CASING.colour;
+    context.lineWidth = (width + CASING.width) / zoom;
+    context.stroke(path);
+  }
+  context.strokeStyle = colour;
+  context.lineWidth = (isSmall ? 1 : width) / zoom;
+  context.stroke(path);
+}
+
+let drawingIsDue = false;
+
+/** Draw before the next frame, once, however often it is asked for. */
+function drawSoon() {
+  if (drawingIsDue) return;
+  drawingIsDue = true;
+  requestAnimationFrame(() => {
+    drawingIsDue = false;
+    draw();
+  });
+}
+
+// Zoom and pan
+
+/** Show the whole image, in the middle. */
+function fit() {
+  const { data, view } = shown;
+  const width = stage.clientWidth - 2 * MARGIN;
+  const height = stage.clientHeight - 2 * MARGIN;
+  view.zoom = Math.max(0.001, Math.min(width / data.width, height / data.height, MOST_ZOOM));
+  view.least = view.zoom / 2;
+  view.x = (stage.clientWidth - (data.width - 1) * view.zoom) / 2;
+  view.y = (stage.clientHeight - (data.height - 1) * view.zoom) / 2;
+  view.isFit = true;
+  drawSoon();
+}
+
+/** Zoom so that what is at (x, y) of the stage stays there; its middle unless told. */
+function zoomBy(factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) {
+  const { view } = shown;
+  const zoom = Math.max(view.least, Math.min(MOST_ZOOM, view.zoom * factor));
+  view.x = x + ((view.x - x) * zoom) / view.zoom;
+  view.y = y + ((view.y - y) * zoom) / view.zoom;
+  view.zoom = zoom;
+  view.isFit = false;
+  drawSoon();
+}
+
+function panBy(dx, dy) {
+  shown.view.x += dx;
+  shown.view.y += dy;
+  shown.view.isFit = false;
+  drawSoon();
+}
+
+/** Fill the stage with the canvas, in the pixels of the screen. */
+function resize() {
+  if (!shown) return;
+  shown.canvas.width = Math.round(stage.clientWidth * devicePixelRatio);
+  shown.canvas.height = Math.round(stage.clientHeight * devicePixelRatio);
+  if (shown.view.isFit) fit();
+  else draw();
+}
+
+// Pointing
+
+/** The smallest visible cell of each source at a point of the image: [prediction, truth]. */
+function cellsAt(x, y) {
+  const under = shown.cells.filter((cell) => contains(cell, x, y) && isVisible(cell));
+  const size = ({ box }) => (box[2] - box[0]) * (box[3] - box[1]);
+  under.sort((a, b) => size(a) - size(b));
+  return ["prediction", "truth"].map((source) => under.find((cell) => cell.source === source));
+}
+
+function contains(cell, x, y) {
+  const [left, top, right, bottom] = cell.box;
+  if (x < left - 0.5 || x > right + 0.5 || y < top - 0.5 || y > bottom + 0.5) return false;
+  if (!cell.path) {
+    cell.path = new Path2D();
+    addRings(cell.path, cell.rings);
+  }
+  const { probe } = shown;
+  // The outline runs through the centres of pixels, the outer half of which belong to the cell.
+  return probe.isPointInPath(cell.path, x, y, "evenodd") || probe.isPointInStroke(cell.path, x, y);
+}
+
+const KIND_TEXTS = {
+  matched: "matched",
+  false_positive: "false positive",
+  missed: "missed",
+  unscored: "not scored: at the frame",
+};
+
+/** The lines of the tooltip about a cell. */
+function describe(cell) {
+  const name = cell.source === "truth" ? "True cell" : "Predicted cell";
+  const kind = KIND_TEXTS[cell.kind];
+  const lines = [`${name} ${cell.label}${kind ? ": " + kind : ""}`];
+  const numbers = [`${cell.area} px`];
+  const iou = cell.kind === "matched" ? "IoU" : "best IoU";
+  if (cell.iou !== null) numbers.push(`${iou} ${cell.iou.toFixed(2)}`);
+  if (cell.score !== null) numbers.push(`score ${cell.score.toFixed(2)}`);
+  lines.push(numbers.join(" · "));
+  if (cell.uncertainties) {
+    const sides = cell.uncertainties.map((value, i) => `${SIDES[i]} ${value.toFixed(2)}`);
+    lines.push("uncertainty: " + sides.join(", "));
+  }
+  return lines;
+}
+
+/** Show what is at a point of the stage. */
+function pointAt(x, y) {
+  const found = cellsAt(...toImage(x, y)).filter(Boolean);
+  tooltip.replaceChildren(...found.map((cell) => block(describe(cell))));
+  tooltip.hidden = !found.length;
+  const right = stage.clientWidth - tooltip.offsetWidth - 4;
+  const below = y + 16 + tooltip.offsetHeight < stage.clientHeight;
+  tooltip.style.left = Math.max(4, Math.min(x + 14, right)) + "px";
+  tooltip.style.top = (below ? y + 14 : Math.max(4, y - 10 - tooltip.offsetHeight)) + "px";
+}
+
+function block(lines) {
+  const element = document.createElement("p");
+  element.append(...lines.flatMap((line, i) => (i ? [document.createElement("br"), line] : [line])));
+  return element;
+}
+
+// Opening an image
+
+/** The buttons that open an image, in the order of the table as it is sorted now. */
+function openers() {
+  return [...document.querySelectorAll("button.open")];
+}
+
+/** Show the image of a button, in the viewer. */
+function openImage(opener) {
+  const data = JSON.parse(document.getElementById("image-" + opener.dataset.image).textContent);
+  closeImage();
+  const cells = ["truth", "prediction"].flatMap((source) =>
+    data[source] ? decodeCells(source, data[source]) : [],
+  );
+  shown = { opener, data, cells, view: {}, canvas: makeCanvas() };
+  shown.layers = layersByKind(shown);
+  shown.hasUncertainty = Boolean(data.prediction?.uncertainties);
+  shown.typicalSize = median(cells.map(({ box }) => box[2] - box[0] + box[3] - box[1])) / 2;
+  shown.probe = document.createElement("canvas").getContext("2d");
+  showPicture(data.picture);
+  fillPanel();
+  fillHeader();
+  if (!viewer.open) viewer.showModal();
+  shown.view.isFit = true;
+  resize();
+  shown.canvas.focus();
+}
+
+function makeCanvas() {
+  const canvas = document.createElement("canvas");
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", "The image with the outlines of its cells");
+  stage.prepend(canvas);
+  return canvas;
+}
+
+function median(values) {
+  return values.length ? values.sort((a, b) => a - b)[values.length >> 1] : 0;
+}
+
+/** Decode the picture; it appears when that is done, unless another image is shown by then. */
+function showPicture(picture) {
+  if (!picture) return;
+  const image = new Image();
+  const { canvas } = shown;
+  image.addEventListener("load", () => {
+    if (shown?.canvas !== canvas) return;
+    shown.picture = image;
+    drawSoon();
+  });
+  image.src = "data:image/webp;base64," + picture;
+}
+
+function fillHeader() {
+  const all = openers();
+  const { data, opener } = shown;
+  const place = `${all.indexOf(opener) + 1} of ${all.length}`;
+  document.getElementById("viewer-name").textContent = data.name;
+  document.getElementById("viewer-place").textContent =
+    `${place} · ${data.width} × ${data.height} pixels`;
+  document.getElementById("viewer-message").textContent = data.problem ?? "";
+}
+
+/** Offer what the image has: how many cells of each kind, uncertainties, scores. */
+function fillPanel() {
+  const { data, cells } = shown;
+  const all = (key, value) => cells.filter((cell) => cell[key] === value);
+  const isCompared = cells.some(({ kind }) => kind !== "plain");
+  for (const source of ["prediction", "truth"]) {
+    setChoice(source, Boolean(data[source]), all("source", source).length);
+  }
+  for (const kind of ["false_positive", "missed", "unscored"]) {
+    setChoice(kind, isCompared, all("kind", kind).length);
+  }
+  // Each match is two cells, a true and a predicted one.
+  setChoice("matched", isCompared, all("kind", "matched").length / 2);
+  setChoice("image", Boolean(data.picture));
+  setChoice("uncertainty", shown.hasUncertainty);
+  panel.elements.matched.closest("fieldset").hidden = !isCompared;
+  panel.elements.uncertainty.closest("fieldset").hidden = !shown.hasUncertainty;
+  document.getElementById("viewer-numbers").replaceChildren(...data.numbers.flatMap(term));
+}
+
+function setChoice(name, isThere, count) {
+  const label = panel.elements[name].closest("label");
+  label.hidden = !isThere;
+  const number = label.querySelector("b");
+  if (number) number.textContent = count;
+}
+
+function term([name, value]) {
+  const [title, text] = [document.createElement("dt"), document.createElement("dd")];
+  title.textContent = name;
+  text.textContent = value;
+  return [title, text];
+}
+
+/** Open the image `step` places further in the table, round its ends. */
+function openNeighbour(step) {
+  const all = openers();
+  openImage(all[(all.indexOf(shown.opener) + step + all.length) % all.length]);
+}
+
+/** Drop the canvas and all that belongs to the image shown. */
+function closeImage() {
+  shown?.canvas.remove();
+  tooltip.hidden = true;
+  shown = null;
+}
+
+// Events
+
+const COMMANDS = {
+  previous: () => openNeighbour(-1),
+  next: () => openNeighbour(1),
+  in: () => zoomBy(ZOOM_STEP),
+  out: () => zoomBy(1 / ZOOM_STEP),
+  fit,
+  close: () => viewer.close(),
+};
+const KEYS = {
+  "+": COMMANDS.in,
+  "=": COMMANDS.in,
+  "-": COMMANDS.out,
+  0: fit,
+  n: COMMANDS.next,
+  p: COMMANDS.previous,
+  ArrowLeft: () => panBy(PAN_STEP, 0),
+  ArrowRight: () => panBy(-PAN_STEP, 0),
+  ArrowUp: () => panBy(0, PAN_STEP),
+  ArrowDown: () => panBy(0, -PAN_STEP),
+};
+
+function startPointer() {
+  let from = null;
+  const place = (event) => {
+    const { left, top } = stage.getBoundingClientRect();
+    return [event.clientX - left, event.clientY - top];
+  };
+  stage.addEventListener("pointerdown", (event) => {
+    if (!event.isPrimary) return;
+    from = place(event);
+    stage.setPointerCapture(event.pointerId);
+  });
+  stage.addEventListener("pointermove", (event) => {
+    if (!event.isPrimary) return;
+    const to = place(event);
+    if (from) {
+      panBy(to[0] - from[0], to[1] - from[1]);
+      from = to;
+    } else if (shown) pointAt(...to);
+  });
+  for (const end of ["pointerup", "pointercancel"]) {
+    stage.addEventListener(end, () => (from = null));
+  }
+  stage.addEventListener("pointerleave", () => (tooltip.hidden = true));
+  stage.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const pixels = event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1);
+      zoomBy(Math.exp(-pixels / 400), ...place(event));
+    },
+    { passive: false },
+  );
+}
+
+function startKeys() {
+  viewer.addEventListener("keydown", (event) => {
+    const command = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!command || !shown || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    command();
+  });
+}
+
+function startViewer() {
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest("button.open");
+    const command = event.target.closest("button[data-command]");
+    if (opener) openImage(opener);
+    if (command) COMMANDS[command.dataset.command]();
+  });
+  panel.addEventListener("change", drawSoon);
+  panel.addEventListener("submit", (event) => event.preventDefault());
+  // The event comes late: by then, the next image may have been opened.
+  viewer.addEventListener("close", () => {
+    if (!viewer.open) closeImage();
+  });
+  new ResizeObserver(resize).observe(stage);
+  const bar = document.getElementById("scale-bar");
+  bar.style.backgroundImage = `linear-gradient(to right, ${CERTAIN_TO_UNCERTAIN.join()})`;
+  document.getElementById("scale-end").textContent = `${settings.mostUncertainty} uncertain`;
+  startPointer();
+  startKeys();
+}
+
+startViewer();
