@@ -1,1 +1,3 @@
 """The uncertainty-aware Contour Proposal Network: images in, labelled cells out."""
+
+__version__ = "0.4.0"

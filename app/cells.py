@@ -4,6 +4,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+UNCERTAINTY_SCALE = 7.0  # pixels: the delta of equation 4 is 7 * uncertainty
+STRIP = 512  # rows of a label image measured at a time, so that memory does not grow with it
+COLUMNS = (
+    ("label", "x0", "y0", "x1", "y1", "area", "centroid_x", "centroid_y", "score")
+    + ("uncertainty_top", "uncertainty_right", "uncertainty_bottom", "uncertainty_left")
+)  # fmt: skip
+
 
 @dataclass
 class Cells:
@@ -53,5 +60,39 @@ class Cells:
         )
 
     def certainties(self):
-        """1 - mean of the four uncertainties (n,), in [0, 1] (paper, section 2.2.7)."""
-        return 1 - self.uncertainties.mean(axis=1)
+        """How certain the boundaries are (n,), in (0, 1]: 1 / (1 + mean relative error).
+
+        The error that a side expects is UNCERTAINTY_SCALE * uncertainty in pixels, here relative
+        to the extent of the box across it (1 pixel or more). The paper (section 2.2.7) takes 1 -
+        mean uncertainty at any size: of the proposals for a large cell the too small ones win.
+        """
+        width, height = np.maximum(self.boxes[:, 2:] - self.boxes[:, :2], 1).T
+        top, right, bottom, left = self.uncertainties.T
+        relative = ((top + bottom) / height + (right + left) / width) / 4
+        return 1 / (1 + UNCERTAINTY_SCALE * relative)
+
+
+def table(cells, labels):
+    """What is known of cells in a label image (H, W): (n, 13) float64, one row per label.
+
+    COLUMNS: label; box of the contour, pixels; number of the label's pixels and their mean x and
+    y (NaN where there are none); score; uncertainties. Row k of the cells is label k + 1.
+    """
+    area, centroids = measure(labels, len(cells))
+    label = np.arange(1, len(cells) + 1)
+    return np.column_stack(
+        (label, cells.boxes, area, centroids, cells.scores, cells.uncertainties)
+    ).astype(np.float64)
+
+
+def measure(labels, count):
+    """Pixels (count,) and mean x, y (count, 2) of the labels 1..count of an image (H, W)."""
+    sums = np.zeros((3, count + 1))
+    for top in range(0, len(labels), STRIP):
+        strip = labels[top : top + STRIP]
+        y, x = np.indices(strip.shape, np.float64)
+        for total, weights in zip(sums, (None, x.ravel(), y.ravel() + top)):
+            total += np.bincount(strip.ravel(), weights, minlength=count + 1)
+    area, *centroids = sums[:, 1:]
+    with np.errstate(invalid="ignore"):
+        return area, np.stack(centroids, axis=1) / area[:, None]

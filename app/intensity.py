@@ -10,16 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 
 SAMPLE = 2**22  # values that decide the percentiles of images that have no short histogram
-STRIP = 512  # rows converted at a time, so that memory does not grow with the image
+BAND = 2**22  # pixels looked at or converted at a time, so that memory does not grow with the image
 
 
 def to_rgb8(image):
     """Convert a whole image.
 
     image: (H, W) or (H, W, C), any real dtype, any value range; NaN counts as the least value.
-    Returns (H, W, 3) uint8. Raises ValueError for an image without pixels or of other dimensions.
+    An array, or what gives rectangles of one as app.images.TiffImage does. Returns (H, W, 3)
+    uint8. Raises ValueError for an image without pixels or of other dimensions.
     """
-    return Curve.fit(image)(image)
+    curve, rgb = Curve.fit(image), np.empty((*image.shape[:2], 3), np.uint8)
+    for rows in bands(image.shape):
+        rgb[rows] = curve(image[rows, :])
+    return rgb
+
+
+def bands(shape):
+    """Slices of the rows of an image of this shape, each of about BAND pixels."""
+    step = max(1, BAND // shape[1])
+    return (slice(top, top + step) for top in range(0, shape[0], step))
 
 
 def select_channels(image):
@@ -45,11 +55,11 @@ class Curve:
 
     @classmethod
     def fit(cls, image):
-        """The curve of a whole image (H, W) or (H, W, C), by the inference rule of the paper."""
-        if image.ndim not in (2, 3) or image.size == 0:
+        """The curve of a whole image, as of `to_rgb8`, by the inference rule of the paper."""
+        if len(image.shape) not in (2, 3) or 0 in image.shape:
             raise ValueError(f"an image of shape {image.shape} cannot be segmented")
-        channels = select_channels(image)
-        histogram = Histogram.of(channels)
+        channels = Histogram.of_channels(image)
+        histogram = Histogram.cat(channels)
         stretch_a = histogram.without_zero().percentiles(1, 99)
         if image.dtype == np.uint8:
             stretch_b = (0.0, 255.0)
@@ -59,7 +69,7 @@ class Curve:
             stretch_b = histogram.percentiles(0.12, 99.88)
         curve = cls(stretch_a, stretch_b, gamma=1.0, mix=0.0)
         curve.gamma = dark_gamma(histogram.moments(curve._b)[0])
-        curve.mix = curve._choose_mix(channels, histogram)
+        curve.mix = curve._choose_mix(channels)
         return curve
 
     def __call__(self, image):
@@ -70,9 +80,8 @@ class Curve:
             converted = table[channels]
         else:
             converted = np.empty(channels.shape, np.uint8)
-            for top in range(0, len(channels), STRIP):
-                strip = channels[top : top + STRIP]
-                converted[top : top + STRIP] = self._convert(without_nan(strip))
+            for rows in bands(channels.shape):
+                converted[rows] = self._convert(without_nan(channels[rows]))
         if converted.shape[2] == 2:
             return np.dstack([converted, np.zeros_like(converted[..., 0])])
         return np.broadcast_to(converted, (*converted.shape[:2], 3)).copy()
@@ -84,14 +93,16 @@ class Curve:
     def _b(self, values):
         return stretch(values, *self.stretch_b) ** self.gamma
 
-    def _choose_mix(self, channels, histogram):
-        """1 for stained bright-field, 0.5 for dark grey images of little contrast, else 0."""
-        if channels.shape[2] == 3:
-            mean, std = Histogram.of(channels[..., 2:]).moments(self._b)
-            return 1.0 if mean * 255 > 200 and std * 255 < 20 else 0.0
-        if channels.shape[2] == 2:
+    def _choose_mix(self, channels):
+        """1 for stained bright-field, 0.5 for dark grey images of little contrast, else 0.
+
+        channels: a Histogram of each.
+        """
+        if len(channels) == 2:
             return 0.0
-        mean, std = histogram.moments(self._b)
+        mean, std = Histogram.cat(channels[-1:]).moments(self._b)
+        if len(channels) == 3:
+            return 1.0 if mean * 255 > 200 and std * 255 < 20 else 0.0
         return 0.5 if mean * 255 < 45 and std * 255 < 33 else 0.0
 
 
@@ -103,19 +114,44 @@ class Histogram:
     counts: np.ndarray
 
     @classmethod
-    def of(cls, image):
-        """Exact for 8- and 16-bit images; of an evenly spaced sample for wide ones."""
+    def of_channels(cls, image):
+        """One of each channel that the network sees, from a whole image.
+
+        Exact for 8- and 16-bit images; of an evenly spaced sample for wide ones.
+        """
         if image.dtype in (np.uint8, np.uint16):
-            size = np.iinfo(image.dtype).max + 1
-            strips = (image[top : top + STRIP].ravel() for top in range(0, len(image), STRIP))
-            counts = sum(np.bincount(strip, minlength=size) for strip in strips)
-            levels = np.flatnonzero(counts)
-            return cls(levels, counts[levels])
-        step = math.ceil(math.sqrt(max(1.0, image.size / SAMPLE)))
-        values = image[::step, ::step].astype(np.float64)
-        values = values[np.isfinite(values)]
-        levels, counts = np.unique(values if len(values) else np.zeros(1), return_counts=True)
-        return cls(levels, counts)
+            return cls._exact(image)
+        return cls._sampled(image)
+
+    @classmethod
+    def _exact(cls, image):
+        size, counts = np.iinfo(image.dtype).max + 1, 0
+        for rows in bands(image.shape):
+            channels = np.moveaxis(select_channels(image[rows, :]), 2, 0)
+            counts += np.array([np.bincount(part.ravel(), minlength=size) for part in channels])
+        return [cls(np.flatnonzero(row), row[row > 0]) for row in counts]
+
+    @classmethod
+    def _sampled(cls, image):
+        height, width, count = *image.shape[:2], 1 if len(image.shape) == 2 else image.shape[2]
+        step = math.ceil(math.sqrt(max(1, height * width * min(count, 3) / SAMPLE)))
+        sample = []
+        for rows in bands(image.shape):
+            pixels = select_channels(image[rows, :])
+            sample.append(pixels[-rows.start % step :: step, ::step].astype(np.float64))
+        channels = np.moveaxis(np.concatenate(sample), 2, 0)
+        finite = (values[np.isfinite(values)] for values in channels)
+        return [cls(*np.unique(values, return_counts=True)) for values in finite]
+
+    @classmethod
+    def cat(cls, histograms):
+        """The histogram of several together; of the value 0 where there is nothing."""
+        levels = np.concatenate([part.levels for part in histograms])
+        counts = np.concatenate([part.counts for part in histograms])
+        if not len(levels):
+            return cls(np.zeros(1), np.ones(1, np.int64))
+        levels, index = np.unique(levels, return_inverse=True)
+        return cls(levels, np.bincount(index.ravel(), weights=counts).astype(np.int64))
 
     def without_zero(self):
         """The same without the value 0, unless there is nothing else."""

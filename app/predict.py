@@ -9,9 +9,12 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 import time
+import warnings
+from functools import partial
 from pathlib import Path
+
+from app import images, outputs, privileges
 
 # What OpenCV finds odd in a file is said by us, in one sentence.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -47,31 +50,46 @@ def main(arguments):
 
 
 def parse(arguments):
-    """The options: inputs, outputs and weights (Path), device (str)."""
+    """The options: inputs and outputs (Path), weights (a list of Path), device (str), switches."""
     parser = argparse.ArgumentParser(
         prog="sh predict.sh",
         description="Finds the cells in all images of a folder (TIFF, PNG, JPEG, BMP, WebP). "
         "The labels of NAME.* are written to NAME_label.tiff: 0 is background, k is cell k.",
     )
-    parser.add_argument(
-        "inputs", metavar="INPUTS", nargs="?", type=Path, default=INPUTS, help=f"default: {INPUTS}"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("inputs", metavar="INPUTS", nargs="?", type=Path, default=INPUTS, help=f"default: {INPUTS}")
+    add(
         "outputs",
         metavar="OUTPUTS",
         nargs="?",
         type=Path,
         help=f"made if missing; default: {OUTPUTS}, or INPUTS-labels where there is no such folder",
     )
-    parser.add_argument(
-        "--weights", metavar="FILE", type=Path, default=WEIGHTS, help="default: the ones we ship"
+    add(
+        "--weights",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        default=[WEIGHTS],
+        help="default: the ones we ship; several are an ensemble, which takes all their times "
+        "(windows, contour points and the threshold of the suppression are the first one's)",
     )
-    parser.add_argument(
+    add(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
         help="default: auto, which is a GPU if there is one that works",
     )
+    switch = partial(add, action="store_true")
+    switch("--cells", help="also write NAME_cells.csv: box, area, score ... of each cell")
+    switch(
+        "--resume",
+        help="skip images whose labels are there: newer than the image, by the same weights, "
+        "settings and version",
+    )
+    switch("--no-uncertainty-nms", help="of cells that overlap let the score alone decide")
+    switch("--no-amp", help="compute in float32 even where half precision is faster")
+    switch("--no-refinement", help="leave contours as the Fourier coefficients have them")
     options = parser.parse_args(arguments)
     options.outputs = options.outputs or default_outputs(options.inputs)
     return options
@@ -87,27 +105,44 @@ def default_outputs(inputs):
 
 def run(options):
     """Do all images of a folder; returns the exit status. Raises CannotStart."""
+    if not os.path.isdir(options.inputs):
+        raise CannotStart(f"There is no folder {options.inputs} to take images from.")
+    take_owner(options.outputs)
     inputs, refused = find_inputs(options.inputs)
-    prepare(options.outputs)
-    segmenter = load_segmenter(options)
-    done = 0
-    for number, path in enumerate(inputs, 1):
-        done += attempt(segmenter, path, options.outputs, f"{number}/{len(inputs)} {path.name}")
+    make_ready(options.outputs)
+    segmenter, record = load_segmenter(options)
+    before = done_before(inputs, record, options) if options.resume else set()
+    waiting = [path for path in inputs if path not in before]
+    done = len(before)
+    for number, path in enumerate(waiting, 1):
+        title = f"{number}/{len(waiting)} {path.name}"
+        done += attempt(segmenter, path, title, options.outputs, record, options.cells)
     total = len(inputs) + len(refused)
-    print(f"{done} of {total} images done; the labels are in {options.outputs}")
+    of_them = f" ({len(before)} of them before)" if before else ""
+    failed = f", {total - done} failed" if done < total else ""
+    print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
     return 0 if done == total else 1
+
+
+def take_owner(folder):
+    """When root, become the owner of the outputs: what reads foreign files shall not be root."""
+    if not privileges.become_owner(folder):
+        return
+    part = privileges.closed_part()
+    if part:
+        raise CannotStart(
+            f"The program cannot be used by user {os.geteuid()}, who owns {folder}: "
+            f"{part} is closed to that user. Make it readable for all, or let root own the outputs."
+        )
 
 
 def find_inputs(folder):
     """The images of the folder and those refused; says which are refused or passed over."""
-    if not folder.is_dir():
-        raise CannotStart(f"There is no folder {folder} to take images from.")
-    from app import images
-
     try:
         inputs, refused, passed_over = images.list_inputs(folder)
     except images.ImageError as error:
-        raise CannotStart(f"No images can be taken from {folder}: {error}.") from error
+        reason = f"{error}{permission_hint(error)}"
+        raise CannotStart(f"No images can be taken from {folder}: {reason}.") from error
     for path, reason in refused:
         print(f"{path.name}: skipped, {reason}", file=sys.stderr)
     for path, reason in passed_over:
@@ -117,61 +152,114 @@ def find_inputs(folder):
     return inputs, refused
 
 
-def prepare(folder):
-    """Make the outputs folder if it is missing, and see that something can be written there."""
+def make_ready(folder):
+    """See to the outputs folder, or say why it cannot be used."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=str(folder), buffering=0) as file:
-            file.write(bytes(4096))
+        outputs.prepare(folder)
     except OSError as error:
-        raise CannotStart(f"Labels cannot be written to {folder}: {error.strerror}.") from error
+        hint = "."
+        if isinstance(error, PermissionError) and folder.is_dir():
+            owner = folder.stat()
+            hint = (
+                f" for user {os.geteuid()}. Start the program as the folder's owner "
+                f"(docker run --user {owner.st_uid}:{owner.st_gid})."
+            )
+        reason = f"Labels cannot be written to {folder}: {error.strerror}{hint}"
+        raise CannotStart(reason) from error
 
 
 def load_segmenter(options):
-    """The network, ready. Imported late: what is wrong with arguments or folders shows at once."""
+    """The networks, ready, and the record of how labels are made (outputs.record_of).
+
+    Imported late: what is wrong with arguments or folders shows at once.
+    """
+    from app.network.device import DeviceWarning
     from app.network.weights import WeightsError
     from app.segmenter import Segmenter
 
     try:
-        return Segmenter.load(options.weights, device=options.device)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", DeviceWarning)
+            segmenter = Segmenter.load(
+                options.weights,
+                options.device,
+                uncertainty_nms=not options.no_uncertainty_nms,
+                amp=not options.no_amp,
+                refinement=not options.no_refinement,
+            )
+        record = outputs.record_of(options.weights, segmenter)
     except (WeightsError, ValueError) as error:
         raise CannotStart(error) from error
+    except OSError as error:
+        raise CannotStart(f"{error.filename}: cannot be read ({error.strerror}).") from error
+    for warning in caught:
+        print(warning.message, file=sys.stderr)
+    return segmenter, record
 
 
-def attempt(segmenter, path, outputs, title):
-    """Do one image, or say why not; a line on the screen either way. Returns True if done."""
-    from app.images import ImageError
+def done_before(inputs, record, options):
+    """The images (a set of Path) whose labels an earlier run has left; says how many."""
+    done = {
+        path
+        for path in inputs
+        if outputs.is_done(options.outputs / images.output_name(path), path, record, options.cells)
+    }
+    if done:
+        print(f"{len(done)} of {len(inputs)} images were done before and are skipped")
+    return done
 
+
+def attempt(segmenter, path, title, *how):
+    """Do one image (see segment_file), or say why not; a line on the screen either way.
+
+    Returns True if done.
+    """
     start = time.perf_counter()
     try:
-        (height, width), cells, remarks = segment_file(segmenter, path, outputs)
-    except ImageError as error:
-        print(f"{title}: failed, {error}", file=sys.stderr)
+        (height, width), cells, remarks = segment_file(segmenter, path, *how)
+    except images.ImageError as error:
+        print(f"{title}: failed, {error}{permission_hint(error)}", file=sys.stderr)
         return False
     except Exception as error:  # whatever it is (no memory, say): the other images are still done
-        print(f"{title}: failed, {type(error).__name__}: {error}", file=sys.stderr)
+        reason = (str(error).strip() or "no reason is given").splitlines()[0]
+        print(f"{title}: failed, {type(error).__name__}: {reason}", file=sys.stderr)
         return False
     seconds = time.perf_counter() - start
-    print(f"{title} {width}×{height} {seconds:.2f} s {cells} cells")
+    score = f", mean score {cells.scores.mean():.2f}" if len(cells) else ""
+    print(f"{title} {width}×{height} {seconds:.2f} s {counted(len(cells))}{score}")
     for remark in remarks:
         print(f"{path.name}: {remark}", file=sys.stderr)
     return True
 
 
-def segment_file(segmenter, path, outputs):
-    """Write the label image of one file.
+def permission_hint(error):
+    """What to do where a file or folder is closed to this user; a text to follow the error's."""
+    if not isinstance(error.__cause__, PermissionError):
+        return ""
+    return f": user {os.geteuid()} must be allowed to read it (chmod a+rX)"
 
-    Returns its shape (height, width), the number of cells, and sentences for the screen.
+
+def segment_file(segmenter, path, folder, record=None, with_table=False):
+    """Write the label image of one file to a folder, with_table its table of cells too.
+
+    record: see outputs.record_of. Returns the image's shape (height, width), the Cells that have
+    a label, and sentences for the screen.
     """
-    from app import images
     from app.rasterize import rasterize
 
     image, remarks = images.read(path)
     cells, notes = segmenter.segment(image, show_windows if sys.stderr.isatty() else None)
     labels, cells, lost = rasterize(cells, image.shape[:2])
-    images.write_labels(outputs / images.output_name(path), labels)
-    hidden = [f"{lost} cells that others cover were dropped"] if lost else []
-    return labels.shape, len(cells), remarks + notes + hidden
+    target = folder / images.output_name(path)
+    outputs.save(target, labels, record, cells if with_table else None)
+    hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
+    return labels.shape, cells, remarks + notes + hidden
+
+
+def counted(number):
+    """ "1 cell", or so many cells."""
+    return "1 cell" if number == 1 else f"{number} cells"
 
 
 def show_windows(done, total):

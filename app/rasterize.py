@@ -6,6 +6,7 @@ import numpy as np
 FINENESS = 5  # of the grid on which outlines are drawn, per pixel
 PEN = 3  # thickness of outlines on that grid
 COARSE_FROM = 1000  # pixels: larger cells are drawn pixel by pixel, for the memory's sake
+PART = 2**18  # disputed pixels looked at at a time, for the memory's sake
 _DISPUTED = -1
 _NONE = np.iinfo(np.int32).max
 
@@ -77,16 +78,22 @@ def _renumber(patches):
 def _grow(labels):
     """Replace disputed pixels by the label that reaches them first, or else by 0, in place."""
     pixels = labels.reshape(-1)
-    disputed = np.flatnonzero(pixels == _DISPUTED)
-    front = disputed
+    front = np.flatnonzero(pixels == _DISPUTED)
     while front.size:
-        around = pixels[_cross(front, labels.shape)]
-        lowest = np.where(around > 0, around, _NONE).min(axis=0)
-        reached = lowest < _NONE
-        pixels[front[reached]] = lowest[reached]
-        beside = _cross(front[reached], labels.shape)
+        parts = np.split(front, range(PART, front.size, PART))
+        reached, lowest = map(np.concatenate, zip(*(_reached(labels, part) for part in parts)))
+        pixels[reached] = lowest
+        beside = _cross(reached, labels.shape)
         front = np.unique(beside[pixels[beside] == _DISPUTED])
-    pixels[disputed] = np.maximum(pixels[disputed], 0)
+    np.maximum(pixels, 0, out=pixels)
+
+
+def _reached(labels, front):
+    """Which of the pixels (n,) touch a label, and the lowest one that each touches."""
+    around = labels.reshape(-1)[_cross(front, labels.shape)]
+    lowest = np.where(around > 0, around, _NONE).min(axis=0)
+    reached = lowest < _NONE
+    return front[reached], lowest[reached]
 
 
 def _cross(pixels, shape):

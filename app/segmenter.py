@@ -1,54 +1,123 @@
 """One image of any size -> Cells: numpy in, numpy out."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
 from app.cells import Cells
 from app.intensity import Curve
-from app.network import weights
-from app.network.device import autocast, pick_device
-from app.windows import merge, windows
+from app.network import fourier, weights
+from app.network.device import autocast, is_out_of_memory, pick_device, reduced_precision
+from app.suppression import suppress
+from app.windows import STRETCH, merge, windows
 
 CHUNK = 8192  # proposals decoded at a time, so that crowded windows need no more memory
-GPU_BATCH = 4  # windows at a time on a GPU (reference.md, section 3)
+GPU_PIXELS = 4 * 768**2  # at a time on a GPU: four of the paper's windows (reference.md, section 3)
 LEAST_SIDE = 1.0  # pixels: proposals with a smaller box are dropped
+LEAST_WINDOW = 256  # pixels: windows are not made smaller than this where memory is short
+# A cell has a hundred proposals. Of two whose boxes agree better than this only the one of the
+# higher score is refined: that is ten times as fast, and the mean F1 is the same to 0.001.
+DOUBLES = 0.7
+CPU = torch.device("cpu")
 
 
 class Segmenter:
-    """A network with the whole way from one image to its cells.
+    """Networks with the whole way from one image to its cells.
 
-    `load` makes one from a weights file. Attributes network (CPN) and device (torch.device) may
-    be read; everything that decides the result is in `network.config`.
+    `load` makes one from weights files. Several networks are an ensemble: the proposals of all
+    go into one suppression. Windows, contour points and the suppression's threshold are the first
+    network's; the score threshold and the refinement are each network's own. All that decides
+    the result is in their configs and in the arguments here:
+
+    networks: a CPN or several. device: "auto", "cpu" or "cuda" (see network.device.pick_device).
+    uncertainty_nms: whether certainty counts in the suppression, beside the score. amp: mixed
+    precision where the device has it, else float32. refinement: without it contours are left as
+    the Fourier coefficients have them, and may reach beyond the image.
     """
 
-    def __init__(self, network, device="auto"):
-        """network: CPN; device: "auto", "cpu" or "cuda" (see network.device.pick_device)."""
-        self.device = pick_device(device)
-        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
+    def __init__(self, networks, device="auto", uncertainty_nms=True, amp=True, refinement=True):
+        alone = isinstance(networks, torch.nn.Module)
+        self.networks = [network.eval() for network in ([networks] if alone else networks)]
+        self.uncertainty_nms = uncertainty_nms
+        self.amp = amp
+        self.refinement = refinement
+        self._use(pick_device(device))
 
     @classmethod
-    def load(cls, path, device="auto"):
-        """The segmenter of a weights file. Raises weights.WeightsError, ValueError."""
-        network, _ = weights.load(path)
-        return cls(network, device)
+    def load(cls, paths, device="auto", uncertainty_nms=True, amp=True, refinement=True):
+        """The segmenter of a weights file, or of several. Raises weights.WeightsError, ValueError.
+
+        Warns of a GPU that cannot be used (network.device.DeviceWarning).
+        """
+        paths = paths if isinstance(paths, (list, tuple)) else [paths]
+        networks = [weights.load(path)[0] for path in paths]
+        return cls(networks, device, uncertainty_nms, amp, refinement)
+
+    @property
+    def network(self):
+        """The first network."""
+        return self.networks[0]
+
+    @property
+    def precision(self):
+        """In what the networks compute: "float32", "bfloat16" or "float16"."""
+        reduced = reduced_precision(self.device) if self.amp else None
+        return str(reduced or torch.float32).split(".")[1]
+
+    def _use(self, device):
+        """Go to a torch.device, with all that it can take."""
+        self.device = device
+        largest = int(STRETCH * self.network.config.window) ** 2
+        self.batch = max(GPU_PIXELS // largest, 1) if device.type == "cuda" else 1  # windows
+        self.division = 1  # of the windows' side and stride
+        for network in self.networks:
+            network.to(device).to(memory_format=torch.channels_last)
 
     def segment(self, image, progress=None):
         """Find the cells of an image.
 
         image: (H, W) or (H, W, C) of any real dtype (app.intensity says what becomes of its
-        values). progress(done, total) is called after every batch of windows. Returns Cells in
-        reading order and a list of sentences that the user should see.
+        values): an array, or what has its shape, dtype and slices. progress(done, total) is
+        called after every batch of windows. Returns Cells in reading order and a list of
+        sentences that the user should see. Where the GPU's memory is too small, this and all
+        later images are done in smaller pieces.
         """
-        return self.settle(self.proposals(image, progress), image.shape)
+        retreats = []
+        while True:
+            try:
+                cells, notes = self.settle(self.proposals(image, progress), image.shape)
+                return cells, retreats + notes
+            except RuntimeError as error:
+                if self.device == CPU or not is_out_of_memory(error):
+                    raise
+            retreats.append(self._retreat())
+
+    def _retreat(self):
+        """Need less of the GPU's memory from now on; returns the sentence that says how."""
+        full = "the GPU's memory is full: from now on"
+        side = self.network.config.window // (2 * self.division)
+        if self.batch > 1:
+            self.batch //= 2
+            return f"{full} windows are done {self.batch} at a time"
+        if side >= LEAST_WINDOW:
+            self.division *= 2
+            return f"{full} windows are {side} pixels wide, and larger cells may be cut"
+        self._use(CPU)
+        return f"{full} the CPU is used"
 
     def proposals(self, image, progress=None):
-        """Yield (window, all its Cells in image coordinates), before any suppression."""
+        """Yield (window, its Cells in image coordinates), before the suppression.
+
+        Of the cells of a network, those that are all but the same are left out: what score
+        thresholds above the network's own let through stays complete.
+        """
         config = self.network.config
         curve = Curve.fit(image)
-        plan = windows(*image.shape[:2], config.window, config.window_stride)
-        size = GPU_BATCH if self.device.type == "cuda" else 1
-        for start in range(0, len(plan), size):
-            batch = plan[start : start + size]
+        side, stride = (n // self.division for n in (config.window, config.window_stride))
+        plan = windows(*image.shape[:2], side, stride)
+        for start in range(0, len(plan), self.batch):
+            batch = plan[start : start + self.batch]
             crops = [curve(image[w.y0 : w.y1, w.x0 : w.x1]) for w in batch]
             for window, cells in zip(batch, self.detect(np.stack(crops))):
                 yield window, cells.shift(window.x0, window.y0)
@@ -57,34 +126,57 @@ class Segmenter:
 
     def settle(self, parts, shape):
         """Windows' Cells (see `proposals`) of an image of this shape -> what `segment` returns."""
-        cells, recovered = merge(parts, *shape[:2], self.network.config.nms_threshold, True)
+        threshold = self.network.config.nms_threshold
+        cells, recovered = merge(parts, *shape[:2], threshold, self.uncertainty_nms)
         if not recovered:
             return cells, []
+        who = "1 cell" if recovered == 1 else f"{recovered} cells"
         note = (
-            f"{recovered} cells are in no window as a whole: larger than the overlap, or found at "
-            "a window's edge alone; each is kept as the window that shows most of it has it"
+            f"{who} larger than the overlap of the windows, or seen at a window's edge alone: "
+            "drawn as far as the window shows that has most of it"
         )
         return cells, [note]
 
     @torch.no_grad()
     def detect(self, crops):
-        """All proposals of windows (B, h, w, 3) uint8, before any suppression: B Cells."""
+        """What the networks find in windows (B, h, w, 3) uint8: B Cells, before the suppression."""
         images = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
-        with autocast(self.device):
-            maps = self.network(images.contiguous(memory_format=torch.channels_last))
-        score = maps.score[:, 0].float().sigmoid()
-        found = (score > self.network.config.score_threshold).nonzero(as_tuple=True)
-        parts = [
-            self.network.propose(maps, chunk, crops.shape[1:3])
-            for chunk in zip(*(index.split(CHUNK) for index in found))
-        ]
-        if not parts:
-            return [Cells.empty(self.network.config.samples) for _ in crops]
-        image = torch.cat([part.image for part in parts]).cpu().numpy()
-        cells = Cells.cat([to_cells(part) for part in parts])
+        images = images.contiguous(memory_format=torch.channels_last)
+        found = [self._detect(network, images) for network in self.networks]
+        return [Cells.cat(parts) for parts in zip(*found)]
+
+    def _detect(self, network, images):
+        """What one network finds in images (B, 3, h, w): B Cells."""
+        with autocast(self.device) if self.amp else nullcontext():
+            maps = network(images)
+        found = []
+        for index, score in enumerate(maps.score[:, 0].float().sigmoid()):
+            row, column = (score > network.config.score_threshold).nonzero(as_tuple=True)
+            at = (torch.full_like(row, index), row, column)
+            found.append(self._outline(network, maps, at, images.shape[2:]))
+        return found
+
+    def _outline(self, network, maps, at, size):
+        """The Cells at grid cells `at` (image, row, column) of one image of this size."""
+        cells = self._decode(network, maps, at, size, iterations=0)
+        kept = np.sort(suppress(cells, DOUBLES, use_uncertainty=False))
+        if self.refinement:
+            chosen = torch.from_numpy(kept).to(self.device)
+            cells = self._decode(network, maps, [index[chosen] for index in at], size)
+        else:
+            cells = cells.filter(kept)
         sides = cells.boxes[:, 2:] - cells.boxes[:, :2]
-        valid = (sides >= LEAST_SIDE).all(axis=1)
-        return [cells.filter(valid & (image == index)) for index in range(len(crops))]
+        return cells.filter((sides >= LEAST_SIDE).all(axis=1))
+
+    def _decode(self, network, maps, at, size, iterations=None):
+        """All Cells at grid cells `at`, chunk by chunk (see CPN.propose)."""
+        samples = self.network.config.samples
+        t = fourier.uniform_locations(samples, self.device)
+        parts = [
+            to_cells(network.propose(maps, chunk, size, t, iterations))
+            for chunk in zip(*(index.split(CHUNK) for index in at))
+        ]
+        return Cells.cat(parts)
 
 
 def to_cells(proposals):

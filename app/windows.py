@@ -1,5 +1,6 @@
 """Sliding windows over an image, and which window answers for a cell."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,9 @@ import numpy as np
 from app.cells import Cells
 from app.suppression import Grid, box_iou, suppress
 
+# By which windows may be larger than asked for: a little more than one window holds would
+# otherwise take two, mostly of pixels that the first one has, and large images more overlap.
+STRETCH = 1.5
 # From this IoU on, two detections of one region show the same cell.
 _SAME = 0.3
 
@@ -23,9 +27,9 @@ class Window(NamedTuple):
 def windows(height, width, size, stride):
     """Windows, row by row, that cover each pixel of an image: a list of Window.
 
-    All are size x size; an image with a smaller side has windows of that side, unpadded. They are
-    stride apart, only the last of a row or column is shifted back inside the image.
-    ValueError unless 1 <= stride <= size.
+    As few as overlaps of at least size - stride allow when sides may be STRETCH * size; then as
+    small as that number allows, all alike and evenly spread. An image that fits into one window
+    is one, unpadded. ValueError unless 1 <= stride <= size.
     """
     if not 1 <= stride <= size:
         raise ValueError(f"the stride of windows must be in 1..{size} (their size), not {stride}")
@@ -34,9 +38,11 @@ def windows(height, width, size, stride):
 
 
 def _spans(length, size, stride):
-    last = max(length - size, 0)
-    starts = [*range(0, last, stride), last]
-    return [(start, min(start + size, length)) for start in starts]
+    overlap = size - stride
+    count = max(math.ceil((length - overlap) / (int(STRETCH * size) - overlap)), 1)
+    side = math.ceil((length + (count - 1) * overlap) / count)
+    starts = [index * (length - side) // max(count - 1, 1) for index in range(count)]
+    return [(start, start + side) for start in starts]
 
 
 def cut_by_window(cells, window, height, width, margin=3):

@@ -5,7 +5,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from app.cells import Cells
+from app import cells as cells_module
+from app.cells import COLUMNS, Cells, measure, table
 
 
 def draw(rng, count, samples=5):
@@ -54,7 +55,51 @@ def test_shift_moves_contours_with_their_boxes_and_leaves_the_original():
     assert equal(cells, before)
 
 
-def test_certainty_is_one_minus_the_mean_uncertainty():
-    cells = draw(np.random.default_rng(4), 3)
-    cells.uncertainties[:] = [[0, 0, 0, 0], [1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4]]
-    assert cells.certainties() == pytest.approx([1, 0, 0.75])
+def test_certainty_falls_with_the_error_that_the_sides_expect_relative_to_the_cells_size():
+    cells = draw(np.random.default_rng(4), 4)
+    cells.uncertainties[:] = [[0, 0, 0, 0], [1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4], [1, 1, 1, 1]]
+    cells.boxes[:] = [[0, 0, 9, 9], [5, 5, 12, 19], [0, 0, 14, 28], [3, 3, 3, 3]]
+    # 7 px per unit; top and bottom against the height, right and left against the width.
+    relative = np.array(
+        [0, (1 + 1 + 0.5 + 0.5) / 4, (0.7 / 28 + 1.4 / 14 + 2.1 / 28 + 2.8 / 14) / 4, 7]
+    )
+    assert cells.certainties() == pytest.approx(1 / (1 + relative))
+
+
+def test_of_two_alike_the_larger_is_the_more_certain():
+    cells = draw(np.random.default_rng(5), 2)
+    cells.uncertainties[:] = 0.3
+    cells.boxes[:] = [[0, 0, 20, 20], [0, 0, 40, 40]]
+    smaller, larger = cells.certainties()
+    assert larger > smaller
+
+
+def test_area_and_centroid_are_those_of_the_labels_pixels(monkeypatch):
+    rng = np.random.default_rng(5)
+    monkeypatch.setattr(cells_module, "STRIP", 7)
+    for height, width, count in ((1, 1, 1), (30, 20, 9), (20, 45, 200), (7, 14, 0)):
+        labels = rng.integers(0, count + 1, (height, width)).astype(np.int32)
+        area, centroids = measure(labels, count)
+        assert len(area) == len(centroids) == count
+        for index in range(count):
+            y, x = np.nonzero(labels == index + 1)
+            assert area[index] == len(x)
+            expected = (x.mean(), y.mean()) if len(x) else (np.nan, np.nan)
+            assert centroids[index] == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_row_of_the_table_is_a_label_with_its_cell():
+    cells = draw(np.random.default_rng(6), 2)
+    labels = np.array([[0, 2, 2], [1, 0, 2]], np.int32)
+    rows = table(cells, labels)
+    assert rows.shape == (2, len(COLUMNS))
+    first, second = (dict(zip(COLUMNS, row)) for row in rows)
+    assert (first["label"], first["area"], first["centroid_x"], first["centroid_y"]) == (1, 1, 0, 1)
+    assert (second["label"], second["area"]) == (2, 3)
+    assert (second["centroid_x"], second["centroid_y"]) == pytest.approx((5 / 3, 1 / 3))
+    for row, index in ((first, 0), (second, 1)):
+        assert [row[name] for name in ("x0", "y0", "x1", "y1")] == cells.boxes[index].tolist()
+        assert row["score"] == cells.scores[index]
+        sides = [row[f"uncertainty_{side}"] for side in ("top", "right", "bottom", "left")]
+        assert sides == cells.uncertainties[index].tolist()
+    assert table(Cells.empty(4), np.zeros((3, 3), np.int32)).shape == (0, len(COLUMNS))

@@ -5,17 +5,26 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 from skimage.measure import label
+from tiny import TINY
 
-from app import images, predict, samples
+from app import images, outputs, predict, samples
 from app.cells import Cells
-from evaluate.matching import score_pair
+from app.network import weights
+from app.network.cpn import CPN
+from app.rasterize import rasterize
+from app.segmenter import Segmenter
+from evaluate.official import score_pair
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -75,7 +84,7 @@ def finished(tmp_path_factory):
     return cwd, predict_sh("my images", "my labels", "--device", "cpu", cwd=cwd)
 
 
-def outputs(finished):
+def pairs(finished):
     """(truth, predicted labels) of each image of the finished folder."""
     for source, name, _, _ in IMAGES:
         stem = name.split(".")[0]
@@ -92,12 +101,12 @@ def test_a_bad_file_is_named_and_the_others_are_done(finished):
     assert "Traceback" not in result.stderr
     for name in ("cut_short.webp", "twice.webp", "twice.x.webp", "notes.txt", "a folder.png"):
         assert name in result.stderr
-    assert f"{len(IMAGES)} of {len(IMAGES) + 3} images done" in result.stdout
+    assert f"{len(IMAGES)} of {len(IMAGES) + 3} images done, 3 failed" in result.stdout
 
 
 @needs_data
 def test_labels_have_the_shape_of_the_image_and_no_gaps(finished):
-    for truth, labels in outputs(finished):
+    for truth, labels in pairs(finished):
         assert labels.shape == truth.shape
         assert labels.dtype == np.uint16
         assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
@@ -108,7 +117,7 @@ def test_labels_have_the_shape_of_the_image_and_no_gaps(finished):
 
 @needs_data
 def test_the_cells_are_found(finished):
-    scores = [score_pair(truth, labels).f1 for truth, labels in outputs(finished)]
+    scores = [score_pair(truth, labels).f1 for truth, labels in pairs(finished)]
     assert np.mean(scores) >= 0.5, scores
 
 
@@ -150,7 +159,6 @@ def test_there_are_no_worker_processes_and_nothing_in_shared_memory(tmp_path):
     """64 MB of /dev/shm are all that the challenge's container has."""
     for copy in range(5):
         shutil.copyfile(DATA / "gbm40" / "14.webp", tmp_path / f"{copy}.webp")
-    before = set(os.listdir("/dev/shm"))
     process = subprocess.Popen(
         ["sh", str(ROOT / "predict.sh"), str(tmp_path), str(tmp_path / "labels")],
         stdout=subprocess.PIPE,
@@ -159,12 +167,12 @@ def test_there_are_no_worker_processes_and_nothing_in_shared_memory(tmp_path):
     process.stdout.readline()  # the first image is done
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
     maps = Path(f"/proc/{process.pid}/maps").read_text()
-    shared = set(os.listdir("/dev/shm")) - before
+    opened = [os.path.realpath(str(link)) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
     process.communicate()
     assert process.returncode == 0
     assert children.split() == []
     assert "/dev/shm" not in maps
-    assert not shared
+    assert not any(path.startswith("/dev/shm") for path in opened)
 
 
 @pytest.mark.skipif(predict.INPUTS.is_dir(), reason="there is a /workspace/inputs")
@@ -177,7 +185,7 @@ def test_without_a_folder_samples_are_segmented(tmp_path):
 
 
 def test_the_container_only_starts_the_program(tmp_path):
-    fake = tmp_path / "python"
+    fake = tmp_path / "python3"
     fake.write_text('#!/bin/sh\necho "$@"\n')
     fake.chmod(0o755)
     environment = dict(os.environ, CPN_CONTAINER="1", PATH=f"{tmp_path}:{os.environ['PATH']}")
@@ -257,7 +265,7 @@ class OneSquare:
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """(inputs with two good images, outputs that are missing), and no network needed."""
-    monkeypatch.setattr(predict, "load_segmenter", lambda options: OneSquare())
+    monkeypatch.setattr(predict, "load_segmenter", lambda options: (OneSquare(), None))
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     for name in ("b.png", "a.tif"):
@@ -271,7 +279,7 @@ def test_a_line_for_each_image_in_order(folders, capsys):
     assert predict.main([str(inputs), str(labels)]) == 0
     out, err = capsys.readouterr()
     first, second, last = out.splitlines()
-    assert first.startswith("1/2 a.tif 8×6 ") and first.endswith(" s 1 cells")
+    assert first.startswith("1/2 a.tif 8×6 ") and first.endswith(" s 1 cell, mean score 1.00")
     assert second.startswith("2/2 b.png 8×6 ")
     assert last == f"2 of 2 images done; the labels are in {labels}"
     assert err.count("a note of the segmenter") == 2
@@ -289,7 +297,13 @@ def test_whatever_fails_is_named_and_the_others_are_done(folders, capsys):
     assert {path.name for path in labels.iterdir()} == {"a_label.tiff", "b_label.tiff"}
     assert "2/4 a_pixel.png: failed, RuntimeError: out of memory" in err
     assert "4/4 b_nothing.png: failed, the file is empty" in err
-    assert "2 of 4 images done" in out
+    assert "2 of 4 images done, 2 failed; the labels" in out
+
+
+def test_an_image_without_cells_has_no_mean_score(folders, capsys, monkeypatch):
+    monkeypatch.setattr(OneSquare, "segment", lambda *arguments: (Cells.empty(4), []))
+    assert predict.main([str(folder) for folder in folders]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(" s 0 cells")
 
 
 def test_what_can_not_be_started_is_one_sentence(folders, tmp_path, capsys):
@@ -331,6 +345,262 @@ def test_labels_go_beside_the_inputs_where_nobody_says(tmp_path, monkeypatch):
     assert predict.parse(["."]).outputs == tmp_path.parent / (tmp_path.name + "-labels")
     (tmp_path / "outputs").mkdir()
     assert predict.parse(["cells"]).outputs == tmp_path / "outputs"
+
+
+# The switches, with networks that find cells everywhere
+
+
+@pytest.fixture
+def noise(tmp_path, monkeypatch):
+    """Runs the command on two images of noise with these arguments; the folder of outputs.
+
+    It has the weights files first.safetensors and second.safetensors beside it.
+    """
+    monkeypatch.setattr("app.network.device.cpu_has_bfloat16", lambda: True)
+    inputs, labels = tmp_path / "inputs", tmp_path / "labels"
+    inputs.mkdir()
+    for name, side in (("a.png", 90), ("b.tif", 64)):
+        pixels = np.random.default_rng(side).integers(0, 255, (side, 64, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(str(inputs / name))
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        config = replace(TINY, window=64, window_stride=32, score_threshold=0.45)
+        weights.save(tmp_path / f"{name}.safetensors", CPN(config).state_dict(), config)
+
+    def run(*arguments, by=("first",), status=0):
+        files = [str(tmp_path / f"{name}.safetensors") for name in by]
+        command = [str(inputs), str(labels), "--device", "cpu", *arguments, "--weights", *files]
+        assert predict.main(command) == status
+        return labels
+
+    return run
+
+
+def read_labels(folder):
+    return {path.name: tifffile.imread(str(path)) for path in folder.glob("*.tiff")}
+
+
+SWITCHES = {
+    (): {},
+    ("--no-uncertainty-nms",): {"uncertainty_nms": False},
+    ("--no-amp",): {"amp": False},
+    ("--no-refinement",): {"refinement": False},
+}
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+@pytest.mark.parametrize("by", [("first",), ("first", "second")])
+def test_a_switch_changes_what_it_says_and_nothing_else(noise, tmp_path, switches, by):
+    found = read_labels(noise(*switches, by=by))
+    paths = [tmp_path / f"{name}.safetensors" for name in by]
+    expected, other = (
+        Segmenter.load(paths, "cpu", **options)
+        for options in (SWITCHES[switches], {} if switches else {"amp": False})
+    )
+    for name in ("a.png", "b.tif"):
+        image, _ = images.read(tmp_path / "inputs" / name)
+        labels = found[images.output_name(name)]
+        assert np.array_equal(labels, rasterize(expected.segment(image)[0], image.shape[:2])[0])
+        assert not np.array_equal(labels, rasterize(other.segment(image)[0], image.shape[:2])[0])
+
+
+def test_the_same_weights_twice_give_the_labels_of_once(noise):
+    once = read_labels(noise())
+    twice = read_labels(noise(by=("first", "first")))
+    both = read_labels(noise(by=("first", "second")))
+    assert all(np.array_equal(once[name], twice[name]) for name in once)
+    assert not all(np.array_equal(once[name], both[name]) for name in once)
+
+
+def test_cells_writes_a_table_and_leaves_the_labels_as_they_are(noise):
+    without = read_labels(noise())
+    folder = noise("--cells")
+    with_table = read_labels(folder)
+    for name, labels in with_table.items():
+        assert np.array_equal(labels, without[name])
+        rows = np.genfromtxt(outputs.table_path(folder / name), delimiter=",", names=True)
+        assert rows["label"].tolist() == list(range(1, labels.max() + 1))
+        assert rows["area"].tolist() == np.bincount(labels.ravel())[1:].tolist()
+    noise()
+    assert not list(folder.glob("*.csv"))
+
+
+def test_resume_does_only_what_is_not_done_by_the_same_weights_and_settings(noise, capsys):
+    folder = noise("--cells")
+
+    def resumed(*arguments, **options):
+        """The names of the label images that are written anew."""
+        times = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tiff")}
+        capsys.readouterr()
+        noise("--resume", *arguments, **options)
+        out = capsys.readouterr().out
+        written = {p.name for p in folder.glob("*.tiff") if p.stat().st_mtime_ns != times[p.name]}
+        before = 2 - len(written)
+        assert "2 of 2 images done" in out.splitlines()[-1]
+        assert (f"({before} of them before)" in out) == bool(before)
+        return written
+
+    every = {"a_label.tiff", "b_label.tiff"}
+    assert resumed("--cells") == set()
+    assert resumed() == set()
+    assert len(list(folder.glob("*.csv"))) == 2
+    for change in (("--no-amp",), ("--no-refinement",), ("--no-uncertainty-nms",)):
+        assert resumed(*change) == every
+        assert resumed(*change) == set()
+        assert resumed() == every
+    assert resumed("--cells") == every
+    assert resumed(by=("second",)) == every
+    assert resumed(by=("second", "first")) == every
+    image = folder.parent / "inputs" / "b.tif"
+    later = time.time() + 60
+    os.utime(str(image), (later, later))
+    assert resumed(by=("second", "first")) == {"b_label.tiff"}
+
+
+def test_a_gpu_that_cannot_be_used_is_said_once(noise, monkeypatch, capsys):
+    monkeypatch.setattr("app.network.device.cuda_failure", lambda: "the GPU is too new")
+    noise("--device", "auto")
+    assert capsys.readouterr().err.count("The CPU is used: the GPU is too new.\n") == 1
+
+
+# Killed, and not root, with real processes
+
+
+KILLS = int(os.environ.get("KILLS", 10))
+
+
+@needs_data
+def test_killed_at_any_moment_outputs_are_complete_or_absent_and_resume_does_the_rest(tmp_path):
+    """KILLS in the environment says at how many moments, drawn at random."""
+    inputs, labels, undisturbed = (tmp_path / name for name in ("inputs", "labels", "undisturbed"))
+    inputs.mkdir()
+    for copy in range(12):
+        shutil.copyfile(DATA / "dsb2018" / "07761fa39f60.png", inputs / f"{copy:02}.png")
+    command = [sys.executable, "-m", "app.predict", str(inputs), str(labels), "--cells", "--resume"]
+    start = time.perf_counter()
+    whole = command[:4] + [str(undisturbed), "--cells"]
+    subprocess.run(whole, cwd=str(ROOT), check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - start
+    expected = {path.name: path.read_bytes() for path in undisturbed.iterdir()}
+    assert len(expected) == 24
+
+    moments = np.random.default_rng(0).uniform(0.3, 1.1, KILLS) * seconds
+    interrupted = 0
+    for moment in moments:
+        process = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.DEVNULL)
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            interrupted += 1
+        for path in labels.glob("[!.]*"):
+            assert path.read_bytes() == expected[path.name]
+            assert path.suffix == ".csv" or outputs.table_path(path).is_file()
+        if len(list(labels.glob("*.tiff"))) == 12:
+            shutil.rmtree(str(labels))
+    assert interrupted >= KILLS / 4
+    subprocess.run(command, cwd=str(ROOT), check=True, stdout=subprocess.DEVNULL)
+    assert {p.name: p.read_bytes() for p in labels.glob("[!.]*")} == expected
+
+
+@pytest.fixture(scope="module")
+def open_python():
+    """(interpreter, environment) that other users than root can run, with our packages."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    version = "python{}.{}".format(*sys.version_info)
+    packages = [str(ROOT)] + [path for path in sys.path if path.endswith("site-packages")]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(packages))
+    trial = "import os; os.setuid(1234); import app.outputs, torch"
+    for python in (sys.executable, "/usr/bin/" + version, "/usr/local/bin/" + version):
+        options = {"env": environment, "stderr": subprocess.DEVNULL, "cwd": "/"}
+        if os.path.exists(python) and not subprocess.call([python, "-c", trial], **options):
+            return python, environment
+    pytest.skip(f"there is no {version} that other users can run")
+
+
+@pytest.fixture
+def as_root(open_python):
+    """A folder with the inputs open.png and closed.png, and outputs of user 1234, group 1235.
+
+    And a function that runs the command on them: its prefix, and another name for the outputs.
+    """
+    python, environment = open_python
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        folder = Path(folder)
+        inputs, labels = folder / "inputs", folder / "labels"
+        for path in (inputs, labels):
+            path.mkdir()
+        folder.chmod(0o755)
+        os.chown(str(labels), 1234, 1235)
+        for name in ("open.png", "closed.png"):
+            Image.new("L", (40, 30)).save(str(inputs / name))
+        (inputs / "closed.png").chmod(0o600)
+
+        def run(*prefix, name="labels", **variables):
+            command = [*prefix, python, "-m", "app.predict", str(inputs), str(folder / name)]
+            options = {"cwd": "/", "env": dict(environment, **variables), "capture_output": True}
+            return subprocess.run([*command, "--cells"], encoding="utf-8", **options)
+
+        yield folder, run
+
+
+def owners(folder):
+    """The user and group of every file in a folder, by its name."""
+    return {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["labels", "labels/some/new folder"])
+def test_root_becomes_the_owner_of_the_outputs_before_it_opens_an_image(as_root, name):
+    folder, run = as_root
+    result = run(name=name)
+    assert result.returncode == 1
+    assert "closed.png: failed" in result.stderr and "user 1234 must be allowed" in result.stderr
+    theirs = (1234, 1235)
+    assert owners(folder / name) == {"open_label.tiff": theirs, "open_cells.csv": theirs}
+
+
+def test_inputs_that_the_owner_of_the_outputs_cannot_list_are_one_sentence(as_root):
+    folder, run = as_root
+    (folder / "inputs").chmod(0o700)
+    result = run()
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "Permission denied" in result.stderr and "user 1234 must be" in result.stderr
+
+
+def test_root_stays_where_the_outputs_are_its_own(as_root):
+    folder, run = as_root
+    os.chown(str(folder / "labels"), 0, 0)
+    assert run().returncode == 0
+    assert set(owners(folder / "labels").values()) == {(0, 0)}
+
+
+def test_a_user_without_home_needs_nothing_else(as_root):
+    folder, run = as_root
+    user = ("setpriv", "--reuid", "1234", "--regid", "77", "--clear-groups", "--inh-caps=-all")
+    result = run(*user, HOME="/missing")
+    assert result.returncode == 1
+    assert "closed.png: failed" in result.stderr and "1 of 2 images done" in result.stdout
+    assert set(owners(folder / "labels").values()) == {(1234, 77)}
+
+
+def test_root_without_powers_is_told_whom_to_be(as_root):
+    """As in docker run --cap-drop ALL, with outputs of somebody else."""
+    folder, run = as_root
+    result = run("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "Permission denied for user 0" in result.stderr
+    assert "docker run --user 1234:1235" in result.stderr
+    assert not owners(folder / "labels")
+
+
+def test_what_the_owner_of_the_outputs_cannot_use_is_one_sentence(folders, monkeypatch, capsys):
+    monkeypatch.setattr("app.privileges.become_owner", lambda folder: True)
+    monkeypatch.setattr("app.privileges.closed_part", lambda: "/root")
+    assert predict.main([str(folder) for folder in folders]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "/root is closed" in err
 
 
 # The samples

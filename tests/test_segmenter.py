@@ -1,6 +1,7 @@
 """One image to Cells: the order of sides, windows, odd sizes, and the same answer every way."""
 
-from dataclasses import replace
+import warnings
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,39 @@ import torch
 from tiny import TINY
 
 from app import images, segmenter
+from app.cells import Cells
 from app.network import device
 from app.network.cpn import CPN, Proposals
 from app.rasterize import rasterize
 from app.segmenter import Segmenter, to_cells
-from evaluate.matching import score_pair
+from app.windows import Window
+from evaluate.official import score_pair
 
+CPU_HAS_BFLOAT16 = device.cpu_has_bfloat16()
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
 
 
-@pytest.fixture
-def tiny(monkeypatch):
+def random_network(seed=0, **fields):
+    """A tiny network of random weights, which finds cells everywhere."""
+    torch.manual_seed(seed)
+    wanted = {"window": 64, "window_stride": 32, "score_threshold": 0.45, **fields}
+    return CPN(replace(TINY, **wanted)).eval()
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch):
+    """The same precision on all processors, but where a test says otherwise."""
     monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: False)
-    torch.manual_seed(0)
-    return Segmenter(CPN(replace(TINY, window=64, window_stride=32, score_threshold=0.45)), "cpu")
+
+
+@pytest.fixture
+def tiny():
+    return Segmenter(random_network(), "cpu")
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(4).integers(0, 255, (130, 90, 3)).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +100,7 @@ def test_chunks_of_proposals_change_nothing(tiny, monkeypatch):
 
 def test_progress_counts_every_window(tiny):
     seen = []
-    tiny.segment(np.zeros((128, 64), np.uint8), lambda done, total: seen.append((done, total)))
+    tiny.segment(np.zeros((200, 64), np.uint8), lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -91,15 +111,16 @@ def test_images_without_contrast_have_no_cells(shipped):
         assert notes == []
 
 
+@pytest.mark.skipif(not CPU_HAS_BFLOAT16, reason="this processor has no bfloat16")
 def test_half_precision_gives_the_same_cells(shipped, data, monkeypatch):
     """Decision 8: F1 of the labels with and without mixed precision at least 0.98."""
-    if not device.cpu_has_bfloat16():
-        pytest.skip("this processor does not compute in bfloat16")
     image, _ = images.read(data / "tnbc" / "01_1.jpg")
+    whole = labels_of(shipped, image)
+    monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: True)
     mixed = labels_of(shipped, image)
-    monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: False)
     assert mixed.max() > 20
-    assert score_pair(labels_of(shipped, image), mixed).f1 >= 0.98
+    assert not np.array_equal(whole, mixed)
+    assert score_pair(whole, mixed).f1 >= 0.98
 
 
 def test_a_cell_across_window_edges_comes_out_once_and_whole(shipped, data):
@@ -114,3 +135,208 @@ def test_a_cell_across_window_edges_comes_out_once_and_whole(shipped, data):
         shipped.network.config = config
     assert score_pair(whole, in_windows).f1 >= 0.93
     assert abs(int(whole.max()) - int(in_windows.max())) <= 0.05 * whole.max()
+
+
+# Switches and ensembles
+
+
+def same(a, b):
+    """Whether two Cells are equal in every number."""
+    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Cells))
+
+
+def test_without_amp_it_is_float32_whatever_the_processor(noise, monkeypatch):
+    network = random_network()
+    expected, _ = Segmenter(network, "cpu").segment(noise)
+    monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: True)
+    mixed, exact = Segmenter(network, "cpu"), Segmenter(network, "cpu", amp=False)
+    assert (mixed.precision, exact.precision) == ("bfloat16", "float32")
+    assert not same(mixed.segment(noise)[0], expected)
+    assert same(exact.segment(noise)[0], expected)
+
+
+def test_without_refinement_the_same_cells_have_their_coefficients_contours(noise):
+    network = random_network()
+    crop = noise[None, :64, :64]
+    (refined,) = Segmenter(network, "cpu").detect(crop)
+    (plain,) = Segmenter(network, "cpu", refinement=False).detect(crop)
+    assert len(plain) > 20
+    assert np.array_equal(plain.scores, refined.scores)
+    assert np.array_equal(plain.uncertainties, refined.uncertainties)
+    assert not np.isclose(plain.contours, refined.contours, atol=0.01).all()
+    with torch.no_grad():
+        maps = network(torch.from_numpy(crop.copy()).permute(0, 3, 1, 2).float() / 255)
+        everywhere = (maps.score[:, 0] > -99).nonzero(as_tuple=True)
+        decoded = network.propose(maps, everywhere, (64, 64)).contours.numpy()
+    known = {contour.tobytes() for contour in decoded.round(2)}
+    assert all(contour.tobytes() in known for contour in plain.contours.round(2))
+    assert np.array_equal(plain.boxes[:, :2], plain.contours.min(axis=1))
+    assert np.array_equal(plain.boxes[:, 2:], plain.contours.max(axis=1))
+
+
+def test_without_uncertainty_the_score_alone_decides_who_wins():
+    contours = np.array([[(2, 2), (20, 2), (20, 20), (2, 20)]] * 2, np.float32)
+    contours[1] += 1
+    boxes = np.concatenate([contours.min(axis=1), contours.max(axis=1)], axis=1)
+    uncertainties = np.array([[0.6] * 4, [0.1] * 4], np.float32)
+    cells = Cells(contours, boxes, np.array([0.9, 0.8], np.float32), uncertainties)
+    for uncertainty_nms, winner in ((True, 1), (False, 0)):
+        found = Segmenter(random_network(), "cpu", uncertainty_nms=uncertainty_nms)
+        settled, _ = found.settle([(Window(0, 0, 40, 40), cells)], (40, 40))
+        assert same(settled, cells.filter([winner]))
+
+
+def test_what_is_left_out_before_the_refinement_is_all_but_the_same(tiny, noise, monkeypatch):
+    """And a higher threshold on what is left gives what the higher threshold itself leaves."""
+    crop = noise[None, :64, :64]
+    (few,) = tiny.detect(crop)
+    with monkeypatch.context() as patch:
+        patch.setattr(segmenter, "DOUBLES", 1.0)
+        (every,) = tiny.detect(crop)
+    assert 0 < len(few) < 0.7 * len(every)
+    known = {contour.tobytes() for contour in every.contours}
+    assert all(contour.tobytes() in known for contour in few.contours)
+    threshold = float(np.median(few.scores))
+    tiny.network.config = replace(tiny.network.config, score_threshold=threshold)
+    assert same(tiny.detect(crop)[0], few.filter(few.scores > threshold))
+
+
+def test_a_network_twice_is_the_same_network(noise):
+    network = random_network()
+    once, _ = Segmenter(network, "cpu").segment(noise)
+    twice, _ = Segmenter([network, network], "cpu").segment(noise)
+    assert len(once) > 5
+    assert same(once, twice)
+
+
+def test_an_ensemble_pools_what_unlike_networks_find(noise):
+    """Contour points and windows are the first one's, score thresholds each network's own."""
+    first, second = random_network(0), random_network(1, samples=24, order=5, grid_stride=4)
+    crop = noise[None, :64, :64]
+    (alone,) = Segmenter(first, "cpu").detect(crop)
+    (other,) = Segmenter(second, "cpu").detect(crop)
+    threshold = float(np.median(other.scores))
+    second.config = replace(second.config, score_threshold=threshold, window=32)
+    both = Segmenter([first, second], "cpu")
+    (pooled,) = both.detect(crop)
+    assert same(pooled.filter(np.arange(len(alone))), alone)
+    added = pooled.filter(np.arange(len(alone), len(pooled)))
+    assert len(added) and added.scores.min() > threshold > alone.scores.min()
+    assert added.contours.shape[1:] == alone.contours.shape[1:] == (16, 2)
+    assert not same(both.segment(noise)[0], Segmenter(first, "cpu").segment(noise)[0])
+
+
+# A GPU that does not work
+
+
+@pytest.fixture
+def new_gpu(monkeypatch):
+    """A GPU that torch finds but has no kernels for."""
+
+    def fail(*shape, device):
+        raise RuntimeError("CUDA error: no kernel image is available.\nCUDA kernel errors might")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Newest")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (12, 0))
+    monkeypatch.setattr(torch, "ones", fail)
+
+
+def test_a_gpu_that_torch_cannot_drive_is_passed_over_in_one_sentence_or_refused(new_gpu):
+    told = (
+        r"the GPU Newest \(compute capability 12.0\) .* \(CUDA error: no kernel image is "
+        r"available\); .*--build-arg BASE_IMAGE=pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
+    )
+    with pytest.warns(device.DeviceWarning, match=f"^The CPU is used: {told}.*[.]$") as warned:
+        assert device.pick_device("auto") == torch.device("cpu")
+    assert len(warned) == 1 and "\n" not in str(warned[0].message)
+    with pytest.raises(ValueError, match=f"^The device cuda cannot be used: {told}"):
+        device.pick_device("cuda")
+    assert device.pick_device("cpu") == torch.device("cpu")
+
+
+def test_a_driver_that_is_too_old_is_said_and_no_gpu_is_no_matter(monkeypatch, recwarn):
+    def available():
+        warnings.warn("CUDA initialization: The driver is too old.\nPlease update", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device.pick_device("auto") == torch.device("cpu")
+    assert not recwarn
+    monkeypatch.setattr(torch.cuda, "is_available", available)
+    assert device.pick_device("auto") == torch.device("cpu")
+    (warning,) = recwarn
+    assert str(warning.message) == "The CPU is used: CUDA initialization: The driver is too old."
+
+
+# A GPU whose memory is full
+
+
+class Cramped(CPN):
+    """On a device of small memory: as much as `room` values of images fits."""
+
+    def forward(self, images):
+        if images.numel() > self.room:
+            raise self.error
+        return super().forward(images)
+
+    def to(self, *arguments, **options):
+        if torch.device("cpu") in arguments:  # the real one: the other is called cpu:0 here
+            self.room = np.inf
+        return super().to(*arguments, **options)
+
+
+FULL = [RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 3.00 GiB in all)")]
+if hasattr(torch.cuda, "OutOfMemoryError"):
+    FULL.append(torch.cuda.OutOfMemoryError("of another wording"))
+
+
+@pytest.fixture
+def cramped(monkeypatch):
+    """Makes a Segmenter of four 64 x 64 windows at a time where only so many values have room."""
+    monkeypatch.setattr(segmenter, "pick_device", lambda name: torch.device("cpu:0"))
+    monkeypatch.setattr(segmenter, "LEAST_WINDOW", 32)
+
+    def make(room, error=FULL[0]):
+        network = random_network()
+        network.__class__ = Cramped
+        network.room, network.error = room, error
+        found = Segmenter(network)
+        found.batch = 4
+        return found
+
+    return make
+
+
+WINDOW = 3 * 90 * 81  # values: the noise of 90 x 130 is in two windows of this size
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_full_memory_halves_the_batch_and_the_cells_are_the_same(cramped, tiny, noise, error):
+    found = cramped(WINDOW, error)
+    config = found.network.config
+    cells, notes = found.segment(noise)
+    expected, remarks = tiny.segment(noise)
+    assert "2 at a time" in notes[0] and "1 at a time" in notes[1] and notes[2:] == remarks
+    assert len(cells) == len(expected)
+    assert np.allclose(cells.boxes, expected.boxes, atol=0.01)
+    assert found.segment(noise)[1] == remarks  # said once
+    assert found.network.config == config
+
+
+def test_then_the_windows_are_halved_and_then_the_cpu_is_used(cramped, tiny, noise):
+    small = cramped(WINDOW // 2)
+    cells, notes = small.segment(noise)
+    assert "2 at a time" in notes[0] and "1 at a time" in notes[1] and "32 pixels" in notes[2]
+    assert len(cells) and small.device == torch.device("cpu:0")
+    none = cramped(0)
+    cells, notes = none.segment(noise)
+    expected, remarks = tiny.segment(noise)
+    assert "the CPU is used" in notes[3] and notes[4:] == remarks
+    assert none.device == torch.device("cpu")
+    assert same(cells, expected)
+
+
+def test_other_errors_are_not_taken_for_full_memory(cramped, noise):
+    with pytest.raises(RuntimeError, match="an illegal memory access"):
+        cramped(0, RuntimeError("CUDA error: an illegal memory access")).segment(noise)

@@ -13,9 +13,10 @@ import tifffile
 from drawn import drawn
 from scipy.stats import mannwhitneyu, spearmanr
 
+from app.cells import Cells
 from evaluate import bootstrap, uncertainty
 from evaluate.folders import LabelError
-from evaluate.uncertainty import CellFile, Compared, analyse, compare
+from evaluate.uncertainty import CellFile, Compared, analyse, certainties, compare
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("label", "x0", "y0", "x1", "y1", "area", "centroid_x", "centroid_y", "score")
@@ -174,8 +175,19 @@ def test_a_case_by_hand():
     assert found.error[0].tolist() == [1.5, 0.75, 0, 0] and np.isnan(found.error[1]).all()
     assert found.delta[0].tolist() == pytest.approx([0.7, 1.4, 2.1, 2.8])
     assert found.score.tolist() == [0.9, 0.8]
-    assert found.certainty.tolist() == pytest.approx([0.75, 0.5])
+    relative = (0.7 / 17.5 + 1.4 / 18.25 + 2.1 / 17.5 + 2.8 / 18.25) / 4, 3.5 / 9
+    assert found.certainty.tolist() == pytest.approx([1 / (1 + mean) for mean in relative])
     assert found.image.tolist() == [5, 5]
+
+
+def test_certainty_is_what_the_suppression_weights_by():
+    rng = np.random.default_rng(12)
+    low = rng.uniform(0, 50, (20, 2))
+    boxes = np.hstack([low, low + rng.uniform(0, 60, (20, 2))]).astype(np.float32)
+    uncertainties = rng.uniform(0, 1, (20, 4)).astype(np.float32)
+    cells = Cells(np.zeros((20, 1, 2)), boxes, np.ones(20), uncertainties)
+    found = certainties(boxes[:, [1, 2, 3, 0]], uncertainties)
+    assert found == pytest.approx(cells.certainties(), rel=1e-5)
 
 
 def test_a_cell_is_compared_with_the_one_it_fits_best_and_only_from_an_iou_of_three_tenths():

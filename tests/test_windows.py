@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.cells import Cells
-from app.windows import Window, cut_by_window, merge, windows
+from app.windows import STRETCH, Window, cut_by_window, merge, windows
 
 MARGIN = 3
 
@@ -69,22 +69,42 @@ def in_reading_order(contours):
     return contours[np.lexsort((boxes[:, 0], boxes[:, 1]))]
 
 
-def test_windows_cover_the_image_evenly():
-    for height, width in [(1, 1), (10, 200), (64, 64), (65, 64), (100, 131)]:
-        for size, stride in [(1, 1), (7, 3), (64, 32), (64, 64), (64, 1), (300, 100)]:
-            found = windows(height, width, size, stride)
-            covered = np.zeros((height, width), bool)
-            for window in found:
-                covered[window.y0 : window.y1, window.x0 : window.x1] = True
-                assert window.x1 - window.x0 == min(size, width)
-                assert window.y1 - window.y0 == min(size, height)
-                assert window.x0 >= 0 and window.x1 <= width
-                assert window.y0 >= 0 and window.y1 <= height
-            assert covered.all()
-            assert found == sorted(set(found), key=lambda window: (window.y0, window.x0))
-            for starts in ({w.x0 for w in found}, {w.y0 for w in found}):
-                assert all(np.diff(sorted(starts))[:-1] == stride)
-                assert all(np.diff(sorted(starts)) <= stride)
+def draw_plans(count=200):
+    """Random (length, size, stride) of rows of windows, after the odd ones."""
+    for size, stride in ((1, 1), (7, 3), (64, 32), (64, 64)):
+        yield from ((length, size, stride) for length in (1, 8, 64, 96, 97, 1000))
+    rng = np.random.default_rng(0)
+    for size in rng.integers(1, 300, count).tolist():
+        yield int(rng.integers(1, 2000)), size, int(rng.integers(1, size + 1))
+
+
+def test_windows_are_few_and_alike_and_overlap_as_asked():
+    for length, size, stride in draw_plans():
+        most, overlap = int(STRETCH * size), size - stride
+        found = windows(1, length, size, stride)
+        starts, ends = np.array([(window.x0, window.x1) for window in found]).T
+        assert starts[0] == 0 and ends[-1] == length
+        assert (ends - starts == ends[0]).all() and ends[0] <= most
+        assert (ends[:-1] - starts[1:] >= overlap).all()
+        fewer = len(found) - 1
+        if fewer:
+            assert np.ptp(np.diff(starts)) <= 1
+            assert fewer * most - (fewer - 1) * overlap < length
+
+
+def test_windows_come_row_by_row_and_cover_each_pixel():
+    found = windows(100, 131, 64, 40)
+    covered = np.zeros((100, 131), bool)
+    for window in found:
+        covered[window.y0 : window.y1, window.x0 : window.x1] = True
+    assert covered.all()
+    assert len({(w.y0, w.y1) for w in found}) * len({(w.x0, w.x1) for w in found}) == len(found)
+    assert found == sorted(found, key=lambda window: (window.y0, window.x0))
+
+
+def test_an_image_little_larger_than_a_window_is_one_window():
+    assert windows(96, 70, 64, 48) == [(0, 0, 70, 96)]
+    assert windows(97, 70, 64, 48) == [(0, 0, 70, 57), (0, 40, 70, 97)]
 
 
 @pytest.mark.parametrize("stride", [-1, 0, 65])

@@ -1,15 +1,25 @@
 """Where the network runs, and in which precision."""
 
+import warnings
 from contextlib import nullcontext
 
 import torch
+
+# The base image whose torch has kernels for today's GPUs (see the Dockerfile).
+NEW_IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
+NO_GPU = "torch finds no GPU"
+
+
+class DeviceWarning(UserWarning):
+    """There is a GPU that is not used; the message is for the user."""
 
 
 def pick_device(name="auto"):
     """The torch.device of "auto", "cpu" or "cuda"; "auto" is a GPU where one works.
 
     Raises ValueError when "cuda" is asked for and no GPU works: there is none, or this torch has
-    no kernels for it (CUDA 11.3 knows nothing of Hopper and later).
+    no kernels for it (CUDA 11.3 knows nothing of Hopper and later). Where "auto" passes over a
+    GPU that does not work it says why, as a DeviceWarning.
     """
     if name == "cpu":
         return torch.device("cpu")
@@ -18,33 +28,70 @@ def pick_device(name="auto"):
         return torch.device("cuda")
     if name == "cuda":
         raise ValueError(f"The device cuda cannot be used: {reason}.")
+    if reason != NO_GPU:
+        warnings.warn(f"The CPU is used: {reason}.", DeviceWarning, stacklevel=2)
     return torch.device("cpu")
 
 
 def cuda_failure():
     """Why no GPU can be used, or None: it is tried with one small convolution."""
-    if not torch.cuda.is_available():
-        return "torch finds none"
+    with warnings.catch_warnings(record=True) as caught:  # torch's own take several lines
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+        if available:
+            return _kernel_failure()
+    return _first_line(caught[0].message) if caught else NO_GPU
+
+
+def _kernel_failure():
+    """Why the GPU that torch has found does not work, or None."""
     try:
         torch.nn.functional.conv2d(*(torch.ones(1, 1, 3, 3, device="cuda") for _ in range(2)))
         torch.cuda.synchronize()
     except RuntimeError as error:
-        return str(error).strip().splitlines()[0]
+        reason = f"the GPU {_gpu()} does not work with this torch ({_first_line(error)})"
+        if "no kernel image" in reason:
+            reason += f"; an image built with --build-arg BASE_IMAGE={NEW_IMAGE} can drive it"
+        return reason
     return None
 
 
-def autocast(device, training=False):
-    """Mixed precision where the hardware computes in it, else a context that does nothing.
+def _gpu():
+    """Name and compute capability of the GPU, as far as the driver tells."""
+    try:
+        major, minor = torch.cuda.get_device_capability()
+        return f"{torch.cuda.get_device_name()} (compute capability {major}.{minor})"
+    except RuntimeError:
+        return "0"
+
+
+def _first_line(message):
+    return str(message).strip().splitlines()[0].rstrip(".")
+
+
+def is_out_of_memory(error):
+    """Whether this RuntimeError says that the GPU's memory is full."""
+    kinds = getattr(torch.cuda, "OutOfMemoryError", ())  # torch 1.13 and newer
+    return isinstance(error, kinds) or "CUDA out of memory" in str(error)
+
+
+def reduced_precision(device, training=False):
+    """The dtype of mixed precision on a device that computes in it, else None.
 
     bfloat16 on CPUs that have it; on a GPU float16, as the paper, or in training bfloat16, which
     needs no scaling of the loss.
     """
     if device.type == "cpu":
-        return torch.autocast("cpu", torch.bfloat16) if cpu_has_bfloat16() else nullcontext()
+        return torch.bfloat16 if cpu_has_bfloat16() else None
     if not training:
-        return torch.autocast("cuda", torch.float16)
-    fast = torch.cuda.is_bf16_supported()
-    return torch.autocast("cuda", torch.bfloat16) if fast else nullcontext()
+        return torch.float16
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+
+
+def autocast(device, training=False):
+    """Mixed precision in the dtype of `reduced_precision`, else a context that does nothing."""
+    dtype = reduced_precision(device, training)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def cpu_has_bfloat16():

@@ -10,9 +10,9 @@ import math
 import torch
 from torch.nn import functional as F
 
+from app.cells import UNCERTAINTY_SCALE
 from app.network.cpn import boxes_of
 
-UNCERTAINTY_SCALE = 7.0  # pixels: delta = 7 * sigmoid in equation 4
 LEAST_UNCERTAINTY = 0.01  # of the sigmoid: equation 4 explodes where delta goes to zero
 LEAST_QUALITY = 0.1  # target score of the worst box on a cell, degenerate ones included
 

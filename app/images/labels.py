@@ -1,0 +1,66 @@
+"""Label images: complete or absent."""
+
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from app.images.limits import ImageError
+from app.images.tiff import check_complete
+
+
+def write_labels(path, labels, description=None):
+    """Write labels (H, W), integers 0..2**32 - 1, as zlib-compressed TIFF.
+
+    uint16, or uint32 if a label is above 65,535. description: a text to keep in the file. The
+    file is complete or absent. Raises ImageError if it cannot be written.
+    """
+    path, labels = Path(path), np.asarray(labels)
+    least, most = labels.min(initial=0), labels.max(initial=0)
+    if labels.ndim != 2 or labels.dtype.kind not in "ui" or least < 0 or most >= 2**32:
+        raise ValueError(f"no label image: {labels.dtype} of shape {labels.shape}")
+    options = {"photometric": "minisblack", "compression": "zlib", "metadata": None}
+    if description is not None:
+        options["description"] = description.encode()
+    pixels = labels.astype(np.uint16 if most < 2**16 else np.uint32, copy=False)
+    try:
+        with replacing(path, "xb") as file:
+            tifffile.imwrite(file, pixels, **options)
+    except OSError as error:
+        raise ImageError(f"the label image cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def replacing(path, mode):
+    """A new file, opened in this mode, that takes the place of `path` (Path) when it is complete.
+
+    Until then it has a hidden temporary name beside it; whatever interrupts that, it is removed.
+    """
+    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
+    try:
+        with open(temporary, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def read_description(path):
+    """The text that `write_labels` kept in a label image; None where there is no such file.
+
+    That is: none that is complete and has a text.
+    """
+    if not os.path.isfile(path):
+        return None
+    try:
+        with tifffile.TiffFile(os.fspath(path)) as tif:
+            page = tif.pages[0]
+            check_complete(tif, page)
+            return page.description or None
+    except Exception:  # whatever tifffile meets in a file that is not ours
+        return None

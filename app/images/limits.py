@@ -1,0 +1,73 @@
+"""How reading fails, and what is refused before memory is asked for."""
+
+import warnings
+from contextlib import contextmanager
+from functools import reduce
+from operator import mul
+
+# Height x width beyond this is refused. It is also the limit of OpenCV's PNG reader.
+MAX_PIXELS = 2**30
+# No more bytes come out of one than this, by deflate, LZW or JPEG ...
+MAX_EXPANSION = 1400
+# ... but by other codecs, of images without contents: up to these bytes they are taken for such.
+ALWAYS_POSSIBLE = 2**24
+# Larger images than this (9398 x 9398 RGB of 16 bits are just below) must not be nearly empty:
+# such files are made to exhaust the memory and the time of those who open them.
+LARGE, MAX_EXPANSION_OF_LARGE = 2**29, 200
+# Decoding costs time in proportion; cameras and programs write about ten.
+MAX_JPEG_SCANS = 100
+
+
+class ImageError(Exception):
+    """Why a file or folder cannot be read or written: one sentence, which leaves out its path."""
+
+
+def check_size(height, width, pixel_bytes, file, stored_bytes=None):
+    """Refuse an image without pixels, or with more than the open file can or should hold.
+
+    pixel_bytes: what a pixel of all channels needs in memory. stored_bytes: and in the file, if
+    it were not compressed; the same unless given.
+    """
+    if height < 1 or width < 1:
+        raise ImageError("the image has no pixels")
+    if height * width > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} pixels are more than the {MAX_PIXELS} allowed")
+    held, stored = file.seek(0, 2), height * width * (stored_bytes or pixel_bytes)
+    is_possible = stored <= max(MAX_EXPANSION * held, ALWAYS_POSSIBLE)
+    if not is_possible or height * width * pixel_bytes > max(MAX_EXPANSION_OF_LARGE * held, LARGE):
+        raise ImageError(
+            f"{width} x {height} pixels in {held} bytes are a damaged file or a decompression bomb"
+        )
+
+
+def check_jpeg_scans(data):
+    """Refuse a JPEG stream whose decoding takes very long."""
+    if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise ImageError(f"the JPEG data has more than {MAX_JPEG_SCANS} scans")
+
+
+def product(numbers):
+    """The product of whole numbers, however large it is."""
+    return reduce(mul, (int(number) for number in numbers), 1)
+
+
+def name_of(value):
+    """What to call the value of a TIFF tag; ImageError for what is no number at all."""
+    if not isinstance(value, int):
+        raise ImageError("the TIFF data is damaged")
+    return getattr(value, "name", value)
+
+
+@contextmanager
+def failures_as_image_errors(kind):
+    """Make one sentence of whatever a decoder of `kind` raises, and silence its warnings."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError("the image does not fit into memory") from error
+    except Exception as error:  # each decoder fails in many ways of its own on damaged data
+        raise ImageError(f"the {kind} data is damaged, cut short or not supported") from error

@@ -1,0 +1,204 @@
+"""An image in a TIFF file, decoded where it is looked at."""
+
+import math
+import re
+import struct
+import weakref
+
+import numpy as np
+
+from app.images.colours import JPEG
+from app.images.limits import (
+    ImageError,
+    check_jpeg_scans,
+    failures_as_image_errors,
+    name_of,
+    product,
+)
+
+_READ = 2**20  # bytes of uncompressed pixels that are read at a time
+_BLOCK = 16  # rows: a strip of JPEG may go on to a multiple of them
+_CODECS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, LZMA, Zstandard
+JPEG_2000 = (33003, 33005, 34712)
+_MAX_JPEG_2000_TILES = 1024  # in one strip or tile: there is no need for any
+
+
+class TiffImage:
+    """Looks like an array (H, W) or (H, W, C) to who takes rectangles: image[y0:y1, x0:x1].
+
+    Rows of strips or tiles are decoded as a whole, and those of the latest rectangle are kept:
+    windows that follow each other along the rows of an image decode each of them once.
+    Rectangles are arrays; taking one raises ImageError where the data is damaged.
+    """
+
+    def __init__(self, file, planes, colours):
+        """file: open, and to be left open. planes: a list of Rows or Chunks, all of one size.
+
+        colours: a function of pixels (h, w, planes, samples) as decoded, the same for any part.
+        """
+        self._file, self._planes, self._colours = file, planes, colours
+        first = planes[0]
+        blank = colours(np.zeros((0, first.width, len(planes), first.samples), first.dtype))
+        self.shape = (first.height,) + blank.shape[1:]
+        self.dtype = blank.dtype
+        self.ndim = len(self.shape)
+        self.nbytes = product(self.shape) * self.dtype.itemsize
+        self._bands = {}
+
+    def when_done(self, close):
+        """Call `close` when nothing refers to the image any more."""
+        weakref.finalize(self, close)
+
+    def __getitem__(self, rectangle):
+        """The pixels of (slice of rows, slice of columns), both without a step."""
+        rows, columns = rectangle
+        top, bottom, _ = rows.indices(self.shape[0])
+        left, right, _ = columns.indices(self.shape[1])
+        pixels = np.empty((max(bottom - top, 0), max(right - left, 0)) + self.shape[2:], self.dtype)
+        length = self._planes[0].length
+        needed = range(top // length, math.ceil(bottom / length)) if pixels.size else ()
+        self._bands = {n: band for n, band in self._bands.items() if n in needed}
+        for number in needed:
+            start = number * length
+            part = self._band(number)[max(top - start, 0) : bottom - start, left:right]
+            place = max(start - top, 0)
+            pixels[place : place + len(part)] = part
+        return pixels
+
+    def __array__(self, dtype=None, copy=None):
+        """The whole image, for numpy."""
+        return self[:, :].astype(dtype or self.dtype, copy=False)
+
+    def _band(self, number):
+        """The band of this number, converted: all rows that are decoded together."""
+        if number not in self._bands:
+            with failures_as_image_errors("TIFF"):
+                parts = [plane.band(self._file, number) for plane in self._planes]
+                stack = parts[0][:, :, None] if len(parts) == 1 else np.stack(parts, axis=2)
+                self._bands[number] = self._colours(stack)
+        return self._bands[number]
+
+
+class Rows:
+    """A plane that lies uncompressed in one piece. Attributes as of Chunks."""
+
+    def __init__(self, shape, dtype, offset):
+        """shape: separate samples, 1, height, width, joint samples; dtype: as in the file."""
+        self._separate, _, self.height, self.width, self._joint = shape
+        self.samples, self.dtype = self._separate * self._joint, dtype.newbyteorder("=")
+        self._stored, self._offset = dtype, offset
+        self._row = self.width * self._joint * dtype.itemsize
+        self.length = max(1, min(_READ // self._row, self.height))
+
+    def band(self, file, number):
+        """The pixels (h, w, samples) of one band."""
+        start = number * self.length
+        shape = min(self.length, self.height - start), self.width, self._joint
+        parts = []
+        for sample in range(self._separate):
+            part = np.empty(shape, self._stored)
+            file.seek(self._offset + (sample * self.height + start) * self._row)
+            if file.readinto(part) < part.nbytes:
+                raise ImageError("the TIFF file is cut short")
+            parts.append(part)
+        joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        return joined.astype(self.dtype, copy=False)
+
+
+class Chunks:
+    """A plane in strips or tiles.
+
+    Attributes height, width, samples and dtype of its pixels, and length: how many rows a band
+    has, which is a row of tiles or one strip.
+    """
+
+    def __init__(self, page):
+        """page: a TiffPage or TiffFrame. Raises ImageError for compressions not supported."""
+        keyframe = page.keyframe
+        self._separate, _, self.height, self.width, self._joint = keyframe.shaped
+        self.samples, self.dtype = self._separate * self._joint, keyframe.dtype
+        if keyframe.is_tiled:
+            self._size = keyframe.tilelength, keyframe.tilewidth
+        else:
+            self._size = min(keyframe.rowsperstrip, self.height + _BLOCK), self.width
+        self.length = min(self._size[0], self.height)
+        self._rows = math.ceil(self.height / self.length)
+        self._columns = math.ceil(self.width / self._size[1])
+        self._offsets, self._counts = page.dataoffsets, page.databytecounts
+        self._empty = keyframe.nodata
+        self._compression = keyframe.compression
+        if self._compression not in JPEG + JPEG_2000 + _CODECS:
+            kind = name_of(self._compression)
+            raise ImageError(f"TIFF compression of the kind {kind} is not supported")
+        self._decode, self._tables = keyframe.decode, {}
+        if self._compression in JPEG:
+            self._tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
+
+    def band(self, file, number):
+        """The pixels (h, w, samples) of one band."""
+        height, step = min(self.length, self.height - number * self.length), self._size[1]
+        if self._columns == self._separate == 1:
+            return self._chunk(file, number, height, self.width)
+        pixels = np.empty((height, self.width, self.samples), self.dtype)
+        for sample in range(self._separate):
+            plane = pixels[..., sample : sample + 1] if self._separate > 1 else pixels
+            for column in range(self._columns):
+                part = plane[:, column * step : (column + 1) * step]
+                index = (sample * self._rows + number) * self._columns + column
+                part[...] = self._chunk(file, index, height, part.shape[1])
+        return pixels
+
+    def _chunk(self, file, index, height, width):
+        """The pixels (height, width, joint samples) at the top left of one strip or tile."""
+        count = self._counts[index]
+        if not count:  # a hole in the image, as GDAL has them
+            return np.full((height, width, self._joint), self._empty, self.dtype)
+        file.seek(self._offsets[index])
+        data = file.read(count)
+        self._check_data(data)
+        chunk = self._decode(data, index, **self._tables)[0][0, :height, :width]
+        if chunk.shape != (height, width, self._joint) or chunk.dtype != self.dtype:
+            raise ImageError("the TIFF data is damaged")
+        return chunk
+
+    def _check_data(self, data):
+        """Refuse data that says itself that it is larger than its strip or tile.
+
+        The decoders of the other codecs are told how much may come out.
+        """
+        sizes = []
+        if self._compression in JPEG:
+            check_jpeg_scans(data)
+            sizes = [_jpeg_size((self._tables["jpegheader"] or b"") + data)]
+        elif self._compression in JPEG_2000:
+            sizes = list(_jpeg_2000_sizes(data, self._joint))
+        if any(height > self._size[0] or width > self._size[1] for height, width in sizes):
+            raise ImageError("the TIFF data is damaged")
+
+
+def _jpeg_size(data):
+    """(height, width) in a JPEG stream, whose markers are found as libjpeg finds them."""
+    data.rindex(b"\xff\xd9")  # ValueError where the end is missing, which libjpeg makes up
+    place = 0
+    while True:
+        place = data.index(b"\xff", place) + 1
+        marker = data[place]
+        if marker in (0xC0, 0xC1, 0xC2):
+            return struct.unpack(">HH", data[place + 4 : place + 8])
+        if marker in (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF):
+            raise ImageError("lossless or arithmetic JPEG in TIFF is not supported")
+        if marker not in (0x00, 0x01, 0xFF) and not 0xD0 <= marker <= 0xD8:
+            place += 1 + struct.unpack(">H", data[place + 1 : place + 3])[0]
+
+
+def _jpeg_2000_sizes(data, samples):
+    """(height, width) of each JPEG 2000 stream in data; ImageError unless it is a plain one."""
+    headers = re.findall(rb"\xff\x4f\xff\x51.{4}(.{34})", data, re.DOTALL)
+    if not headers:
+        raise ImageError("the TIFF data is damaged")
+    for header in headers:
+        x1, y1, x0, y0, width, height, left, top, count = struct.unpack(">8IH", header)
+        tiles = math.ceil((x1 - left) / width) * math.ceil((y1 - top) / height)
+        if tiles > _MAX_JPEG_2000_TILES or count != samples:
+            raise ImageError("the TIFF data is damaged")
+        yield y1 - y0, x1 - x0

@@ -1,0 +1,241 @@
+"""TIFF: which of a file's pages and axes are its first image, by tifffile."""
+
+import logging
+import re
+import struct
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from app.images.colours import JPEG, Colours
+from app.images.limits import ImageError, check_size, product
+from app.images.regions import JPEG_2000, Chunks, Rows, TiffImage
+
+# An unlabelled axis longer than this is never taken for channels.
+MAX_GUESSED_CHANNELS = 16
+# tifffile makes lists as long as the metadata say that a stack is.
+MAX_PLANES = 10**6
+# An image of less bytes is decoded at once, a larger one where it is looked at.
+SMALL = 2**26
+
+_DESCRIPTION = 270  # the tag
+_MAX_TAGS = 4096  # of a page, as tifffile has it
+# Tags that hold one whole number (sides, compression, ...), and the types for those. tifffile
+# reckons with texts and lists, too, which exhausts the memory.
+_NUMBERS = (256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323, 32997, 32998)
+_WHOLE_NUMBERS = (1, 3, 4, 6, 8, 9, 13, 16, 17, 18)
+
+# tifffile logs what it finds odd; what matters of that is raised here as an ImageError.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
+def read_tiff(file):
+    """(the first image, warnings) of an open TIFF file; `app.images.read` says which that is.
+
+    The image is an array, or a TiffImage that goes on reading from the file.
+    """
+    with tifffile.TiffFile(_Nameless(file), _multifile=False) as tif:
+        _check_directories(tif)
+        page, axes, shape, warnings = _layout(tif)
+        _check_sizes(page, axes, shape, file)
+        colours = Colours(page)
+        lead = len(axes) - len(page.axes)
+        if axes[lead:].replace("C", "S") != page.axes or page.imagedepth > 1:
+            return colours(_whole(tif, axes, file)), warnings
+        image = TiffImage(file, _planes(tif, page, axes[:lead], shape[:lead]), colours)
+        return image[:, :] if image.nbytes <= SMALL else image, warnings
+
+
+class _Nameless:
+    """An open file that does not say where it is: tifffile shall not open others beside it."""
+
+    def __init__(self, file):
+        self.read, self.readinto = file.read, file.readinto
+        self.seek, self.tell = file.seek, file.tell
+
+
+def _check_directories(tif):
+    """Refuse a file whose directories of pages go in circles, or lost what tifffile needs.
+
+    That is the first page's description, or with it later pages, which may be channels. Where
+    there is no description only the first page is used, and some writers leave nonsense behind
+    the last.
+    """
+    codes, following = _directory(tif, tif.pages[0].offset)
+    lost = _DESCRIPTION in codes and _DESCRIPTION not in tif.pages[0].tags
+    seen = set()
+    while following and codes is not None:
+        if following in seen:
+            raise ImageError("the pages of the TIFF file go in circles")
+        seen.add(following)
+        codes, following = _directory(tif, following)
+    if lost or (codes is None and (tif.is_shaped or tif.is_imagej or tif.is_ome)):
+        raise ImageError("the TIFF file is cut short")
+    if tif.is_ome:
+        _check_ome(tif.ome_metadata)
+
+
+def _directory(tif, offset):
+    """(tag numbers, offset of the next directory or 0) of the directory at this offset.
+
+    None and 0 where there is no whole one.
+    """
+    file, layout = tif.filehandle, tif.tiff
+    try:
+        file.seek(offset)
+        (count,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+        entries = file.read(min(count, _MAX_TAGS) * layout.tagsize)
+        (following,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+    except (struct.error, OSError, OverflowError):
+        return None, 0
+    if len(entries) < count * layout.tagsize:
+        return None, 0
+    order, size = tif.byteorder, layout.tagsize // 2 - 2
+    fields = [("tag", order + "u2"), ("type", order + "u2"), ("count", f"{order}u{size}")]
+    tags = np.frombuffer(entries, fields + [("value", f"V{size}")])
+    numbers = tags[np.isin(tags["tag"], _NUMBERS)]
+    if (numbers["count"] != 1).any() or not np.isin(numbers["type"], _WHOLE_NUMBERS).all():
+        raise ImageError("the TIFF data is damaged")
+    return tags["tag"].tolist(), following
+
+
+def _check_ome(text):
+    """Refuse OME metadata that would have tifffile make room for far too many planes."""
+    if "<!ENTITY" in text:  # small texts that expand to gigabytes
+        raise ImageError("the OME metadata is damaged")
+    try:
+        elements = list(ElementTree.fromstring(text).iter())
+    except ElementTree.ParseError:  # tifffile then takes the file for one without metadata
+        return
+    for element in elements:
+        number = element.attrib.get
+        planes = product(number("Size" + axis, 1) for axis in "ZCT")
+        listed = max(int(number("NumPlanes", 0)), int(number("PlaneCount", 0)))
+        steps = 0
+        if "ModuloAlong" in element.tag:
+            length = float(number("End", 0)) - float(number("Start", 0))
+            steps = abs(length / float(number("Step", 1)))
+        if max(planes, listed, steps) > MAX_PLANES:
+            raise ImageError(f"the OME metadata announce more than {MAX_PLANES} planes")
+
+
+def _layout(tif):
+    """(first page, axes, shape, warnings) of the first image: a letter and a length per axis."""
+    if _is_part_of_a_set(tif):
+        page = tif.pages[0]
+        warning = "the file is one of a set; only its own first page is used"
+        return page, page.axes, page.shape, [warning]
+    series = tif.series[0]
+    page, axes, shape, warnings = series.keyframe, series.axes, series.shape, []
+    if len(axes) == 3 and axes.count("Q") == 1:  # tifffile's letter for an axis without a name
+        axes = guess_axes(shape)
+        if axes == "CYX" and shape[0] > 1:
+            warnings.append(
+                f"its {shape[0]} planes are taken for channels: nothing in it says what they are"
+            )
+    alone = all(n == 1 for n, axis in zip(shape, axes) if axis not in "YXCS")
+    if not alone or len(tif.series) > 1:
+        warnings.append("the file holds several images; only the first is used")
+    return page, axes, shape, warnings
+
+
+def _check_sizes(page, axes, shape, file):
+    """Refuse images, strips and tiles that are larger than the file allows."""
+    lengths = dict(zip(axes, shape))
+    samples = lengths.get("S", 1)
+    memory = page.dtype.itemsize * samples * lengths.get("C", 1)
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else 8
+    check_size(lengths["Y"], lengths["X"], memory, file, memory * min(bits, 8) / 8)
+    if page.is_tiled:
+        check_size(page.tilelength, page.tilewidth, page.dtype.itemsize * samples, file)
+
+
+def _is_part_of_a_set(tif):
+    """Whether the metadata spreads one stack over several files, which may be elsewhere."""
+    names = set(re.findall(r'FileName="([^"]*)"', tif.ome_metadata or ""))
+    return len(names) > 1 or (len(names) == 1 and tif.series[0].kind.lower() != "ome")
+
+
+def guess_axes(shape):
+    """What the three axes of an array without axis names are, by their lengths.
+
+    1. (H, W, C) if the last is at most 4 and shorter than the first;
+    2. else (C, H, W) if the first is at most 16 and shorter than both others;
+    3. else (H, W, C) if the last is at most 16 and shorter than both others;
+    4. else a stack of images (n, H, W).
+    Returns "YXC", "CYX" or "QYX".
+    """
+    first, middle, last = shape
+    if last <= 4 and last < first:
+        return "YXC"
+    if first <= MAX_GUESSED_CHANNELS and first < min(middle, last):
+        return "CYX"
+    if last <= MAX_GUESSED_CHANNELS and last < min(first, middle):
+        return "YXC"
+    return "QYX"
+
+
+def _planes(tif, page, axes, shape):
+    """The planes of the first image, one per channel that is a page of its own.
+
+    axes, shape: the series' axes before those of a page; the first is taken of each but C.
+    """
+    channels = [range(n if axis in "CS" else 1) for axis, n in zip(axes, shape)]
+    numbers = [0]
+    if channels:
+        numbers = np.ravel_multi_index(np.ix_(*channels), shape).ravel().tolist()
+    if len(tif.pages) < product(shape):
+        return _undescribed_planes(tif, page, numbers)
+    parts = [tif.series[0].pages[number] if number else page for number in numbers]
+    for part in parts:
+        check_complete(tif, part)
+    if page.is_final and all(_is_in_one_piece(part) for part in parts):
+        return [_rows(tif, page, part.dataoffsets[0]) for part in parts]
+    return [Chunks(part) for part in parts]
+
+
+def _undescribed_planes(tif, page, numbers):
+    """Planes of a large stack by ImageJ: it describes the first, the others follow it raw."""
+    if numbers == [0]:
+        check_complete(tif, page)
+        return [Chunks(page)]
+    if not page.is_final:
+        raise ImageError("pages are missing")
+    size = product(page.shaped) * page.dtype.itemsize
+    return [_rows(tif, page, page.dataoffsets[0] + number * size) for number in numbers]
+
+
+def _rows(tif, page, offset):
+    """The Rows of a plane like `page` from this offset on, which must all be in the file."""
+    if offset + product(page.shaped) * page.dtype.itemsize > tif.filehandle.size:
+        raise ImageError("the TIFF file is cut short")
+    return Rows(page.shaped, np.dtype(tif.byteorder + page.dtype.char), offset)
+
+
+def _is_in_one_piece(page):
+    """Whether the strips of an uncompressed page follow each other."""
+    offsets, counts = np.array(page.dataoffsets), np.array(page.databytecounts)
+    return np.array_equal(offsets[:-1] + counts[:-1], offsets[1:])
+
+
+def check_complete(tif, page):
+    """Refuse a page with data beyond the end of the file: some decoders fill it with zeros."""
+    ends = (offset + count for offset, count in zip(page.dataoffsets, page.databytecounts))
+    if max(ends, default=0) > tif.filehandle.size:
+        raise ImageError("the TIFF file is cut short")
+
+
+def _whole(tif, axes, file):
+    """The first image (H, W, channels, samples), whose rows or columns are pages."""
+    series = tif.series[0]
+    if series.keyframe.compression in JPEG + JPEG_2000:
+        raise ImageError("JPEG is not supported where a row of the image is a TIFF page")
+    check_size(1, product(series.shape), series.dtype.itemsize, file)
+    for part in series.pages:
+        check_complete(tif, part)
+    array = series.asarray()[tuple(slice(None) if axis in "YXCS" else 0 for axis in axes)]
+    axes = [axis for axis in axes if axis in "YXCS"]
+    array = array.transpose(sorted(range(len(axes)), key=lambda i: "YXCS".index(axes[i])))
+    height, width = array.shape[:2]
+    return array.reshape(height, width, -1, array.shape[-1] if "S" in axes else 1)
