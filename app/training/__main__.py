@@ -118,7 +118,7 @@ class Judge:
     def __call__(self, network, minutes):
         segmenter = Segmenter(network, next(network.parameters()).device.type)
         images = validation.validate(segmenter, self.listing, self.out / "labels")
-        whole, *sources = aggregates(images, [0.5], "official")
+        whole, *sources = aggregates(images, [0.5])
         by_source = {source.group: round(source.mean_f1, 4) for source in sources}
         macro = validation.macro(sources)
         averages = {"mean": whole.mean_f1, "median": whole.median_f1, "macro": macro}
@@ -139,7 +139,7 @@ def validate(arguments):
     segmenter = Segmenter.load(options.weights)
     images = validation.validate(segmenter, listing, options.out, tqdm)
     write_csv(options.out / "scores.csv", images, rules="official")
-    whole, *sources = aggregates(images, [0.5], "official")
+    whole, *sources = aggregates(images, [0.5])
     print(group_table([whole, *sources]))
     print(f"macro over sources: mean F1 {validation.macro(sources):.4f}")
     return 0

@@ -57,5 +57,5 @@ def try_thresholds(network, listing, progress=iter):
             found.append(score_pair(truth, labels))
     network.config = config
     return {
-        threshold: aggregate(None, 0.5, found, "official") for threshold, found in scores.items()
+        threshold: aggregate(None, 0.5, found) for threshold, found in scores.items()
     }
