@@ -8,12 +8,12 @@
 set -eu
 
 if [ -n "${CPN_CONTAINER:-}" ]; then # set by the Dockerfile: everything is installed
-    exec python -m app.predict "$@"
+    exec python3 -m app.predict "$@"
 fi
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 unset PYTHONHOME PYTHONPATH # of another Python: nothing of it belongs into .venv
-sh "$here/environment.sh" "$here/.venv" "$here/requirements.txt"
+sh "$here/environment.sh" "$here/.venv" "$here/requirements.txt" "$here/evaluate/requirements.txt"
 
 # `python -m` would look for `app` in the current folder first; this looks in the checkout.
 module='import runpy, sys

@@ -28,7 +28,8 @@ def main(arguments):
     except EvaluationError as error:
         print(f"evaluate: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"evaluate: {error.filename}: {error.strerror}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"evaluate: {place}{error.strerror}", file=sys.stderr)
     return 2
 
 

@@ -66,6 +66,8 @@ def _decoded(path):
             return labels
         file.seek(0)
         with tifffile.TiffFile(file) as tif:
+            if not tif.series:
+                raise ValueError("there is no image in it")
             for page in tif.series[0].pages:
                 ends = map(sum, zip(page.dataoffsets, page.databytecounts))
                 if max(ends, default=0) > tif.filehandle.size:  # would be filled with zeros
@@ -79,9 +81,10 @@ def _whole_numbers(path, labels):
         raise LabelError(f"{path} holds fractions; labels are whole numbers")
     if labels.min() < 0:
         raise LabelError(f"{path} has a negative label, {labels.min()}")
-    if labels.max() >= 2.0**64:
-        raise LabelError(f"{path} has a label beyond 64 bits, {labels.max()}")
-    return labels.astype(np.uint32 if labels.max() < 2**32 else np.uint64)
+    largest = float(labels.max())  # the limits would overflow half precision
+    if largest >= 2.0**64:
+        raise LabelError(f"{path} has a label beyond 64 bits, {largest}")
+    return labels.astype(np.uint32 if largest < 2**32 else np.uint64)
 
 
 def list_images(folder):
@@ -177,6 +180,11 @@ def replacing(path):
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def printable(text):
+    """A text on one line, as names of files are to be shown: a line break becomes \\n and so on."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def name_of(stem):

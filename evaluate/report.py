@@ -27,6 +27,7 @@ from .folders import (
     only,
     paired,
     pairs,
+    printable,
     read_labels,
     replacing,
 )
@@ -122,7 +123,8 @@ def run(options):
         file.write(page(report))
     failed = [entry for entry in report.entries if entry.problems]
     for entry in failed:
-        print(f"evaluate: {entry.name}: {'; '.join(entry.problems)}", file=sys.stderr)
+        said = printable(f"{entry.name}: {'; '.join(entry.problems)}")
+        print("evaluate:", said, file=sys.stderr)
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(report.entries)} images, {size:.1f} MB")
     return 1 if failed else 0
@@ -213,9 +215,9 @@ def entry_of(stem, index, found, report):
     entry.score = by_tau.get(report.tau)
     if scored.get("problem"):
         entry.problems.append(scored["problem"])
-    for timed in entry.times:
+    for title, timed in zip(report.run_titles(), entry.times):
         if timed and timed["reason"]:
-            entry.problems.append(f"timing: {timed['reason']}")
+            entry.problems.append(f"{title}: {timed['reason']}")
     return entry
 
 

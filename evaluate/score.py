@@ -41,7 +41,16 @@ import scipy
 import tifffile
 
 from . import official, strict
-from .folders import LabelError, group_of, only, pairs, read_groups, read_labels, replacing
+from .folders import (
+    LabelError,
+    group_of,
+    only,
+    pairs,
+    printable,
+    read_groups,
+    read_labels,
+    replacing,
+)
 from .matching import Score, rate
 from .pieces import NAMED, remarks
 
@@ -139,7 +148,7 @@ def run(options):
     given = [suffix for suffix in suffixes if suffix]
     table = read_groups(options.groups, given) if options.groups else None
     images = score_pairs(found, taus, options.rules, table)
-    groups = aggregates(images, taus, options.rules)
+    groups = aggregates(images, taus)
     print(screen(images, groups, taus))
     tell(images, {pair.name for pair in found} - {image.name for image in images})
     if options.out:
@@ -184,7 +193,7 @@ def _scored(pair, image, taus, book):
     return replace(image, remarks=said, scores=scores)
 
 
-def aggregates(images, taus, rules="strict"):
+def aggregates(images, taus):
     """The `Aggregate` of all scored images and of each group, per tau: all first, then by name."""
     scored = [image for image in images if image.scores]
     groups = sorted({image.group for image in scored if image.group is not None})
@@ -192,18 +201,21 @@ def aggregates(images, taus, rules="strict"):
     for number, tau in enumerate(taus):
         for group in (None, *groups):
             members = [i.scores[number] for i in scored if group in (None, i.group)]
-            found.append(aggregate(group, tau, members, rules))
+            found.append(aggregate(group, tau, members))
     return found
 
 
-def aggregate(group, tau, scores, rules="strict"):
-    """The `Aggregate` of a list of `Score`s at `tau`; without any, its values are NaN."""
+def aggregate(group, tau, scores):
+    """The `Aggregate` of a list of `Score`s at `tau`; without any, its values are NaN.
+
+    Images without any cell, true or predicted, have nothing to pool: the ratios are their mean F1.
+    """
     nan = float("nan")
     f1 = [score.f1 for score in scores]
     mean, median = (float(np.mean(f1)), float(np.median(f1))) if f1 else (nan, nan)
     sums = (sum(getattr(s, n) for s in scores) for n in ("true_num", "pred_num", "correct_num"))
     iou_sum = sum(s.mean_matched_iou * s.correct_num for s in scores if s.correct_num)
-    pooled = rate(tau, *sums, iou_sum, dice=nan, empty=RULES[rules].EMPTY if f1 else nan)
+    pooled = rate(tau, *sums, iou_sum, dice=nan, empty=mean)
     pooled = replace(pooled, missed_num=sum(score.missed_num for score in scores))
     return Aggregate(group, tau, len(scores), mean, median, pooled)
 
@@ -217,11 +229,14 @@ def tell(images, left_out):
         how = "scored 0" if image.scores else "not scored"
         said = [f"{how}, {image.problem}"] if image.problem else []
         for sentence in said + image.remarks:
-            print(f"evaluate: {image.name}: {sentence}", file=sys.stderr)
+            print("evaluate:", printable(f"{image.name}: {sentence}"), file=sys.stderr)
     if left_out:
         names = sorted(left_out)[:NAMED]
         more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-        print(f"evaluate: left out, not predicted: {', '.join(names)}{more}", file=sys.stderr)
+        print(
+            f"evaluate: left out, not predicted: {', '.join(map(printable, names))}{more}",
+            file=sys.stderr,
+        )
 
 
 def screen(images, groups, taus):
@@ -278,7 +293,7 @@ def text_table(header, lines):
 def _text(value):
     """Numbers to 4 decimals, no number as a dash."""
     if not isinstance(value, float):
-        return str(value)
+        return printable(str(value))
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 

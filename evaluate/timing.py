@@ -33,7 +33,7 @@ from pathlib import Path
 
 import psutil
 
-from .folders import EvaluationError, list_images, replacing
+from .folders import EvaluationError, list_images, printable, replacing
 from .plots import plot_times, save_png, svg_text
 from .processes import Command, Container, gpu_name
 from .protocol import ImageTime, size, time_image
@@ -123,14 +123,15 @@ class Table:
     WIDTHS = (13, 8, 7, 6, 8, 7, 8, 5)
 
     def __init__(self, paths, with_amp):
-        self.width = max(len("image"), *(len(path.name) for path in paths))
+        self.width = max(len("image"), *(len(printable(path.name)) for path in paths))
         self.with_amp = with_amp
         self.line("image", "AMP", self.HEADER, "")
 
     def line(self, name, amp, cells, verdict):
         amp = f"  {amp:3}" if self.with_amp else ""
         cells = "".join(f"{cell:>{width}}" for cell, width in zip(cells, self.WIDTHS))
-        print(f"{name:{self.width}}{amp}{cells}  {verdict}".rstrip(), flush=True)
+        line = f"{printable(name):{self.width}}{amp}{cells}  {printable(verdict)}"
+        print(line.rstrip(), flush=True)
 
     def show(self, result, amp):
         """A line of one ImageTime."""

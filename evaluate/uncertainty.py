@@ -25,7 +25,16 @@ from scipy.stats import rankdata
 
 from . import strict
 from .bootstrap import auroc, estimate, mean, spearman
-from .folders import EvaluationError, LabelError, group_of, only, pairs, read_groups, read_labels
+from .folders import (
+    EvaluationError,
+    LabelError,
+    group_of,
+    only,
+    pairs,
+    printable,
+    read_groups,
+    read_labels,
+)
 from .matching import runs
 from .score import text_table, write_json
 
@@ -125,7 +134,7 @@ def run(options):
         for group in sorted(set(members)):
             result["groups"][group] = analyse(cells.filter((members == group)[cells.image]))
     for name, reason in problems.items():
-        print(f"{name}: left out, {reason}", file=sys.stderr)
+        print(printable(f"{name}: left out, {reason}"), file=sys.stderr)
     print(text(result))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -200,8 +209,19 @@ def compare(truth, labels, cells, image=0):
         delta=SCALE * uncertainties,
         error=error,
         score=cells.scores[chosen],
-        certainty=1 - uncertainties.mean(axis=1),
+        certainty=certainties(cells.sides[chosen], uncertainties),
     )
+
+
+def certainties(sides, uncertainties):
+    """How certain boundaries (n, 4) are, as app.cells weights them: (n,) in (0, 1].
+
+    1 / (1 + mean delta, each relative to the extent of the box across its side, 1 pixel or more).
+    """
+    y0, x1, y1, x0 = sides.T
+    height, width = np.maximum(y1 - y0, 1), np.maximum(x1 - x0, 1)
+    relative = SCALE * uncertainties / np.stack([height, width, height, width], axis=1)
+    return 1 / (1 + relative.mean(axis=1))
 
 
 def best_partners(table):

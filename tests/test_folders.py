@@ -1,6 +1,7 @@
 """Which label images belong together, what is read from them, and which group they are of."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -124,6 +125,11 @@ def test_floats_of_whole_numbers_are_labels(tmp_path):
         save(path, np.array([[0, 1, most]], np.float64))
         labels = read_labels(path)
         assert labels.dtype == dtype and labels.tolist() == [[0, 1, most]]
+    for dtype in (np.float16, np.float32, bool):
+        save(path, np.array([[0, 1]], dtype))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_labels(path).tolist() == [[0, 1]]
     refused = (
         ([[0, 0.5]], "fractions"),
         ([[0, np.nan]], "fractions"),
@@ -147,6 +153,9 @@ def test_what_is_no_label_image_is_refused_by_name(tmp_path):
         save(tmp_path / name, array)
         with pytest.raises(LabelError, match=f"{name} {reason}"):
             read_labels(tmp_path / name)
+    (tmp_path / "none.tif").write_bytes(b"II*\0\0\0\0\0")  # a header, and nothing that it leads to
+    with pytest.raises(LabelError, match="none.tif cannot be read: there is no image in it"):
+        read_labels(tmp_path / "none.tif")
     with pytest.raises(LabelError, match="nowhere.tif cannot be read: .*No such file"):
         read_labels(tmp_path / "nowhere.tif")
 

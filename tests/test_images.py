@@ -1,10 +1,8 @@
 """app.images: which files are inputs, every format read back as written, label images."""
 
 import csv
-import io
 import os
 import struct
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,80 +12,53 @@ import tifffile
 from PIL import Image
 
 from app import images
-from app.images import ImageError, guess_axes, list_inputs, output_name, read, write_labels
+from app.images import (
+    ImageError,
+    guess_axes,
+    list_inputs,
+    output_name,
+    read,
+    read_description,
+    write_labels,
+)
+from tests.valid_files import colour_files, picture, png, saved, smooth, tiff, tiff_by_tifffile
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
-def picture(shape, dtype=np.uint8):
-    """A seeded image: noise over the whole range of an integer dtype, or of -1e3..1e3."""
-    draw, dtype = np.random.RandomState(0), np.dtype(dtype)
-    if dtype.kind == "f":
-        return draw.uniform(-1e3, 1e3, shape).astype(dtype)
-    return np.frombuffer(draw.bytes(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
-
-
-def smooth(*channels):
-    """A gradient (32, 48[, C]) of small contrast, which lossy formats keep within a few steps."""
-    rows, columns = np.mgrid[:32, :48]
-    parts = [100 + level + rows + columns // 2 for level in channels]
-    return np.squeeze(np.stack(parts, axis=-1)).astype(np.uint8)
-
-
-def png(height, width, depth, colour_type, samples, chunks=()):
-    """The bytes of a PNG of any kind; samples: the packed bytes of its rows (height, n)."""
-
-    def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    rows = b"".join(b"\0" + row.tobytes() for row in samples)
-    body = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in body)
-
-
-def tiff(height, width, data, bits=8, photometric=1):
-    """The bytes of a grey, uncompressed TIFF of one strip with any number of bits."""
-    data_at = 8 + 2 + 12 * 8 + 4
-    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric}
-    tags.update({273: data_at, 278: height, 279: len(data)})
-    fields = (struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(fields) + bytes(4) + data
-
-
-def saved(image, kind, **options):
-    """The bytes of a Pillow image in a format."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def tiff_by_tifffile(array, options):
-    """The bytes that tifffile.imwrite makes of an array."""
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, array, **options)
-    return buffer.getvalue()
-
-
 @pytest.fixture
-def check(tmp_path):
-    """check(content, expected, warned=False, atol=0): what is read from these bytes."""
+def check(tmp_path, monkeypatch):
+    """check(content, expected, warned=False, atol=0): what is read from these bytes.
+
+    At once, and by region as from large files.
+    """
 
     def check(content, expected, warned=False, atol=0, name="image.tif"):
         (tmp_path / name).write_bytes(content)
-        image, warnings = read(tmp_path / name)
-        assert image.dtype == expected.dtype and image.dtype.isnative
-        assert image.shape == expected.shape
-        if atol:
-            assert np.abs(image.astype(int) - expected).max() <= atol
-        else:
-            np.testing.assert_array_equal(image, expected)
-        assert bool(warnings) == warned
-        assert image.flags.c_contiguous
+        for small in (2**26, -1):
+            monkeypatch.setattr("app.images.tiff.SMALL", small)
+            image, warnings = read(tmp_path / name)
+            assert image.dtype == expected.dtype and image.dtype.isnative
+            assert image.shape == expected.shape and image.ndim == expected.ndim
+            if atol:
+                assert np.abs(np.asarray(image, float) - expected).max() <= atol
+            else:
+                np.testing.assert_array_equal(np.asarray(image), expected)
+            assert bool(warnings) == warned
+            check_regions(image, np.asarray(image))
 
     return check
+
+
+def check_regions(image, whole, draws=8):
+    """Rectangles of an image are the same of the whole array, in any order."""
+    draw = np.random.RandomState(0)
+    for _ in range(draws):
+        top, bottom = np.sort(draw.randint(0, whole.shape[0] + 2, 2))
+        left, right = np.sort(draw.randint(0, whole.shape[1] + 2, 2))
+        part = image[top:bottom, left:right]
+        assert isinstance(part, np.ndarray) and part.dtype == whole.dtype
+        np.testing.assert_array_equal(part, whole[top:bottom, left:right])
 
 
 @pytest.fixture
@@ -199,7 +170,7 @@ def test_tiff_channels_come_last_however_they_are_stored(check_tiff, count):
         check_tiff(first, expected, warned, planarconfig="separate", **grey)
         check_tiff(first, expected, warned, metadata={"axes": "CYX"}, **grey)
         check_tiff(last, expected, warned, metadata={"axes": "YXC"}, **grey)
-        check_tiff(first, expected, warned, **grey)  # by guess_axes
+        check_tiff(first, expected, True, **grey)  # by guess_axes
         check_tiff(last, expected, warned, **grey)
         check_tiff(last, expected, warned, compression="zlib", **grey)
         check_tiff(first, expected, warned, ome=True, metadata={"axes": "CYX"}, **grey)
@@ -233,7 +204,7 @@ def test_axes_without_names_are_guessed_by_the_documented_rule(check_tiff, shape
     stored = picture(shape)
     expected = {"YXC": stored, "CYX": np.moveaxis(stored, 0, 2), "QYX": stored[0]}[axes]
     expected = np.squeeze(expected, 2) if expected.shape[2:] == (1,) else expected
-    warned = axes == "QYX" or expected.shape[2:] > (3,)
+    warned = axes == "QYX" or expected.shape[2:] > (3,) or (axes == "CYX" and shape[0] > 1)
     check_tiff(stored, expected, warned, photometric="minisblack")
 
 
@@ -387,34 +358,7 @@ def refusal(path):
     return sentence
 
 
-def whole_files():
-    """name -> bytes of one file per format and layout."""
-    pixels = picture((60, 70, 3))
-    rgb, planes = Image.fromarray(pixels), np.moveaxis(pixels, 2, 0)
-    files = {
-        "png": saved(rgb, "PNG"),
-        "16-bit png": png(60, 70, 16, 2, picture((60, 70, 6))),
-        "jpg": saved(rgb, "JPEG"),
-        "progressive jpg": saved(rgb, "JPEG", progressive=True),
-        "bmp": saved(rgb, "BMP"),
-        "webp": saved(rgb, "WEBP"),
-        "lossless webp": saved(rgb, "WEBP", lossless=True),
-        "tiff by Pillow": saved(rgb, "TIFF"),
-        "lzw": saved(rgb, "TIFF", compression="tiff_lzw"),
-    }
-    for compression in (None, "zlib", "jpeg"):
-        for layout in ({}, {"tile": (16, 16)}, {"rowsperstrip": 8}):
-            options = dict(layout, compression=compression, photometric="rgb")
-            files[f"tiff {compression} {layout}"] = tiff_by_tifffile(pixels, options)
-        options = {"compression": compression, "photometric": "minisblack"}
-        files[f"tiff {compression} pages"] = tiff_by_tifffile(planes, options)
-    options = {"metadata": {"axes": "CYX"}, "photometric": "minisblack"}
-    files["imagej"] = tiff_by_tifffile(planes, dict(options, imagej=True))
-    files["ome"] = tiff_by_tifffile(planes, dict(options, ome=True))
-    return files
-
-
-WHOLE = whole_files()
+WHOLE = colour_files()
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE))
@@ -451,6 +395,8 @@ def test_what_is_no_image_is_refused_with_the_reason(tmp_path):
     path = tmp_path / "image.png"
     assert "No such file" in refusal(path)
     assert "directory" in refusal(tmp_path)
+    os.mkfifo(str(tmp_path / "pipe.png"))
+    assert "pipe" in refusal(tmp_path / "pipe.png")
     path.write_bytes(b"")
     assert "empty" in refusal(path)
     path.write_text("not an image at all, whatever its name says")
@@ -478,6 +424,23 @@ def test_a_header_that_claims_an_absurd_size_is_refused_unread(tmp_path, side):
         assert f"{side} x {side}" in refusal(path)
     path.write_bytes(tiff(0, 30, b""))
     refusal(path)
+
+
+def test_a_large_image_without_contents_is_no_bomb(tmp_path):
+    black, path = Image.new("L", (5000, 4000)), tmp_path / "image"
+    zlib_tiff = {"compression": "zlib", "rowsperstrip": 4000, "photometric": "minisblack"}
+    for content in (
+        png(4000, 5000, 1, 0, np.zeros((4000, 625), np.uint8)),
+        png(4000, 5000, 16, 2, np.zeros((4000, 30_000), np.uint8)),
+        saved(black.quantize(2), "PNG", bits=1),
+        saved(black, "JPEG"),
+        saved(black.convert("RGB"), "JPEG", progressive=True),
+        saved(black, "TIFF", compression="tiff_lzw"),
+        tiff_by_tifffile(np.zeros((4000, 5000), np.uint16), zlib_tiff),
+    ):
+        path.write_bytes(content)
+        image, _ = read(path)
+        assert image.shape[:2] == (4000, 5000) and not image[::500, ::500].any()
 
 
 def test_an_image_beyond_the_memory_is_refused(tmp_path, monkeypatch):
@@ -591,6 +554,31 @@ def test_labels_that_are_not_complete_are_absent(tmp_path, monkeypatch, step, fa
         with pytest.raises(expected):
             write_labels(path, np.ones((200, 200), int))
         assert list(tmp_path.iterdir()) == [kept] and kept.read_bytes() == before
+
+
+def test_a_label_image_keeps_a_text(tmp_path):
+    path = tmp_path / "a_label.tiff"
+    for text in ('{"weights": "0123"}', "two\nlines", "caf\u00e9 \u7d30\u80de", "x" * 9999):
+        write_labels(path, np.ones((30, 40), int), text)
+        assert read_description(path) == text
+        np.testing.assert_array_equal(read(path)[0], np.ones((30, 40)))
+    write_labels(path, np.ones((30, 40), int))
+    assert read_description(path) is None
+
+
+def test_files_that_are_no_whole_label_image_have_no_text(tmp_path):
+    path = tmp_path / "a_label.tiff"
+    assert read_description(path) is None
+    write_labels(path, picture((30, 40)), "text")
+    whole = path.read_bytes()
+    for content in (b"", b"text", WHOLE["png"], *(whole[:n] for n in range(0, len(whole), 50))):
+        path.write_bytes(content)
+        assert read_description(path) is None
+    path.unlink()
+    path.mkdir()
+    assert read_description(path) is None
+    os.mkfifo(str(tmp_path / "b_label.tiff"))
+    assert read_description(tmp_path / "b_label.tiff") is None
 
 
 def test_labels_for_a_folder_that_is_not_there(tmp_path):

@@ -26,8 +26,22 @@ def test_every_dtype_and_channel_count_becomes_8_bit_rgb(dtype, shape):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
 def test_percentiles_are_numpys(dtype):
     image = DRAW.normal(120, 40, (211, 97)).clip(0, 255).astype(dtype)
-    found = Histogram.of(image).percentiles(0.12, 99.88)
+    found = Histogram.cat(Histogram.of_channels(image)).percentiles(0.12, 99.88)
     assert found == pytest.approx(np.percentile(image.astype(float), (0.12, 99.88)))
+
+
+def test_wide_images_are_judged_by_an_even_sample(monkeypatch):
+    """Whatever the parts in which they are looked at."""
+    monkeypatch.setattr(intensity, "SAMPLE", 3000)
+    image = DRAW.integers(0, 10**6, (211, 97, 2)).astype(np.int32)
+    step = 4  # the least with at most 3000 values
+    for band in (97, 1000, 2**22):
+        monkeypatch.setattr(intensity, "BAND", band)
+        found = Histogram.of_channels(image)
+        for channel, histogram in enumerate(found):
+            expected = np.unique(image[::step, ::step, channel], return_counts=True)
+            assert np.array_equal([histogram.levels, histogram.counts], expected)
+    assert sum(part.counts.sum() for part in found) <= 3000
 
 
 def test_grey_goes_to_all_channels_and_two_channels_to_red_and_green():

@@ -258,6 +258,8 @@ def test_times_are_shown_beside_the_images(page):
     row = page.row("plain1.png")
     assert row["Seconds"] == "12.50" and row["Of limit"] == "1.25"
     assert row["Seconds, AMP off"] != "–" and page.row("a.png")["Seconds"] == "–"
+    assert "Time: 2.50 s over the limit" in row["Image"], "and not with AMP off"
+    assert "Time, AMP off: 2.50 s over the limit" in page.row("plain2.png")["Image"]
     plots = [a for tag, a in page.tags if tag == "img" and a["src"].startswith("data:image/svg")]
     assert len(plots) == 1
     assert b"<svg" in base64.b64decode(plots[0]["src"].split(",")[1])

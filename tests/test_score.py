@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from drawn import drawn, save, with_counts
 
+from evaluate import official, strict
 from evaluate.matching import Score, rate
 from evaluate.score import (
     ImageScores,
@@ -58,14 +59,15 @@ def troubled(folders):
     return folders
 
 
-def run_score(folders, *more):
+def run_score(folders, *more, stdout=subprocess.PIPE):
     truth, labels = folders
     command = [sys.executable, "-m", "evaluate", "score", "--truth", str(truth)]
     return subprocess.run(
         [*command, "--labels", str(labels), *map(str, more)],
         cwd=str(ROOT),
-        capture_output=True,
-        text=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     )
 
 
@@ -305,6 +307,37 @@ def test_several_tau_are_columns_and_tables_of_their_own(folders):
     assert first == 0.9474 > second
     assert [line for line in lines if line.startswith("IoU")] == ["IoU 0.5", "IoU 0.9"]
     assert sum(line.startswith("Reduction") for line in lines) == 2
+
+
+def test_pooled_images_without_any_cell_are_as_good_as_each_alone():
+    empty = np.zeros((9, 9), int)
+    right, absent = strict.scores(empty, empty, [0.5]), strict.missing(empty, [0.5])
+    images = [ImageScores(name, name, name, scores=s) for name, s in zip("ab", (right, absent))]
+    whole, a, b = aggregates(images, [0.5])
+    assert (a.pooled.f1, b.pooled.f1, b.pooled.recall) == (1, 0, 0), "nothing was predicted for b"
+    assert whole.pooled.f1 == whole.mean_f1 == 0.5
+    (theirs,) = aggregates(
+        [ImageScores("a", "a", scores=official.scores(empty, empty, [0.5]))], [0.5]
+    )
+    assert theirs.pooled.f1 == 0
+
+
+def test_names_of_several_lines_stay_on_one_line_of_the_tables(folders):
+    truth, labels = folders
+    for folder in folders:
+        save(folder / "a\nb\t\x1b[2J_label.png", CELLS)
+    save(labels / "c\nd_label.png", CELLS)
+    done = run_score(folders)
+    assert done.stdout.splitlines()[1].split()[:3] == ["a\\nb\\t\\x1b[2J_label.png", "3", "3"]
+    assert done.stderr == "evaluate: c\\nd_label.png: not scored, no truth\n"
+
+
+def test_an_error_without_a_file_is_its_reason_alone(folders):
+    for folder in folders:
+        save(folder / "a_label.png", CELLS)
+    with open("/dev/full", "w") as full:
+        done = run_score(folders, stdout=full)
+    assert done.returncode == 2 and done.stderr == "evaluate: No space left on device\n"
 
 
 def test_without_any_score_there_are_no_means():

@@ -25,7 +25,8 @@ from evaluate.__main__ import main
 from evaluate.folders import EvaluationError
 from evaluate.plots import plot_times, svg_text
 from evaluate.processes import Command, Container
-from evaluate.protocol import limit_seconds, time_image
+from evaluate.protocol import ImageTime, limit_seconds, time_image
+from evaluate.timing import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "an image.v2.png"  # 20 high, 30 wide
@@ -307,6 +308,15 @@ def test_the_files_tell_all_with_and_without_amp(folder, capsys):
     assert "30×20" in screen[1] and screen[1].endswith("passed")
     assert "FAILED: the image cannot be read" in screen[3]
     assert screen[5].startswith("AMP on: 1 of 2 passed;")
+
+
+def test_what_names_and_programs_say_stays_on_one_line(capsys):
+    table = Table([Path("a\nb.png"), Path("c.png")], with_amp=False)
+    for name, reason in (("a\nb.png", "exit status 1: \x1b[2Jpassed"), ("c.png", "no")):
+        table.show(ImageTime(name, reason=reason), True)
+    _, odd, plain = capsys.readouterr().out.splitlines()
+    assert odd.startswith("a\\nb.png ") and odd.endswith("FAILED: exit status 1: \\x1b[2Jpassed")
+    assert plain.index("FAILED") == odd.index("FAILED")
 
 
 def ids(svg):

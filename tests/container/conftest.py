@@ -1,21 +1,24 @@
 """A Docker Engine, and the images that the Dockerfile builds in it."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from app.network.device import NEW_IMAGE
+
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE_SCRIPT = ROOT.parent / "shared" / "container" / "engine.sh"
-ENGINE_HOST = "unix:///tmp/container-engine/docker.sock"
-LEGACY_BASE = "pytorch/pytorch:1.12.1-cuda11.3-cudnn8-runtime"
-CURRENT_BASE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
+ENGINE_FOLDER = "/tmp/container-engine"
+ENGINE_HOST = f"unix://{ENGINE_FOLDER}/docker.sock"
+LEGACY_BASE = re.search("^ARG BASE_IMAGE=(.+)", (ROOT / "Dockerfile").read_text(), re.M).group(1)
 
 
 def pytest_collection_modifyitems(items):
     """Containers last: what fails quickly shall show first."""
-    items.sort(key=lambda item: "container" in item.path.parts)
+    items.sort(key=lambda item: item.path.parent == Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +34,10 @@ def engine():
             return
     if not ENGINE_SCRIPT.is_file() or os.geteuid():
         unavailable("no Docker is running here")
-    if not runs(["bash", ENGINE_SCRIPT, "start"], candidate):
-        unavailable(f"{ENGINE_SCRIPT} start failed")
+    if not runs(["bash", ENGINE_SCRIPT, "start", ENGINE_FOLDER], candidate):
+        unavailable(f"{ENGINE_SCRIPT} start failed: see the logs in {ENGINE_FOLDER}")
     yield candidate
-    subprocess.run(["bash", ENGINE_SCRIPT, "stop"], check=True)
+    subprocess.run(["bash", ENGINE_SCRIPT, "stop", ENGINE_FOLDER], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +49,13 @@ def legacy_image(engine):
 @pytest.fixture(scope="session")
 def current_image(engine):
     """The tag of the image for the GPUs of today."""
-    return build(engine, "cpn-test:current", "current", CURRENT_BASE)
+    return build(engine, "cpn-test:current", "current", NEW_IMAGE)
 
 
 def build(engine, tag, kind, base):
     """Build the image on this base, which ENGINE_SCRIPT stands in for in its own engine."""
     if engine.get("DOCKER_HOST") == ENGINE_HOST:
-        subprocess.run(["bash", ENGINE_SCRIPT, "base", kind], env=engine, check=True)
+        subprocess.run(["bash", ENGINE_SCRIPT, "base", kind, ENGINE_FOLDER], env=engine, check=True)
     elif not (runs(["docker", "image", "inspect", base], engine) or pull(engine, base)):
         unavailable(f"the image {base} cannot be pulled")
     default = [] if kind == "legacy" else ["--build-arg", f"BASE_IMAGE={base}"]

@@ -120,7 +120,7 @@ def test_the_organisers_command_labels_as_this_machine_does(
     kind, least, engine, inputs, host_labels, outputs, request
 ):
     image = request.getfixturevalue(f"{kind}_image")
-    options = ["-m", "28g", "--network", "none", "--name", "cpn-test", "--rm"]
+    options = ["-m", "28g", "--network", "none", "--name", f"cpn-test-{os.getpid()}", "--rm"]
     folders = mounted(inputs, outputs)
     script = ["/bin/bash", "-c", "sh predict.sh"]
     docker(engine, "container", "run", *options, *folders, image, *script, check=True)
@@ -133,7 +133,7 @@ def test_it_runs_without_what_it_does_not_need(engine, image, way, small, output
     if os.geteuid():
         pytest.skip("only root can give the outputs folder to somebody")
     os.chown(str(outputs), owner, owner)
-    folders = mounted(small, outputs)
+    folders = ("-v", f"{small}:/workspace/inputs:ro", "-v", f"{outputs}:/workspace/outputs")
     docker(engine, "run", "--rm", "--network=none", *options, *folders, image, check=True)
     (label,) = outputs.iterdir()
     assert tifffile.imread(str(label)).max() > 20
