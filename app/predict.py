@@ -91,6 +91,8 @@ def parse(arguments):
     switch("--no-amp", help="compute in float32 even where half precision is faster")
     switch("--no-refinement", help="leave contours as the Fourier coefficients have them")
     options = parser.parse_args(arguments)
+    for path in filter(os.path.isdir, options.weights):
+        parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
     options.outputs = options.outputs or default_outputs(options.inputs)
     return options
 

@@ -19,7 +19,10 @@ COMMANDS = {
 
 
 def main(arguments):
-    """Run a command; its exit status: 0, 1 when something failed, 2 when nothing was started."""
+    """Run a command; its exit status.
+
+    0: all good. 1: something failed. 2: nothing was started. 130: stopped by Ctrl-C.
+    """
     for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal cannot show
         stream.reconfigure(errors="backslashreplace")
     options = parse(arguments)
@@ -30,6 +33,9 @@ def main(arguments):
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         print(f"evaluate: {place}{error.strerror}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("evaluate: stopped", file=sys.stderr)
+        return 130
     return 2
 
 

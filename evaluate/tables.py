@@ -6,7 +6,9 @@ precision (AMP) and local refinement. F1 is scored by the organisers' rules at a
 0.5: its mean over images, and beside it the median. Epochs are the steps of the training record;
 UA and GIoU say whether the uncertainty and the GIoU loss had a weight in training.
 
-Each row is a run of the prediction command, python -m app.predict, on all images.
+Each row is a run of the prediction command, python -m app.predict, on all images. Two things there
+are not the paper's: UA-NMS weighs by certainty relative to the cell's size (app.cells), and
+proposals whose boxes all but agree are thinned before, by the score alone, with UA-NMS on or off.
 """
 
 import argparse

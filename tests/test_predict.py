@@ -380,6 +380,12 @@ def read_labels(folder):
     return {path.name: tifffile.imread(str(path)) for path in folder.glob("*.tiff")}
 
 
+def test_folders_that_follow_the_weights_are_not_taken_for_weights(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        predict.main(["--weights", "first.safetensors", str(tmp_path)])
+    assert stop.value.code == 2 and "come before --weights" in capsys.readouterr().err
+
+
 SWITCHES = {
     (): {},
     ("--no-uncertainty-nms",): {"uncertainty_nms": False},

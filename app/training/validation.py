@@ -56,6 +56,4 @@ def try_thresholds(network, listing, progress=iter):
             labels, _, _ = rasterize(cells, image.shape[:2])
             found.append(score_pair(truth, labels))
     network.config = config
-    return {
-        threshold: aggregate(None, 0.5, found) for threshold, found in scores.items()
-    }
+    return {threshold: aggregate(None, 0.5, found) for threshold, found in scores.items()}
