@@ -43,6 +43,6 @@ done
 rm -f "$marker"  # first: what follows may be interrupted anywhere
 "$python" -m venv --clear "$folder" >&2 ||
     fail "The environment $folder could not be made: the lines above say why."
-"$folder/bin/python" -m pip install --disable-pip-version-check --no-input "$@" >&2 ||
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@" >&2 ||
     fail "The environment $folder is not complete: the lines above say why; start again when that is mended."
 echo "$wanted" >"$marker"

@@ -21,14 +21,9 @@ sys.path[0], name = sys.argv[1:3]
 del sys.argv[1:3]
 runpy.run_module(name, run_name="__main__", alter_sys=True)'
 
-case ${1:--} in
--h | --help) ;;
--*) # no folder given
-    if [ ! -d /workspace/inputs ]; then
-        echo "No folder given, so sample images are written to $here/samples/inputs"
-        "$here/.venv/bin/python" -c "$module" "$here" app.samples "$here/samples/inputs"
-        set -- "$here/samples/inputs" "$here/samples/outputs" "$@"
-    fi
-    ;;
-esac
+if [ $# -eq 0 ] && [ ! -d /workspace/inputs ]; then
+    echo "No folder given, so sample images are written to $here/samples/inputs"
+    "$here/.venv/bin/python" -c "$module" "$here" app.samples "$here/samples/inputs"
+    set -- "$here/samples/inputs" "$here/samples/outputs"
+fi
 exec "$here/.venv/bin/python" -c "$module" "$here" app.predict "$@"

@@ -4,7 +4,13 @@ import argparse
 import sys
 from importlib import import_module
 
-from .folders import EvaluationError
+try:
+    from .folders import EvaluationError
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"evaluate: this Python has no {error.name}. The first `sh predict.sh` makes one that has all: "
+        "use .venv/bin/python."
+    )
 
 # Name of each command: the module that holds it, and what it does. Imported when asked for: most
 # need libraries that the others do without.

@@ -6,6 +6,7 @@ and looking at the result lie outside of it. An image may take 10 s up to 1,000,
 per million pixels above. It has failed, however fast, when the exit status is not 0 or there is no
 label image NAME_label.tiff (.tif, .png) of the image's height and width. A run that takes 10 times
 its limit is ended. Of several repetitions the median counts, and each has to leave its labels.
+The organisers rank by the seconds above the limit (rank).
 
   --docker   docker container run [--gpus device=0, where nvidia-smi shows a GPU] -m 28g
              --network none --rm -v ... IMAGE /bin/bash -c "sh predict.sh"
@@ -152,13 +153,14 @@ class Table:
 
     def summarise(self, results, amp):
         """A line on all of them."""
-        passed = [result for result in results if result.passed]
-        text = f"{len(passed)} of {len(results)} passed"
-        if passed:
-            share = statistics.mean(result.share for result in passed)
-            largest = max(passed, key=lambda result: result.pixels)
+        text = f"{sum(result.passed for result in results)} of {len(results)} passed"
+        timed = [result for result in results if result.seconds]
+        if timed:
+            share = statistics.mean(result.share for result in timed)
+            largest = max(timed, key=lambda result: result.pixels)
             text += (
-                f"; of the limit they took {share:.0%} on average, the largest {largest.share:.0%}"
+                f"; they took {share:.0%} of their limits on average, "
+                f"the largest image {largest.share:.0%}"
             )
         print(f"AMP {on_off(amp)}: {text}" if self.with_amp else text)
 

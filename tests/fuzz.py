@@ -144,8 +144,7 @@ def work():
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for line in sys.stdin:
         result = outcome(json.loads(line))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps([*result, peak]), flush=True)
+        print(json.dumps([*result, resident_peak("self")]), flush=True)
 
 
 def outcome(path):
@@ -249,19 +248,32 @@ def predict(*arguments, before=None):
     command = [sys.executable, "-m", "app.predict", "--device", "cpu", *map(os.fspath, arguments)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(command, cwd=str(ROOT), preexec_fn=before, **pipes)
-    output = b""
-    while select.select([process.stdout], [], [], SECONDS)[0]:
-        piece = os.read(process.stdout.fileno(), 2**16)
-        if not piece:
-            break
-        output += piece
-    else:
-        process.kill()
-        raise TimeoutError(f"nothing for {SECONDS} s after {output[-300:]}")
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    output, peak, heard = b"", 0, time.monotonic()
+    while True:
+        peak = max(peak, resident_peak(process.pid))
+        if select.select([process.stdout], [], [], 0.05)[0]:
+            piece = os.read(process.stdout.fileno(), 2**16)
+            if not piece:
+                break
+            output, heard = output + piece, time.monotonic()
+        elif time.monotonic() - heard > SECONDS:
+            process.kill()
+            raise TimeoutError(f"nothing for {SECONDS} s after {output[-300:]}")
     process.stdout.close()
-    return Run(process.returncode, output.decode().splitlines(), usage.ru_maxrss * 1024)
+    return Run(process.wait(), output.decode().splitlines(), peak)
+
+
+def resident_peak(process):
+    """The most memory that a process ("self" or its number) has held so far, in bytes; 0 if gone.
+
+    (getrusage would count what the process that started it had held.)
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(match.group(1)) * 1024 if match else 0
 
 
 def problems(run, inputs, outputs):

@@ -61,7 +61,7 @@ def counted(count, singular):
 
 def _heading(report):
     failed = sum(bool(entry.problems) for entry in report.entries)
-    text = f"{counted(len(report.entries), 'image')} of {report.labels_name}"
+    text = f"{counted(len(report.entries), 'image')}, labels of {report.labels_name}"
     if failed:
         text += f", {failed:,} with a problem"
     lines = [element("h1", "Segmentation report"), element("p", text, class_="lead")]
