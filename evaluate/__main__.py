@@ -8,8 +8,8 @@ try:
     from .folders import EvaluationError
 except ModuleNotFoundError as error:
     sys.exit(
-        f"evaluate: this Python has no {error.name}. The first `sh predict.sh` makes one that has all: "
-        "use .venv/bin/python."
+        f"evaluate: this Python has no {error.name}. Use .venv/bin/python, which the first "
+        "`sh predict.sh` makes."
     )
 
 # Name of each command: the module that holds it, and what it does. Imported when asked for: most
