@@ -117,7 +117,7 @@ def run(options):
     waiting = [path for path in inputs if path not in before]
     done = len(before)
     for number, path in enumerate(waiting, 1):
-        title = f"{number}/{len(waiting)} {path.name}"
+        title = f"{number}/{len(waiting)} {shown(path)}"
         done += attempt(segmenter, path, title, options.outputs, record, options.cells)
     total = len(inputs) + len(refused)
     of_them = f" ({len(before)} of them before)" if before else ""
@@ -146,9 +146,9 @@ def find_inputs(folder):
         reason = f"{error}{permission_hint(error)}"
         raise CannotStart(f"No images can be taken from {folder}: {reason}.") from error
     for path, reason in refused:
-        print(f"{path.name}: skipped, {reason}", file=sys.stderr)
+        print(f"{shown(path)}: skipped, {reason}", file=sys.stderr)
     for path, reason in passed_over:
-        print(f"{path.name}: passed over, {reason}", file=sys.stderr)
+        print(f"{shown(path)}: passed over, {reason}", file=sys.stderr)
     if not inputs and not refused:
         raise CannotStart(f"There is no image in {folder}.")
     return inputs, refused
@@ -231,7 +231,7 @@ def attempt(segmenter, path, title, *how):
     score = f", mean score {cells.scores.mean():.2f}" if len(cells) else ""
     print(f"{title} {width}×{height} {seconds:.2f} s {counted(len(cells))}{score}")
     for remark in remarks:
-        print(f"{path.name}: {remark}", file=sys.stderr)
+        print(f"{shown(path)}: {remark}", file=sys.stderr)
     return True
 
 
@@ -251,12 +251,19 @@ def segment_file(segmenter, path, folder, record=None, with_table=False):
     from app.rasterize import rasterize
 
     image, remarks = images.read(path)
+    shape = image.shape[:2]
     cells, notes = segmenter.segment(image, show_windows if sys.stderr.isatty() else None)
-    labels, cells, lost = rasterize(cells, image.shape[:2])
+    del image  # its memory is free before that of the labels is needed
+    labels, cells, lost = rasterize(cells, shape)
     target = folder / images.output_name(path)
     outputs.save(target, labels, record, cells if with_table else None)
     hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
     return labels.shape, cells, remarks + notes + hidden
+
+
+def shown(path):
+    """A file's name on one line: a line break in it becomes \\n, and so on."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path.name)
 
 
 def counted(number):

@@ -29,6 +29,8 @@ from typing import NamedTuple
 
 import tifffile
 
+from app.images import output_name
+from app.predict import shown
 from tests.valid_files import png_chunk, valid_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -282,14 +284,14 @@ def problems(run, inputs, outputs):
     Every image is done or has one line that says why not, there is nothing else on the screen,
     and the outputs are the label images of those that are done.
     """
-    names = {path.name for path in inputs.iterdir()}
+    names = {shown(path): output_name(path) for path in inputs.iterdir()}
     images = [path for path in inputs.iterdir() if path.is_symlink() or path.is_file()]
     done, refused, found = {}, set(), []
     for line in run.lines[:-1]:
         match = re.match(r"\d+/\d+ (.*) (\d+)×(\d+) [\d.]+ s \d+ cells?", line)
         failure = re.match(r"\d+/\d+ (.*): failed, (.*)", line)
         if match and match.group(1) in names:
-            done[match.group(1).split(".")[0] + "_label.tiff"] = match.group(3), match.group(2)
+            done[names[match.group(1)]] = match.group(3), match.group(2)
         elif failure and not re.match(
             r"\w+(Error|Exception|Interrupt)\b|.*memory", failure.group(2)
         ):

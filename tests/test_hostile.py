@@ -247,10 +247,12 @@ def test_a_strange_file_gives_labels_of_the_shape_of_its_array(run, folders, nam
     assert bool(remark) == any(remark in line for line in lines_about(run, f"{name}: ") if remark)
 
 
-def test_a_name_may_hold_a_line_break(tmp_path):
+def test_a_name_may_hold_a_line_break_which_does_not_break_the_line(tmp_path):
     (tmp_path / "inputs").mkdir()
     (tmp_path / "inputs" / "a\nb.png").write_bytes(saved(Image.fromarray(picture((8, 9))), "PNG"))
-    assert predict(tmp_path / "inputs", tmp_path / "outputs").status == 0
+    run = predict(tmp_path / "inputs", tmp_path / "outputs")
+    assert run.status == 0
+    assert run.lines[0].startswith("1/1 a\\nb.png 9×8")
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["a\nb_label.tiff"]
 
 

@@ -143,7 +143,7 @@ def read_label(path, shape):
     label, _ = images.read(path)
     if label.shape != shape:
         raise ValueError(f"{path} has shape {label.shape}, its image {shape}")
-    return label.astype(np.int32)
+    return label[:, :].astype(np.int32)
 
 
 def describe_objects(label):
