@@ -5,22 +5,26 @@ then applied to any part of it: windows of one image always agree.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 SAMPLE = 2**22  # values that decide the percentiles of images that have no short histogram
 BAND = 2**22  # pixels looked at or converted at a time, so that memory does not grow with the image
+GAMMA_FLOOR = 0.6  # exponent of black images
+TABLE_STEPS = 4096  # of A and of B, at which `Curve.tables` follows them
 
 
-def to_rgb8(image):
+def to_rgb8(image, curve=None):
     """Convert a whole image.
 
     image: (H, W) or (H, W, C), any real dtype, any value range; NaN counts as the least value.
-    An array, or what gives rectangles of one as app.images.TiffImage does. Returns (H, W, 3)
-    uint8. Raises ValueError for an image without pixels or of other dimensions.
+    An array, or what gives rectangles of one as app.images.TiffImage does. curve: a Curve, that
+    of prediction unless given. Returns (H, W, 3) uint8. Raises ValueError for an image without
+    pixels or of other dimensions.
     """
-    curve, rgb = Curve.fit(image), np.empty((*image.shape[:2], 3), np.uint8)
+    curve = curve or Curve.fit(image)
+    rgb = np.empty((*image.shape[:2], 3), np.uint8)
     for rows in bands(image.shape):
         rgb[rows] = curve(image[rows, :])
     return rgb
@@ -54,21 +58,28 @@ class Curve:
     mix: float
 
     @classmethod
-    def fit(cls, image):
-        """The curve of a whole image, as of `to_rgb8`, by the inference rule of the paper."""
+    def fit(cls, image, percentile=None, gamma_floor=GAMMA_FLOOR):
+        """The curve of a whole image, as of `to_rgb8`, by the inference rule of the paper.
+
+        percentile: the upper one of B's stretch, 50..100 (the lower one is 100 - it); by default
+        the rule of the dtype. gamma_floor: the least gamma, 0..1. Some sets of training images
+        need others (reference.md, section 4).
+        """
         if len(image.shape) not in (2, 3) or 0 in image.shape:
             raise ValueError(f"an image of shape {image.shape} cannot be segmented")
         channels = Histogram.of_channels(image)
         histogram = Histogram.cat(channels)
         stretch_a = histogram.without_zero().percentiles(1, 99)
-        if image.dtype == np.uint8:
+        if percentile is not None:
+            stretch_b = histogram.percentiles(100 - percentile, percentile)
+        elif image.dtype == np.uint8:
             stretch_b = (0.0, 255.0)
         elif image.dtype.kind == "f":
             stretch_b = histogram.percentiles(0.05, 99.95)
         else:
             stretch_b = histogram.percentiles(0.12, 99.88)
         curve = cls(stretch_a, stretch_b, gamma=1.0, mix=0.0)
-        curve.gamma = dark_gamma(histogram.moments(curve._b)[0])
+        curve.gamma = dark_gamma(histogram.moments(curve._b)[0], gamma_floor)
         curve.mix = curve._choose_mix(channels)
         return curve
 
@@ -86,9 +97,32 @@ class Curve:
             return np.dstack([converted, np.zeros_like(converted[..., 0])])
         return np.broadcast_to(converted, (*converted.shape[:2], 3)).copy()
 
+    def even(self):
+        """The same with A and B in equal parts: 8 bits from which `tables` recovers both."""
+        return replace(self, mix=0.5)
+
+    def tables(self):
+        """A and B, in 0..1, of each level 0..255 of the even mix: (2, 256) float32.
+
+        Neither falls where the other rises, and together they change by twice the mix: each is
+        recovered to 1 / 255 from the rounded level. Level 0, also that of a channel which is not
+        there, is 0 of both.
+        """
+        steps = np.linspace(0, 1, TABLE_STEPS + 1)
+        (low_a, high_a), (low_b, high_b) = self.stretch_a, self.stretch_b
+        where_a = low_a + (high_a - low_a) * steps
+        where_b = low_b + (high_b - low_b) * steps ** (1 / self.gamma)
+        values = np.sort(np.concatenate([where_a, where_b]))
+        both = np.stack([self._a(values), self._b(values)])
+        levels = np.arange(256) / 255
+        return np.stack([np.interp(levels, both.mean(0), part) for part in both]).astype("f4")
+
     def _convert(self, values):
-        mixed = self.mix * stretch(values, *self.stretch_a) + (1 - self.mix) * self._b(values)
+        mixed = self.mix * self._a(values) + (1 - self.mix) * self._b(values)
         return np.round(mixed * 255).astype(np.uint8)
+
+    def _a(self, values):
+        return stretch(values, *self.stretch_a)
 
     def _b(self, values):
         return stretch(values, *self.stretch_b) ** self.gamma
@@ -186,7 +220,9 @@ def stretch(values, low, high):
     return np.clip((values - low) / (high - low), 0, 1)
 
 
-def dark_gamma(mean):
-    """Exponent for an image of mean intensity 0..1: 0.6 for black ones, 1 from 17 pi / 255 on."""
+def dark_gamma(mean, floor=GAMMA_FLOOR):
+    """Exponent for an image of mean intensity 0..1: `floor` if black, 1 from 17 pi / 255 on."""
     mean = mean * 255
-    return 0.6 + 0.4 * (1 - (math.cos(mean / 17) + 1) / 2) if mean < 17 * math.pi else 1.0
+    if mean >= 17 * math.pi:
+        return 1.0
+    return floor + (1 - floor) * (1 - (math.cos(mean / 17) + 1) / 2)

@@ -6,9 +6,10 @@ precision (AMP) and local refinement. F1 is scored by the organisers' rules at a
 0.5: its mean over images, and beside it the median. Epochs are the steps of the training record;
 UA and GIoU say whether the uncertainty and the GIoU loss had a weight in training.
 
-Each row is a run of the prediction command, python -m app.predict, on all images. Two things there
-are not the paper's: UA-NMS weighs by certainty relative to the cell's size (app.cells), and
-proposals whose boxes all but agree are thinned before, by the score alone, with UA-NMS on or off.
+Each row is a run of the prediction command, python -m app.predict, on all images; networks trained
+without the uncertainty loss run without UA-NMS. Two things there are not the paper's: UA-NMS weighs
+by certainty relative to the cell's size (app.cells), and proposals whose boxes all but agree are
+thinned before, by the score alone, with UA-NMS on or off.
 """
 
 import argparse
@@ -152,9 +153,12 @@ def plan(networks, ensemble):
     if ensemble:
         files.append((f"{len(ensemble)} CPNs", ensemble))
     resolved = [tuple(path.resolve() for path in paths) for _, paths in files]
-    compared = [
-        (described(row, paths), Setting(paths, *ALL_ON)) for (row, _), paths in zip(files, resolved)
-    ]
+    compared = []
+    for (row, _), paths in zip(files, resolved):
+        cells = described(row, paths)
+        # Uncertainties that were never trained say nothing: these networks do without.
+        trained = cells[3] is not False
+        compared.append((cells, Setting(paths, ua_nms=trained, amp=True, refine=True)))
     first, ablated = compared[0][0][:3], resolved[0]
     parts = [((*first, *switched_on), Setting(ablated, *switched_on)) for switched_on in ABLATION]
     return {"table_3": compared, "table_4": parts}

@@ -1,6 +1,7 @@
 """Any dtype to 8-bit RGB: the curve of the paper, percentiles, images without contrast."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,65 @@ def test_dark_images_are_brightened_by_gamma():
     assert intensity.dark_gamma(mean / 255) == pytest.approx(expected)
     assert intensity.dark_gamma(17 * math.pi / 255 - 1e-9) == pytest.approx(1.0)
     assert intensity.dark_gamma(0.5) == 1.0
+
+
+def test_the_least_gamma_can_be_another():
+    """And is reached from 1 along the same cosine."""
+    assert intensity.dark_gamma(0, 0.4) == pytest.approx(0.4)
+    assert intensity.dark_gamma(0.5, 0.4) == 1.0
+    share = (1 - intensity.dark_gamma(0.1)) / 0.4
+    assert intensity.dark_gamma(0.1, 0.4) == pytest.approx(1 - 0.6 * share)
+    dark = DRAW.integers(0, 20, (40, 40)).astype(np.uint8)
+    assert Curve.fit(dark, gamma_floor=0.4).gamma < Curve.fit(dark).gamma < 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_given_percentile_decides_the_stretch_of_every_dtype(dtype):
+    image = DRAW.normal(120, 30, (211, 97)).clip(1, 254).astype(dtype)
+    curve = Curve.fit(image, percentile=99)
+    assert curve.stretch_b == pytest.approx(np.percentile(image.astype(float), (1, 99)))
+    assert curve.stretch_b != pytest.approx(Curve.fit(image).stretch_b)
+    assert curve.stretch_a == Curve.fit(image).stretch_a
+
+
+def skewed(shape, dtype, scale=1.0, power=6):
+    """A dark image with few bright pixels, as of fluorescence, of values 0..255 times `scale`."""
+    return (DRAW.random(shape) ** power * 255.99 * scale).astype(dtype)
+
+
+SKEWED = {
+    "grey": skewed((90, 80), np.uint8),
+    "bright grey": 255 - skewed((90, 80), np.uint8),
+    "low contrast": 100 + skewed((90, 80), np.uint8, 0.1),
+    "RGB": skewed((60, 50, 3), np.uint8, power=2),
+    "two channels": skewed((60, 50, 2), np.uint8, power=2),
+    "uint16": 300 + skewed((90, 80), np.uint16, 100),
+    "float": skewed((90, 80), np.float32, 1e-4),
+    "constant": np.full((9, 8), 7, np.uint8),
+    "empty": np.zeros((9, 8), np.uint16),
+    "binary": skewed((40, 50), np.uint16, power=1) // 128,
+}
+
+
+@pytest.mark.parametrize("image", SKEWED.values(), ids=SKEWED.keys())
+@pytest.mark.parametrize("given", [{}, {"percentile": 99.9, "gamma_floor": 0.4}], ids=str)
+def test_any_mix_is_read_from_the_levels_of_the_even_one(image, given):
+    """Within 2 levels of the conversion itself; what training mixes is what prediction sees."""
+    curve = Curve.fit(image, **given)
+    levels, (a, b) = to_rgb8(image, curve.even()), curve.tables()
+    for mix in (curve.mix, 0.0, 0.3, 1.0):
+        found = (mix * a + (1 - mix) * b)[levels] * 255
+        assert np.abs(found - to_rgb8(image, replace(curve, mix=mix))).max() <= 2
+
+
+@pytest.mark.parametrize("image", SKEWED.values(), ids=SKEWED.keys())
+def test_the_tables_of_the_levels_rise_from_0(image):
+    """So that a missing blue, and what lies outside of the image, is black in any mix."""
+    tables = Curve.fit(image).tables()
+    assert (tables.shape, tables.dtype) == ((2, 256), np.float32)
+    assert (tables[:, 0] == 0).all()
+    assert (np.diff(tables) >= 0).all()
+    assert tables.max() <= 1
 
 
 def test_the_mix_follows_the_kind_of_image():

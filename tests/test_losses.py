@@ -1,11 +1,13 @@
 """Equations 1 to 5, each against values worked out by hand."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from app.training import losses
+from app.training.recipe import Recipe
 
 TRUE_BOX = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
 
@@ -70,6 +72,62 @@ def test_boundary_loss_leaves_out_boxes_of_less_than_a_pixel():
     nothing = losses.boundary_loss(boxes[:1].requires_grad_(), TRUE_BOX)
     nothing.backward()
     assert nothing.item() == 0
+
+
+def square(left, top, side, points=64):
+    """A square outline (1, points, 2)."""
+    t = torch.arange(points) / points * 4
+    x = torch.stack([t, t * 0 + 1, 3 - t, t * 0])
+    y = torch.stack([t * 0, t - 1, t * 0 + 1, 4 - t])
+    part = t.long()[None]
+    corner = torch.tensor([left, top]).float()
+    return (torch.stack([x.gather(0, part)[0], y.gather(0, part)[0]], -1) * side + corner)[None]
+
+
+@pytest.mark.parametrize(
+    "shift, expected", [((0, 0), 1.0), ((6, 0), 1 / 3), ((6, 6), 1 / 7), ((20, 0), 0.0)]
+)
+def test_contour_iou_is_that_of_the_areas(shift, expected):
+    found = losses.contour_iou(square(0, 0, 12), square(*shift, 12, points=48))
+    assert found.item() == pytest.approx(expected, abs=0.04)
+
+
+def test_contour_iou_sees_what_boxes_do_not():
+    """A bow and a bar with nearly the same box, as of worms that lie beside each other."""
+    turn = torch.linspace(0, math.pi, 40)
+    outer = torch.stack([50 * turn.cos(), 50 * turn.sin()], -1)
+    bow = torch.cat([outer, outer.flip(0) * 0.8])[None]
+    bar = torch.tensor([[[-50.0, 0], [50, 0], [50, 8], [-50, 8]]])
+    assert losses.contour_iou(bow, bar).item() < 0.2
+    assert losses.contour_iou(bow, bow.roll(7, 1)).item() == 1
+
+
+def test_contour_iou_of_nothing_and_of_a_point_is_no_nan():
+    assert losses.contour_iou(torch.zeros(0, 5, 2), torch.zeros(0, 9, 2)).shape == (0,)
+    assert losses.contour_iou(torch.ones(1, 5, 2), torch.ones(1, 9, 2)).tolist() == [0]
+
+
+def test_the_score_target_is_the_iou_or_steeper():
+    iou = torch.tensor([0.0, 0.3, 0.55, 0.8, 1.0])
+    paper = losses.score_target(iou, (0.0, 1.0))
+    assert paper.tolist() == pytest.approx([0.1, 0.3, 0.55, 0.8, 1.0])
+    steep = losses.score_target(iou, (0.3, 0.8))
+    assert steep.tolist() == pytest.approx([0.1, 0.1, 0.5, 1.0, 1.0])
+
+
+def test_side_loss_is_the_mean_over_learned_sides():
+    boxes = TRUE_BOX + torch.tensor([[1.0, -2.0, 30.0, 3.0]])
+    learned = torch.tensor([[True, True, False, True]])
+    assert losses.side_loss(boxes, TRUE_BOX, learned).item() == pytest.approx(2.0)
+
+
+def test_a_taught_side_is_learned_where_the_teacher_is_surer_than_an_unsure_student():
+    """Listen2Student: delta_student > 0.5 and delta_teacher <= delta_student - 0.1."""
+    student = torch.tensor([[0.6, 0.6, 0.4, 0.9], [0.0, 0.0, 0.0, 0.0]])
+    teacher = torch.tensor([[0.5, 0.55, 0.1, 0.2], [0.0, 0.0, 0.0, 0.0]])
+    targets = SimpleNamespace(taught=torch.tensor([True, False]), uncertainties=teacher)
+    learned = losses.learned_sides(student, targets, Recipe(minutes=1))
+    assert learned.tolist() == [[True, False, False, True], [True, True, True, True]]
 
 
 def test_uncertainty_loss_is_equation_4():

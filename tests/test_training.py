@@ -1,6 +1,7 @@
 """Training: packed images, crops, targets on the grid, steps that learn, exact resume."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,38 +10,27 @@ import numpy as np
 import pytest
 import torch
 from tiny import TINY
+from training_data import draw_image, make_data
 
-from app.network import weights
+from app.network import fourier, weights
 from app.network.cpn import CPN
 from app.training import __main__ as command
-from app.training import augment, catalog, engine, losses, schedule, targets
-from app.training.recipe import Recipe
+from app.training import (
+    augment,
+    catalog,
+    checkpoints,
+    engine,
+    losses,
+    recipe,
+    sampler,
+    schedule,
+    targets,
+    train,
+)
+from app.training.policies import POLICIES
+from app.training.recipe import Recipe, make_recipe, without_losses
 
 RECIPE = Recipe(minutes=1, crops=((64, 3), (96, 2)), cells=64, samples=16)
-
-
-def make_data(folder, count=3, side=120):
-    """A small data folder: bright ellipses on dark, `count` images each of train and val."""
-    rng = np.random.default_rng(0)
-    rows = []
-    (folder / "drawn").mkdir(parents=True)
-    for number in range(2 * count):
-        image = rng.integers(0, 40, (side, side + 7 * number), np.uint8)
-        label = np.zeros(image.shape, np.uint16)
-        for k in range(5):
-            centre = (15 + 22 * k, int(rng.integers(20, side - 20)))
-            axes = (int(rng.integers(6, 9)), int(rng.integers(6, 14)))
-            cv2.ellipse(label, centre, axes, int(rng.integers(180)), 0, 360, k + 1, -1)
-        image[label > 0] += 150
-        cv2.imwrite(str(folder / "drawn" / f"{number}.png"), image)
-        cv2.imwrite(str(folder / "drawn" / f"{number}_label.png"), label)
-        split = "train" if number < count else "val"
-        rows.append(("drawn", f"{number}.png", f"{number}_label.png", split))
-    with (folder / "catalog.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("source", "image", "label", "split"))
-        writer.writerows(rows)
-    return folder
 
 
 @pytest.fixture
@@ -104,66 +94,6 @@ def test_a_missing_catalogue_or_split_is_named(tmp_path):
         catalog.entries(make_data(tmp_path / "data"), "test")
 
 
-def test_the_identity_view_is_the_image_itself(pack):
-    view = plain_view(1, 64, offset=(10.0, 20.0))
-    images, objects, depths = augment.gather_crops(pack, view)
-    width, start = int(pack.widths[1]), int(pack.starts[1])
-    rows = start + (torch.arange(64)[:, None] + 20) * width + torch.arange(64) + 10
-    assert torch.allclose(images[0, 0] * 255, (pack.colours[rows] & 255).float(), atol=1e-3)
-    assert torch.equal(objects[0], pack.objects[rows])
-    assert torch.equal(depths[0], pack.depths[rows])
-
-
-def test_quarter_turns_gather_the_turned_image_exactly(pack):
-    """Crop pixel (x, y) shows image pixel (63 - y, x): the image turned clockwise."""
-    straight = augment.gather_crops(pack, plain_view(0, 64))
-    view = plain_view(0, 64, ((0.0, 1.0), (-1.0, 0.0)), (0.0, 63.0))
-    turned = augment.gather_crops(pack, view)
-    for a, b in zip(straight, turned):
-        assert torch.allclose(torch.rot90(a, -1, (-2, -1)).float(), b.float(), atol=1e-4)
-
-
-def test_outside_the_image_is_black_background(pack):
-    images, objects, depths = augment.gather_crops(pack, plain_view(0, 64, offset=(-500.0, 0.0)))
-    assert images.max() == 0
-    assert (objects == -1).all()
-    assert depths.max() == 0
-
-
-def test_drawn_views_are_inside_and_polygons_follow_the_pixels(pack):
-    """The map that moves pixels moves polygons: a contour drawn is the mask gathered."""
-    draw = torch.Generator().manual_seed(3)
-    image = torch.tensor([0, 1, 2] * 8)
-    views = augment.draw_views(pack, image, engine.typical_sizes(pack)[image], 64, draw)
-    _, objects, _ = augment.gather_crops(pack, views)
-    compared = 0
-    for crop in range(len(image)):
-        for owner in objects[crop].unique():
-            mask = (objects[crop] == owner).numpy()
-            border = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
-            if owner < 0 or border or mask.sum() < 150:
-                continue
-            row = torch.tensor([crop])
-            contour = targets.object_contours(pack, views, row, owner[None].long())[0]
-            filled = np.zeros(mask.shape, np.uint8)
-            cv2.fillPoly(filled, [contour.round().int().numpy()], 1)
-            overlap = (mask & (filled > 0)).sum() / (mask | (filled > 0)).sum()
-            assert overlap > 0.8
-            compared += 1
-    assert compared >= 10
-
-
-def test_intensities_stay_in_range_and_are_reproducible():
-    images = torch.rand(16, 3, 32, 32)
-    first = augment.change_intensities(images.clone(), torch.Generator().manual_seed(5))
-    again = augment.change_intensities(images.clone(), torch.Generator().manual_seed(5))
-    other = augment.change_intensities(images.clone(), torch.Generator().manual_seed(6))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert first.min() >= 0
-    assert first.max() <= 1
-
-
 def disc_batch(radius=8, side=64):
     """One crop with a disc in the middle: objects, depths as from gather_crops."""
     label = np.zeros((side, side), np.int32)
@@ -211,15 +141,14 @@ def test_cells_are_chosen_evenly_over_objects_not_over_area():
     owner = torch.zeros(1, 40, 40, dtype=torch.long)
     owner[0, :2, :2] = 1
     foreground = torch.ones(1, 40, 40, dtype=torch.bool)
-    draw = torch.Generator().manual_seed(0)
     small = 0
-    for _ in range(50):
-        crop, row, column = targets.choose_cells(owner, foreground, 8, draw)
+    for seed in range(50):
+        crop, row, column = targets.choose_cells(owner, foreground, 8, seed)
         assert len(crop) == 8
         assert len({(r, c) for r, c in zip(row.tolist(), column.tolist())}) == 8
         small += (owner[crop, row, column] == 1).sum().item()
     assert small / 50 > 2  # of 4 cells in 1600; by area it would be 0.02
-    assert len(targets.choose_cells(owner, foreground, 5000, draw)[0]) == 1600
+    assert len(targets.choose_cells(owner, foreground, 5000, 0)[0]) == 1600
 
 
 def test_contours_that_leave_the_crop_are_clipped_to_it(pack):
@@ -234,10 +163,9 @@ def test_a_disc_goes_to_targets_to_maps_to_a_proposal_and_is_the_disc_again(pack
     objects, depths, label = disc_batch()
     polygon = torch.stack(catalog.describe_objects(label)[2])
     pack = replace(pack, polygons=polygon)
-    draw = torch.Generator().manual_seed(0)
     config = replace(TINY, order=8, samples=64)
-    view = plain_view(0, 64)
-    found = targets.make_targets(pack, view, objects, depths, config, RECIPE, draw)
+    t = fourier.uniform_locations(16)
+    found = targets.make_targets(pack, plain_view(0, 64), objects, depths, config, RECIPE, t, 0)
     network = CPN(config).eval()
     maps = network(torch.zeros(1, 3, 64, 64))
     maps = maps._replace(
@@ -285,10 +213,10 @@ def test_crops_without_any_cell_teach_the_background_alone(pack):
     count, _, side, _ = images.shape
     objects = torch.full((count, side, side), -1, dtype=torch.int32)
     image = torch.zeros(count, dtype=torch.long)
-    view = augment.draw_views(pack, image, torch.full((count,), 9.0), side, state.draw)
-    found = targets.make_targets(
-        pack, view, objects, torch.zeros_like(objects).byte(), TINY, RECIPE, state.draw
-    )
+    size = torch.full((count,), 9.0)
+    view = augment.draw_views(pack, image, (size, size), side, POLICIES["strong"], state.draw)
+    depths, t = torch.zeros_like(objects).byte(), fourier.uniform_locations(16)
+    found = targets.make_targets(pack, view, objects, depths, TINY, RECIPE, t, 0)
     terms = engine.train_step(state, (images, found), RECIPE)
     assert terms["contour"] == terms["boundary"] == terms["uncertainty"] == 0
     assert terms["object"] > 0
@@ -297,8 +225,8 @@ def test_crops_without_any_cell_teach_the_background_alone(pack):
 def new_run(seed=0, recipe=RECIPE, pack=None):
     torch.manual_seed(seed)
     network = CPN(TINY)
-    state = engine.new_state(network, recipe, "cpu")
-    return state, engine.Sampler(pack, network.config, recipe, state.draw)
+    state = engine.new_state(network, recipe, torch.device("cpu"))
+    return state, sampler.Sampler(pack, network.config, recipe, state.draw)
 
 
 def test_targets_of_a_batch_describe_the_chosen_cells(pack):
@@ -348,9 +276,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(pack, tmp_path):
     expected = go(straight, sampler, 6)
     first, sampler = new_run(pack=pack)
     found = go(first, sampler, 3)
-    engine.save_checkpoint(tmp_path / "checkpoint.safetensors", first)
+    checkpoints.save_checkpoint(tmp_path / "checkpoint.safetensors", first)
     second, sampler = new_run(seed=99, pack=pack)
-    engine.load_checkpoint(tmp_path / "checkpoint.safetensors", second)
+    checkpoints.load_checkpoint(tmp_path / "checkpoint.safetensors", second)
     found += go(second, sampler, 3)
     assert found == expected
     assert (second.step, second.seconds) == (straight.step, straight.seconds)
@@ -374,8 +302,8 @@ def test_norms_freeze_late_in_the_run(pack):
 
 
 def test_the_learning_rate_rises_then_falls():
-    recipe = Recipe(minutes=1, learning_rate=1.0, warm_up=0.1)
-    rates = [schedule.learning_rate(p / 100, recipe) for p in range(101)]
+    recipe = Recipe(minutes=1, warm_up=0.1)
+    rates = [schedule.rate_factor(p / 100, p, recipe) for p in range(101)]
     top = int(np.argmax(rates))
     assert top == 10
     assert rates[top] == pytest.approx(1.0)
@@ -384,25 +312,142 @@ def test_the_learning_rate_rises_then_falls():
     assert rates[-1] == pytest.approx(0.01)
 
 
+def test_the_papers_rate_warms_up_for_1000_steps_and_falls_at_milestones():
+    """Table 2 and reference.md, section 4: from lr / 1000; gamma 0.666 at six parts of the run."""
+    paper = make_recipe("paper", steps=100_000)
+    at = [schedule.rate_factor(step / 100_000, step, paper) for step in range(0, 100_000, 100)]
+    assert at[0] == pytest.approx(0.001)
+    assert at[5] == pytest.approx(0.5)
+    assert at[10:100] == [1.0] * 90
+    for milestone, power in ((100, 1), (250, 2), (350, 3), (500, 4), (700, 5), (999, 6)):
+        assert at[milestone] == pytest.approx(0.666**power)
+
+
+def test_the_papers_rate_is_drawn_by_the_seed_and_scaled_by_the_batch():
+    """lr ~ N(8e-4, 1e-4) sqrt(bs / 64), 10 crops in each process."""
+    drawn = [schedule.peak_rate(make_recipe("paper", steps=1, seed=seed), 8) for seed in range(400)]
+    scale = (80 / 64) ** 0.5
+    assert np.mean(drawn) / scale == pytest.approx(8e-4, rel=0.03)
+    assert np.std(drawn) / scale == pytest.approx(1e-4, rel=0.15)
+    assert schedule.peak_rate(make_recipe("paper", steps=1, seed=7), 8) == drawn[7]
+
+
+def test_the_papers_optimiser_is_adam_of_table_2():
+    optimiser = schedule.make_optimiser(CPN(TINY), make_recipe("paper", steps=1))
+    assert type(optimiser) is torch.optim.Adam
+    assert optimiser.defaults["betas"] == (0.9, 0.999)
+    assert optimiser.defaults["weight_decay"] == 2e-5
+    fast = schedule.make_optimiser(CPN(TINY), make_recipe("fast"))
+    assert type(fast) is torch.optim.AdamW
+    assert [group["weight_decay"] for group in fast.param_groups] == [0.02, 0.0]
+
+
+@pytest.mark.parametrize("name", sorted(recipe.SCHEDULES))
+def test_every_schedule_takes_a_step(pack, name):
+    small = {"crops": ((64, 3),), "samples": 16, "steps": 3, "minutes": None}
+    chosen = make_recipe(name, **small)
+    state, batches = new_run(recipe=chosen, pack=pack)
+    terms = engine.train_step(state, batches(), chosen)
+    assert set(terms) == {*chosen.weights, "loss", "gradient"}
+    assert sum(terms[term] * chosen.weights[term] for term in chosen.weights) == pytest.approx(
+        terms["loss"], rel=1e-4
+    )
+
+
+def test_a_run_without_a_length_or_with_two_is_refused():
+    for lengths in ({}, {"minutes": 1, "steps": 5}):
+        with pytest.raises(ValueError, match="minutes or in steps"):
+            Recipe(**lengths)
+
+
+def test_losses_that_are_switched_off_count_nothing(pack):
+    off = without_losses(RECIPE, "uncertainty", "boundary")
+    state, batches = new_run(pack=pack)
+    images, found = batches()
+    maps = state.network(images)
+    draw = torch.Generator().manual_seed(0)
+    terms = losses.total_loss(state.network, maps, found, images.shape[-2:], off, draw)
+    terms["loss"].backward()
+    assert state.network.uncertainty.layers[-1].weight.grad.abs().max() == 0
+    assert state.network.fourier.layers[-1].weight.grad.abs().max() > 0
+
+
+def sources_of(*counts):
+    numbers = [number for number, count in enumerate(counts) for _ in range(count)]
+    return type("P", (), {"sources": torch.tensor(numbers)})
+
+
 def test_every_source_has_a_share_and_large_ones_do_not_drown_the_others():
-    pack = type("P", (), {"sources": torch.tensor([0] * 100 + [1] * 4)})
-    chances = engine.image_chances(pack, Recipe(minutes=1, source_power=0.5))
+    chances = sampler.image_chances(sources_of(100, 4), Recipe(minutes=1, source_power=0.5))
     assert chances[:100].sum().item() == pytest.approx(10)
     assert chances[100:].sum().item() == pytest.approx(2)
 
 
+def test_oversampled_sources_come_more_often():
+    five = Recipe(minutes=1, source_power=1.0, oversample={"b": 5})
+    chances = sampler.image_chances(sources_of(3, 2), five, ["a", "b"])
+    assert chances.tolist() == [1, 1, 1, 5, 5]
+    with pytest.raises(ValueError, match="no source 'c'.*a, b"):
+        unknown = replace(five, oversample={"c": 5})
+        sampler.image_chances(sources_of(3, 2), unknown, ["a", "b"])
+
+
+def test_a_subsample_is_the_runs_own_and_drawn_with_replacement():
+    half = [sampler.subsample(1000, Recipe(minutes=1, subsample=0.5, seed=s)) for s in range(2)]
+    assert [each.sum().item() for each in half] == [500, 500]
+    assert not torch.equal(*half)
+    assert half[0].max() > 1
+    assert 0.55 < (half[0] == 0).float().mean() < 0.65  # exp(-1/2)
+    again = sampler.subsample(1000, Recipe(minutes=1, subsample=0.5, seed=0))
+    assert torch.equal(again, half[0])
+    assert (sampler.subsample(9, Recipe(minutes=1)) == 1).all()
+    assert sampler.subsample(1, Recipe(minutes=1, subsample=0.1)).tolist() == [1]
+
+
+def test_early_stopping_keeps_the_best_weights(pack, tmp_path):
+    """Scores of the validations: the weights before training, then better, then never again."""
+    chosen = replace(RECIPE, minutes=60, validation_minutes=0.01, patience=2)
+    state, batches = new_run(recipe=chosen, pack=pack)
+    state.origin = {"steps": 5}
+    scores = iter([0.5, 0.6, 0.55, 0.59, 0.9])
+    seen = []
+
+    def validate(network, minutes):
+        seen.append([value.clone() for value in network.state_dict().values()])
+        return next(scores)
+
+    time = iter(range(10**6))
+    run = engine.Run(state, chosen, tmp_path, validate)
+    run.go(batches, clock=lambda: next(time))
+    assert len(seen) == 4
+    assert (state.best, state.stale) == (0.6, 2)
+    best, _ = weights.load(tmp_path / "best.safetensors")
+    for kept, wanted in zip(best.state_dict().values(), seen[1]):
+        assert torch.allclose(kept.float(), wanted.float(), atol=1e-3)
+    checkpoint = checkpoints.checkpoint_run(tmp_path / "checkpoint.safetensors")
+    assert (checkpoint["best"], checkpoint["stale"]) == (0.6, 2)
+
+
+def use_tiny(monkeypatch):
+    """The command trains a tiny network with small crops."""
+    monkeypatch.setitem(train.PRESETS, "compact", replace(TINY, window=128, window_stride=96))
+    small = {"crops": ((64, 3), (96, 2)), "cells": 64, "samples": 16}
+    for name in ("fast", "tune"):
+        monkeypatch.setitem(recipe.SCHEDULES, name, {**recipe.SCHEDULES[name], **small})
+
+
 def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys):
     """The real command on drawn data with a tiny preset: every file that a run leaves."""
+    use_tiny(monkeypatch)
     data, out = make_data(tmp_path / "data"), tmp_path / "run"
-    monkeypatch.setitem(command.PRESETS, "compact", replace(TINY, window=128, window_stride=96))
-    monkeypatch.setattr(command, "Recipe", lambda **given: replace(RECIPE, **given))
-    arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--minutes"]
-    assert command.main([*arguments, "0.05"]) == 0
+    arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--from-scratch"]
+    assert command.main([*arguments, "--minutes", "0.05"]) == 0
     _, record = weights.load(out / "weights.safetensors")
     assert record["steps"] > 0
+    weights.load(out / "best.safetensors")
     with (out / "validation.csv").open() as lines:
         assert {"mean", "median", "macro", "drawn"} <= set(next(csv.DictReader(lines)))
-    assert command.main([*arguments, "0.1"]) == 0
+    assert command.main([*arguments, "--minutes", "0.1"]) == 0
     assert "Going on from step" in capsys.readouterr().out
     assert weights.load(out / "weights.safetensors")[1]["steps"] > record["steps"]
     given = ["--data", str(data), "--weights", str(out / "weights.safetensors")]
@@ -413,17 +458,80 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     config = weights.load(out / "weights.safetensors")[0].config
     stored = f"{config.window}/{config.window_stride}, threshold {config.score_threshold}"
     assert f"stored: windows {stored}" in capsys.readouterr().out
-    assert command.main([*arguments, "1", "--init", str(out / "weights.safetensors")]) == 2
+    started = [*arguments[:-1], "--minutes", "1", "--init", str(out / "weights.safetensors")]
+    assert command.main(started) == 2
     assert "holds a run already" in capsys.readouterr().err
     (out / "checkpoint.safetensors").write_bytes(b"damaged")
-    assert command.main([*arguments, "1"]) == 2
+    assert command.main([*arguments, "--minutes", "1"]) == 2
     assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_switches_reach_the_recipe(tmp_path, monkeypatch):
+    """What the command's options ask for stands in the record of the weights."""
+    use_tiny(monkeypatch)
+    data, out = make_data(tmp_path / "data"), tmp_path / "run"
+    arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--steps", "2"]
+    arguments += ["--from-scratch", "--no-uncertainty", "--no-giou", "--oversample", "drawn=5"]
+    unlabelled = ["--listen2student", str(data / "drawn")]
+    assert command.main([*arguments, *unlabelled, "--set", "ema=0.5", 'policy="mild"']) == 0
+    stored = weights.load(out / "weights.safetensors")[1]["recipe"]
+    assert stored["weights"]["uncertainty"] == stored["weights"]["boundary"] == 0
+    assert stored["weights"]["contour"] > 0
+    assert (stored["ema"], stored["policy"], stored["oversample"]) == (0.5, "mild", {"drawn": 5})
+    assert stored["unlabelled"] > 0
+    assert json.loads((out / "recipe.json").read_text()) == stored
+
+
+def test_training_starts_from_the_shipped_weights(tmp_path):
+    """By default, with the schedule for that: two steps leave all but the same weights."""
+    data, out = make_data(tmp_path / "data", count=1), tmp_path / "run"
+    arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--steps", "2"]
+    assert command.main([*arguments, "--set", "crops=[[64,2]]"]) == 0
+    network, record = weights.load(out / "weights.safetensors")
+    shipped, origin = weights.load(train.SHIPPED)
+    assert record["origin"] == origin
+    assert network.config == shipped.config
+    assert record["recipe"]["freeze_norms"] == 0.0
+    for a, b in zip(network.state_dict().values(), shipped.state_dict().values()):
+        assert torch.allclose(a.float(), b.float(), atol=0.01)
+
+
+def test_ones_own_folder_of_images_is_enough(tmp_path, capsys):
+    """Images and labels side by side; what is wrong with them is told, the others are used."""
+    rng = np.random.default_rng(1)
+    folder, out = tmp_path / "mine", tmp_path / "run"
+    folder.mkdir()
+    for number in range(5):
+        image, label = draw_image(rng, 100, 120)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+        cv2.imwrite(str(folder / f"{number}_label.png"), np.minimum(label, 1 + 99 * number))
+    cv2.imwrite(str(folder / "4_label.png"), label[1:])
+    cv2.imwrite(str(folder / "alone.png"), image)
+    arguments = ["--data", str(folder), "--out", str(out), "--device", "cpu", "--steps", "2"]
+    with pytest.warns(UserWarning, match="no label image for alone.png"):
+        assert command.main([*arguments, "--set", "crops=[[64,2]]"]) == 0
+    told = "".join(capsys.readouterr())
+    assert "0_label.png: its only label, 1, comes in" in told
+    assert "4_label.png: its shape" in told and "left out" in told
+    with (out / "validation.csv").open() as lines:
+        scores = [float(row["mean"]) for row in csv.DictReader(lines)]
+    assert len(scores) == 2  # of the weights that it starts from, and in the end
+    assert max(scores) > 0
+    weights.load(out / "best.safetensors")
 
 
 def test_the_command_says_what_is_wrong(tmp_path, capsys):
     arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "o"), "--minutes", "1"]
     assert command.main(arguments) == 2
-    assert "catalog.csv" in capsys.readouterr().err
+    assert "_label" in capsys.readouterr().err  # the naming that was expected
     missing = Path(tmp_path / "none.safetensors")
-    assert command.main([*arguments, "--init", str(missing)]) == 2
+    data = str(make_data(tmp_path / "data"))
+    given = ["--data", data, "--out", str(tmp_path / "o")]
+    assert command.main([*given, "--init", str(missing)]) == 2
     assert "none.safetensors" in capsys.readouterr().err
+    assert command.main([*given, "--from-scratch", "--schedule", "paper"]) == 2
+    assert "minutes or in steps" in capsys.readouterr().err
+    for wrong in (["--set", "colour=3"], ["--set", "ema=high"], ["--oversample", "drawn"]):
+        with pytest.raises(SystemExit):
+            command.main([*given, *wrong])
+        assert wrong[-1].split("=")[0] in capsys.readouterr().err

@@ -1,29 +1,20 @@
-"""python -m app.training: train a network; `validate` and `calibrate` judge one; `split` copies a
-split of the data into plain folders.
-
-Training: python -m app.training --data DATA --out DIR --minutes N [--preset compact]
-  [--init WEIGHTS] [--device auto]. Started again with the same DIR (and without --init) it goes on
-  from the last checkpoint; --init begins a new schedule from given weights, in a new DIR.
+"""python -m app.training [COMMAND]: trains a network (--help). Commands with a --help of their own:
+validate, calibrate, split, generations.
 """
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, replace
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from app.images import ImageError
 from app.network import weights
-from app.network.config import PRESETS
-from app.network.cpn import CPN
-from app.network.device import pick_device
 from app.network.weights import WeightsError
 from app.segmenter import Segmenter
-from app.training import catalog, engine, split, validation
-from app.training.recipe import Recipe
+from app.training import catalog, generations, split, train, validation
 from evaluate.folders import LabelError
 from evaluate.score import aggregates, group_table, write_csv
 
@@ -33,98 +24,24 @@ EXPECTED = (ValueError, OSError, FloatingPointError, WeightsError, ImageError, L
 
 def main(arguments):
     """Run the command; returns the exit status."""
-    commands = {"validate": validate, "calibrate": calibrate, "split": split.main}
-    command = commands.get(arguments[0] if arguments else None, train)
+    commands = {
+        "validate": validate,
+        "calibrate": calibrate,
+        "split": split.main,
+        "generations": generations.main,
+    }
+    warnings.formatwarning = one_line
+    command = commands.get(arguments[0] if arguments else None)
     try:
-        return command(arguments if command is train else arguments[1:])
+        return command(arguments[1:]) if command else train.main(arguments)
     except EXPECTED as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def train(arguments):
-    """Train a network, or go on with it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m app.training",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with catalog.csv")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="compact")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--minutes", type=float, required=True, help="of training, in all")
-    parser.add_argument("--init", type=Path, help="weights to start from")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    device = pick_device(options.device)
-    recipe = Recipe(minutes=options.minutes, seed=options.seed)
-    torch.manual_seed(recipe.seed)
-    state = begin(options, recipe, device)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
-    pack = load_pack(options.data, options.out / "pack").to(device)
-    sampler = engine.Sampler(pack, state.network.config, recipe, state.draw)
-    judge = Judge(catalog.entries(options.data, "val"), options.out)
-    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {postfix}") as bar:
-
-        def show(fraction, text):
-            bar.n = round(100 * min(fraction, 1), 1)
-            bar.set_postfix_str(text)
-
-        engine.train(state, sampler, recipe, options.out, judge, show)
-    return 0
-
-
-def begin(options, recipe, device):
-    """The engine.State to train: of the checkpoint, of given weights, or of a new network."""
-    checkpoint = options.out / "checkpoint.safetensors"
-    if not checkpoint.is_file():
-        if not options.init:
-            return engine.new_state(CPN(PRESETS[options.preset]), recipe, device)
-        network, record = weights.load(options.init)
-        state = engine.new_state(network, recipe, device)
-        state.origin = record
-        return state
-    if options.init:
-        raise ValueError(
-            f"{options.out} holds a run already: go on without --init, or choose another --out."
-        )
-    run = engine.checkpoint_run(checkpoint)
-    state = engine.new_state(CPN(run["config"]), recipe, device)
-    engine.load_checkpoint(checkpoint, state)
-    print(f"Going on from step {state.step}, {state.seconds / 60:.1f} minutes")
-    return state
-
-
-def load_pack(data, folder):
-    """The packed `train` split: made once per run folder and data, memory-mapped from then on."""
-    done = folder / "complete"
-    wanted = str(data.resolve())
-    if not done.is_file() or done.read_text() != wanted:
-        listing = catalog.entries(data, "train")
-        catalog.pack(listing, lambda items: tqdm(items, desc="packing")).save(folder)
-        done.write_text(wanted)
-    return catalog.Pack.load(folder)
-
-
-class Judge:
-    """Validation during training: F1@0.5 of the averaged network, per source, to a log."""
-
-    def __init__(self, listing, out):
-        self.listing, self.out = listing, out
-        self.log = engine.Log(out / "validation.csv")
-
-    def __call__(self, network, minutes):
-        segmenter = Segmenter(network, next(network.parameters()).device.type)
-        images = validation.validate(segmenter, self.listing, self.out / "labels")
-        whole, *sources = aggregates(images, [0.5])
-        by_source = {source.group: round(source.mean_f1, 4) for source in sources}
-        macro = validation.macro(sources)
-        averages = {"mean": whole.mean_f1, "median": whole.median_f1, "macro": macro}
-        averages = {name: round(value, 4) for name, value in averages.items()}
-        self.log({"minutes": round(minutes, 1), **averages, **by_source})
-        tqdm.write(f"validation at {minutes:.0f} minutes: {averages}")
+def one_line(message, *where):
+    """A warning as a line for the user, without the code that it comes from."""
+    return f"{message}\n"
 
 
 def validate(arguments):

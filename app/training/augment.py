@@ -1,4 +1,4 @@
-"""Crops as tensor programs: random affine views of the packed images, and their intensities.
+"""Crops as tensor programs: random affine views of the packed images.
 
 Everything works on a whole batch at once, on the pack's device (design.md, decision 3). `draw`
 is a torch.Generator on the CPU, so that a run can be resumed exactly.
@@ -8,12 +8,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
-LEAST_SIZE, LARGEST_SIZE = 6.0, 160.0  # pixels that rescaling may make of a typical object
-LEAST_SCALE, LARGEST_SCALE = 0.4, 2.5
-RESCALED_SHARE = 0.5  # of the crops; the others keep the scale that prediction will see
-ASPECT_STD = 0.05
 AIMED_SHARE = 0.7  # of the crops look near an object
 
 
@@ -35,44 +30,74 @@ class Views:
         tensors = (self.image.to(device), self.matrix.to(device), self.offset.to(device))
         return Views(*tensors, self.side)
 
+    def select(self, index):
+        """The views of some of the crops: a slice or their numbers."""
+        return Views(self.image[index], self.matrix[index], self.offset[index], self.side)
+
     def to_crop(self, points, row):
         """Image points (k, S, 2) -> points of the crops row (k,)."""
         inverse = torch.inverse(self.matrix)[row].transpose(1, 2)
         return (points - self.offset[row][:, None]) @ inverse
 
 
-def uniform(low, high, size, draw):
-    """Numbers (size,) drawn uniformly."""
-    return low + (high - low) * torch.rand(size, generator=draw)
-
-
-def draw_views(pack, image, typical, side, draw):
+def draw_views(pack, image, sizes, side, policy, draw):
     """Random views of the images (B,) int64: rotation, flip, scale, aspect, position.
 
-    typical (B,): size in pixels of a typical object of each image; it bounds the scale (paper,
-    instance-aware rescaling). Half of the quarter turns are exact, which blurs nothing.
+    sizes: least and largest object (each (B,), in pixels) of each image, as of Policy.bounds;
+    they bound the scale (paper, instance-aware rescaling). Views that are neither turned freely
+    nor rescaled show whole pixels, which blurs nothing.
     """
-    count = len(image)
-    turn = torch.randint(4, (count,), generator=draw) * (math.pi / 2)
-    free = torch.rand(count, generator=draw) < 0.5
-    angle = turn + torch.where(free, uniform(-math.pi / 4, math.pi / 4, count, draw), 0.0 * turn)
-    flip = torch.where(torch.rand(count, generator=draw) < 0.5, -1.0, 1.0)
-    low = (LEAST_SIZE / typical).clamp(LEAST_SCALE, 1.0).log()
-    high = (LARGEST_SIZE / typical).clamp(1.0, LARGEST_SCALE).log()
-    low = torch.minimum(low, (LARGEST_SIZE / typical).clamp(max=1.0).log())
-    scale = (low + (high - low) * torch.rand(count, generator=draw)).exp()
-    rescaled = torch.rand(count, generator=draw) < RESCALED_SHARE
-    scale = torch.where(rescaled, scale, torch.ones(count))
-    aspect = (torch.randn(count, generator=draw) * ASPECT_STD).exp()
-    aspect = torch.where(rescaled, aspect, torch.ones(count))
-    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).reshape(
-        -1, 2, 2
-    )
-    stretch = torch.stack([flip * aspect, 1 / aspect], -1) / scale[:, None]
-    matrix = rotation * stretch[:, None]
+    turns, turned = draw_turns(len(image), policy, draw)
+    stretches, rescaled = draw_stretches(sizes, policy, draw)
+    matrix = turns * stretches[:, None]
     centre = draw_centres(pack, image, matrix, side, draw)
     middle = torch.full((2,), (side - 1) / 2)
-    return Views(image, matrix, centre - matrix @ middle, side)
+    offset = centre - matrix @ middle
+    blurred = (turned | rescaled)[:, None]
+    return Views(image, matrix, torch.where(blurred, offset, offset.round()), side)
+
+
+def draw_turns(count, policy, draw):
+    """Rotations (count, 2, 2): exact quarter turns, some of them turned on freely; and which
+    (count,)."""
+    quarter = torch.randint(4, (count,), generator=draw) * (math.pi / 2)
+    free = torch.rand(count, generator=draw) < policy.free_rotation
+    angle = (torch.rand(count, generator=draw) - 0.5) * (math.pi / 2) * free
+    return rotations(quarter).round() @ rotations(angle), free
+
+
+def rotations(angle):
+    """Matrices (B, 2, 2) of angles (B,) in radians, from the x axis towards the y axis."""
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([cos, -sin, sin, cos], -1).view(-1, 2, 2)
+
+
+def draw_stretches(sizes, policy, draw):
+    """Image pixels per crop pixel (B, 2) along the crop's x and y, negative where x is flipped;
+    and which crops are rescaled (B,)."""
+    count = len(sizes[0])
+    flip = torch.where(torch.rand(count, generator=draw) < 0.5, -1.0, 1.0)
+    scale = draw_scales(sizes, policy, draw)
+    aspect = (torch.randn(count, generator=draw) * policy.aspect_std).exp()
+    stretches = torch.stack([flip * aspect, 1 / aspect], -1) / scale[:, None]
+    plain = torch.stack([flip, torch.ones(count)], -1)
+    rescaled = torch.rand(count, generator=draw) < policy.rescaled
+    return torch.where(rescaled[:, None], stretches, plain), rescaled
+
+
+def draw_scales(sizes, policy, draw):
+    """Scales (B,) within a Policy's bounds, of which 1 is always one.
+
+    sizes: least and largest object of each image, as of `draw_views`.
+    """
+    least, most = sizes
+    low = (policy.least_size / least).clamp(policy.least_scale, 1.0)
+    high = (policy.largest_size / most).clamp(max=policy.largest_scale)
+    low, high = torch.minimum(low, high), high.clamp(min=1.0)
+    share = torch.rand(len(least), generator=draw)
+    if policy.log_scale:
+        return low * (high / low) ** share
+    return low + (high - low) * share
 
 
 def draw_centres(pack, image, matrix, side, draw):
@@ -86,12 +111,12 @@ def draw_centres(pack, image, matrix, side, draw):
     half = matrix.abs().sum(2) * side / 2
     low, high = torch.minimum(half, extent / 2), torch.maximum(extent - half, extent / 2)
     anywhere = torch.rand(count, 2, generator=draw)
+    centre = low + (high - low) * anywhere
     objects = pack.counts[image]
-    chosen = (torch.rand(count, generator=draw) * objects).long() + pack.first[image]
-    chosen = chosen.clamp(max=len(pack.polygons) - 1)
-    near = pack.polygons[chosen].mean(1) + (anywhere - 0.5) * half
+    chosen = pack.first[image] + (torch.rand(count, generator=draw) * objects).long()
     aimed = (torch.rand(count, generator=draw) < AIMED_SHARE) & (objects > 0)
-    centre = torch.where(aimed[:, None], near, low + (high - low) * anywhere)
+    middle = pack.polygons[chosen[aimed]].mean(1)
+    centre[aimed] = middle + (anywhere[aimed] - 0.5) * half[aimed]
     return torch.minimum(torch.maximum(centre, low), high) - 0.5
 
 
@@ -106,100 +131,64 @@ def positions(views, device):
     return x, y
 
 
-def gather_crops(pack, views):
+def gather_crops(pack, views, mixes):
     """Pixels and labels of the views.
 
-    Returns images (B, 3, side, side) float32 in 0..1 (bilinear, black outside), objects
-    (B, side, side) int32 (nearest; -1 background and outside, -2 ignored) and depths
+    mixes (B,): share of conversion A in the 8-bit conversion of each crop, the rest is B (paper,
+    section 2.1). Returns images (B, 3, side, side) float32 in 0..1 (bilinear, black outside),
+    objects (B, side, side) int32 (nearest; -1 background and outside, -2 ignored) and depths
     (B, side, side) uint8.
     """
     device = pack.colours.device
     x, y = positions(views, device)
     image = views.image.to(device)
-    height = pack.heights[image][:, None, None]
-    width = pack.widths[image][:, None, None]
-    start = pack.starts[image][:, None, None]
+    height, width, start = (
+        values[image][:, None, None] for values in (pack.heights, pack.widths, pack.starts)
+    )
     inside = (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
-    left, top = x.floor(), y.floor()
-    u, v = (x - left)[:, None], (y - top)[:, None]
-    left, top = left.long(), top.long()
-    columns = [left.clamp(min=0).minimum(width - 1), (left + 1).clamp(min=0).minimum(width - 1)]
-    rows = [top.clamp(min=0).minimum(height - 1), (top + 1).clamp(min=0).minimum(height - 1)]
-    corners = [
-        _unpack(pack.colours[start + row * width + column]) for row in rows for column in columns
-    ]
-    upper = torch.lerp(corners[0], corners[1], u)
-    lower = torch.lerp(corners[2], corners[3], u)
-    images = torch.lerp(upper, lower, v) / 255 * inside[:, None]
-    nearest_x = (x + 0.5).floor().long().clamp(min=0).minimum(width - 1)
-    nearest_y = (y + 0.5).floor().long().clamp(min=0).minimum(height - 1)
-    index = start + nearest_y * width + nearest_x
-    objects = torch.where(inside, pack.objects[index], pack.objects.new_tensor(-1))
-    depths = pack.depths[index] * inside
-    return images, objects, depths
+    x, y = x.clamp(min=0).minimum(width - 1), y.clamp(min=0).minimum(height - 1)
+    curves = pack.curves[image]
+    tables = torch.lerp(curves[:, 1], curves[:, 0], mixes.to(device)[:, None])
+    levels = interpolate(pack.colours, start, width, height, x, y)
+    images = look_up(levels, tables) * inside[:, None]
+    nearest = start + (y + 0.5).long() * width + (x + 0.5).long()
+    objects = torch.where(inside, take(pack.objects, nearest), pack.objects.new_tensor(-1))
+    return images, objects, take(pack.depths, nearest) * inside
 
 
-def _unpack(colours):
-    """Packed colours (B, h, w) int32 -> (B, 3, h, w) float32 in 0..255."""
-    return torch.stack([colours & 255, (colours >> 8) & 255, colours >> 16], 1).float()
+def take(values, index):
+    """values[index]; several times faster on the CPU."""
+    return values.index_select(0, index.flatten()).view_as(index)
 
 
-def change_intensities(images, draw):
-    """Random intensities of crops (B, 3, h, w) in 0..1: the `mild` policy, on the device.
+def interpolate(colours, start, width, height, x, y):
+    """Bilinear levels (B, 3, h, w) float32 in 0..255 at points x, y (B, h, w) inside the images.
 
-    Contrast and brightness, gamma, inversion of grey images, hue and saturation as a random
-    3x3 mixing, channel shuffle, blur, noise. Each crop draws which of them it gets.
+    colours (P,): as of Pack; start, width, height (B, 1, 1): where in it each image lies.
     """
-    count, device = len(images), images.device
-
-    def amount(low, high, share):
-        """Per crop a number in low..high with probability `share`, else NaN."""
-        values = uniform(low, high, count, draw)
-        return torch.where(torch.rand(count, generator=draw) < share, values, math.nan).to(device)
-
-    images = _change_colours(images, amount, draw)
-    gamma = amount(math.log(0.6), math.log(1.6), 0.5).nan_to_num(0).exp().view(-1, 1, 1, 1)
-    images = images.clamp(1e-6, 1) ** gamma
-    contrast = amount(math.log(0.5), math.log(2.0), 0.5).nan_to_num(0).exp().view(-1, 1, 1, 1)
-    brightness = amount(-0.1, 0.1, 0.3).nan_to_num(0).view(-1, 1, 1, 1)
-    mean = images.mean((1, 2, 3), keepdim=True)
-    images = (images - mean) * contrast + mean + brightness
-    images = _blur(images, amount(0.4, 1.5, 0.2))
-    noise = amount(0.005, 0.05, 0.25).nan_to_num(0).view(-1, 1, 1, 1)
-    if (noise > 0).any():
-        rows = (noise.flatten() > 0).nonzero()[:, 0]
-        grain = torch.randn(images[rows].shape, generator=draw).to(device)
-        images[rows] = images[rows] + grain * noise[rows]
-    return images.clamp(0, 1)
+    left, top = x.long(), y.long()
+    u, v = (x - left)[:, None], (y - top)[:, None]
+    right, below = (left < width - 1).long(), width * (top < height - 1)
+    index = start + top * width + left
+    upper = torch.lerp(levels_at(colours, index), levels_at(colours, index + right), u)
+    index = index + below
+    lower = torch.lerp(levels_at(colours, index), levels_at(colours, index + right), u)
+    return torch.lerp(upper, lower, v)
 
 
-def _change_colours(images, amount, draw):
-    """Channel shuffle, a random mixing of the channels, and inversion of grey crops."""
-    count, device = len(images), images.device
-    order = torch.rand(count, 3, generator=draw).argsort(1)
-    order = torch.where(torch.rand(count, 1, generator=draw) < 0.1, order, torch.arange(3))
-    mixing = torch.eye(3).expand(count, 3, 3) + torch.randn(count, 3, 3, generator=draw) * 0.08
-    mixed = torch.rand(count, 1, 1, generator=draw) < 0.25
-    mixing = torch.where(mixed, mixing / mixing.sum(2, keepdim=True), torch.eye(3))
-    mixing = mixing.gather(1, order[..., None].expand(-1, -1, 3)).to(device)
-    images = torch.einsum("bij,bjhw->bihw", mixing, images)
-    grey = (images[:, 0] - images[:, 2]).abs().amax((1, 2)) < 0.02
-    invert = grey & ~amount(0, 1, 0.05).isnan()
-    return torch.where(invert.view(-1, 1, 1, 1), 1 - images, images)
+def levels_at(colours, index):
+    """Red, green and blue (B, 3, h, w) float32 in 0..255 of packed colours at index (B, h, w)."""
+    packed = take(colours, index)
+    return torch.stack([packed & 255, (packed >> 8) & 255, packed >> 16], 1).float()
 
 
-def _blur(images, sigma):
-    """Gaussian blur of the crops whose sigma (B,), in pixels, is not NaN."""
-    rows = (~sigma.isnan()).nonzero()[:, 0]
-    if len(rows) == 0:
-        return images
-    ticks = torch.arange(-4, 5, device=images.device)
-    kernel = torch.exp(-((ticks / sigma[rows, None]) ** 2) / 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
-    chosen = images[rows].reshape(1, -1, *images.shape[2:])
-    chosen = F.pad(chosen, (4, 4, 4, 4), mode="replicate")
-    chosen = F.conv2d(chosen, kernel[:, None, :, None], groups=len(kernel))
-    chosen = F.conv2d(chosen, kernel[:, None, None, :], groups=len(kernel))
-    images = images.clone()
-    images[rows] = chosen.reshape(len(rows), 3, *images.shape[2:])
-    return images
+def look_up(levels, tables):
+    """Levels (B, 3, h, w) in 0..255 through the table (B, 256) of each crop, linearly between its
+    entries."""
+    whole = levels.int()
+    crop = torch.arange(len(levels), dtype=torch.int32, device=levels.device)
+    index = whole + 256 * crop.view(-1, 1, 1, 1)
+    rises = tables.roll(-1, 1) - tables  # the last is of no use: nothing lies above 255
+    return torch.addcmul(
+        take(tables.flatten(), index), levels - whole, take(rises.flatten(), index)
+    )

@@ -1,68 +1,21 @@
-"""The training loop: batches, steps, averaged weights, checkpoints, validation."""
+"""The training loop: batches, steps, averaged weights, checkpoints, validation, early stopping."""
 
 import copy
 import csv
-import json
-import os
 import time
-from dataclasses import asdict, dataclass
-from typing import Optional
+from dataclasses import dataclass
+from typing import Callable, Optional
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from app.network import weights
-from app.network.config import Config
 from app.network.device import autocast
-from app.training import augment
+from app.training import distributed
+from app.training.checkpoints import export, save_checkpoint
 from app.training.losses import total_loss
-from app.training.schedule import learning_rate
-from app.training.targets import make_targets
+from app.training.schedule import make_optimiser, peak_rate, rate_factor
 
-
-class Sampler:
-    """Draws batches of crops from a Pack."""
-
-    def __init__(self, pack, config, recipe, draw):
-        """pack: Pack on the training device; draw: CPU generator that decides everything."""
-        self.pack, self.config, self.recipe, self.draw = pack, config, recipe, draw
-        # What decides the views is small and stays on the CPU with the generator.
-        self.index = copy.copy(pack)
-        for name in ("starts", "heights", "widths", "sources", "polygons", "first", "counts"):
-            setattr(self.index, name, getattr(pack, name).cpu())
-        self.typical = typical_sizes(pack)
-        self.chances = image_chances(pack, recipe)
-
-    def __call__(self):
-        """One batch: images (B, 3, side, side) float32 in 0..1, and its Targets."""
-        recipe, draw = self.recipe, self.draw
-        kind = int(torch.randint(len(recipe.crops), (), generator=draw))
-        side, count = recipe.crops[kind]
-        ratio = recipe.turning_size / self.typical
-        larger = kind == len(recipe.crops) - 1 and kind > 0
-        fitting = (1 / ratio if larger else ratio).clamp(max=1)
-        image = torch.multinomial(self.chances * fitting, count, True, generator=draw)
-        views = augment.draw_views(self.index, image, self.typical[image], side, draw)
-        images, objects, depths = augment.gather_crops(self.pack, views)
-        views = views.to(images.device)
-        targets = make_targets(self.pack, views, objects, depths, self.config, recipe, draw)
-        images = augment.change_intensities(images, draw)
-        return images.contiguous(memory_format=torch.channels_last), targets
-
-
-def typical_sizes(pack):
-    """Median object size (I,) of every image in pixels; 32 where there is no object."""
-    sizes = pack.sizes.cpu().split(pack.counts.tolist())
-    return torch.stack([s.median() if len(s) else torch.tensor(32.0) for s in sizes])
-
-
-def image_chances(pack, recipe):
-    """Relative chance (I,) of every image: its source's size to a power, shared evenly."""
-    sources = pack.sources.cpu()
-    number = torch.bincount(sources).float()
-    return (number**recipe.source_power / number)[sources]
+LOGGED_STEPS = 20  # of which a row of log.csv gives the means
 
 
 @dataclass
@@ -70,27 +23,29 @@ class State:
     """Everything that a run needs to go on."""
 
     network: nn.Module
+    parallel: Callable  # the network, or what averages its gradients over several processes
     average: nn.Module
     optimiser: torch.optim.Optimizer
     draw: torch.Generator
     step: int = 0
     seconds: float = 0.0  # of training, without validation and pauses
     origin: Optional[dict] = None  # training record of the weights that it began with
+    best: Optional[float] = None  # validation score so far
+    stale: int = 0  # validations since then
+
+    @property
+    def device(self):
+        """The torch.device of the network."""
+        return next(self.network.parameters()).device
 
 
 def new_state(network, recipe, device):
     """A run at its start. network: CPN with its initial weights."""
     network = network.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    decayed = [p for p in network.parameters() if p.dim() > 1]
-    others = [p for p in network.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+    parallel = distributed.parallel(network)
     draw = torch.Generator().manual_seed(recipe.seed)
-    return State(network, average, optimiser, draw)
+    return State(network, parallel, average, make_optimiser(network, recipe), draw)
 
 
 def train_step(state, batch, recipe):
@@ -99,31 +54,35 @@ def train_step(state, batch, recipe):
     Raises FloatingPointError when the loss is not finite.
     """
     images, targets = batch
-    progress = state.seconds / (recipe.minutes * 60)
+    progress = recipe.progress(state.step, state.seconds)
+    rate = peak_rate(recipe, distributed.processes()) * rate_factor(progress, state.step, recipe)
     for group in state.optimiser.param_groups:
-        group["lr"] = learning_rate(progress, recipe)
+        group["lr"] = rate
     state.network.train()
-    if progress > recipe.freeze_norms:
+    if progress >= recipe.freeze_norms:
         freeze_norms(state.network)
     with autocast(images.device, training=True):
-        maps = state.network(images)
+        maps = state.parallel(images)
     terms = total_loss(state.network, maps, targets, images.shape[-2:], recipe, state.draw)
-    if not torch.isfinite(terms["loss"]):
-        raise FloatingPointError(f"step {state.step}: the loss is {terms['loss'].item()}")
+    values = distributed.averaged(torch.stack([value.detach() for value in terms.values()]))
+    means = dict(zip(terms, values.tolist()))
+    if not values[-1].isfinite():
+        raise FloatingPointError(f"step {state.step}: the loss is {means['loss']}")
     state.optimiser.zero_grad(set_to_none=True)
     terms["loss"].backward()
-    norm = nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
+    limit = float("inf") if recipe.clip is None else recipe.clip
+    means["gradient"] = nn.utils.clip_grad_norm_(state.network.parameters(), limit).item()
     state.optimiser.step()
     state.step += 1
     update_average(state, recipe)
-    return {**{name: value.item() for name, value in terms.items()}, "gradient": norm.item()}
+    return means
 
 
 def freeze_norms(network):
     """BatchNorm uses its running statistics, as in prediction: the last part of a run trains
     the weights for them, which small batches of mixed modalities otherwise never see."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
             module.eval()
 
 
@@ -138,62 +97,6 @@ def update_average(state, recipe):
             mean.lerp_(value, 1 - decay)
         else:
             mean.copy_(value)
-
-
-def save_checkpoint(path, state):
-    """Write the whole State as safetensors, atomically."""
-    tensors = {"draw": state.draw.get_state(), "random": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["random_cuda"] = torch.cuda.get_rng_state()
-    tensors.update({f"network.{k}": v for k, v in state.network.state_dict().items()})
-    tensors.update({f"average.{k}": v for k, v in state.average.state_dict().items()})
-    for index, moments in state.optimiser.state_dict()["state"].items():
-        tensors.update({f"optimiser.{index}.{k}": v for k, v in moments.items()})
-    tensors = {name: value.contiguous() for name, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}")
-    run = {"step": state.step, "seconds": state.seconds, "origin": state.origin}
-    run["config"] = asdict(state.network.config)
-    save_file(tensors, str(temporary), {"run": json.dumps(run)})
-    os.replace(str(temporary), str(path))
-
-
-def load_checkpoint(path, state):
-    """Bring a new State to where a checkpoint left off."""
-    with safe_open(str(path), framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    state.network.load_state_dict(_under(tensors, "network."))
-    state.average.load_state_dict(_under(tensors, "average."))
-    moments = {}
-    for name, value in _under(tensors, "optimiser.").items():
-        index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = value
-    groups = state.optimiser.state_dict()["param_groups"]
-    state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    state.draw.set_state(tensors["draw"])
-    torch.set_rng_state(tensors["random"])
-    if "random_cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random_cuda"])
-    run = checkpoint_run(path)
-    state.step, state.seconds, state.origin = run["step"], run["seconds"], run["origin"]
-
-
-def checkpoint_run(path):
-    """What a checkpoint says of its run: step, seconds, origin and config (a Config).
-
-    Raises ValueError when the file is not a checkpoint of ours.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            run = json.loads(file.metadata()["run"])
-        return {**run, "config": Config(**run["config"])}
-    except (SafetensorError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no checkpoint to go on from ({error}); remove it or choose another --out."
-        ) from error
-
-
-def _under(tensors, prefix):
-    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 class Log:
@@ -211,57 +114,100 @@ class Log:
             writer.writerow(row)
 
 
-def train(state, sampler, recipe, out, validate, progress, clock=time.monotonic):
-    """Run until the recipe's minutes are over, with checkpoints and validation on the way.
+class Meter:
+    """Means of the loss terms and speeds over some steps."""
 
-    out: folder of checkpoint.safetensors, weights.safetensors (averaged) and log.csv.
-    validate(network, minutes) is called every `validation_minutes` and at the end;
-    progress(fraction, text) shows how far it is; clock() gives seconds.
-    """
-    log = Log(out / "log.csv")
-    total = recipe.minutes * 60
-    saved = validated = state.seconds
-    sums, steps, crops, data_seconds, since = {}, 0, 0, 0.0, state.seconds
-    while state.seconds < total:
-        begin = clock()
-        batch = sampler()
-        if batch[0].is_cuda:
-            torch.cuda.synchronize()  # or the clock would see the launches alone
-        drawn = clock()
-        terms = train_step(state, batch, recipe)
-        state.seconds += clock() - begin
-        data_seconds += drawn - begin
-        steps += 1
-        crops += len(batch[0])
+    def __init__(self):
+        self.sums, self.steps, self.crops, self.seconds, self.data_seconds = {}, 0, 0, 0.0, 0.0
+
+    def add(self, terms, crops, seconds, data_seconds):
+        """A step: its loss terms, crops of all processes, seconds, and those of the sampler."""
         for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value
-        if state.step % 20 == 0:
-            means = {name: round(value / steps, 5) for name, value in sums.items()}
-            elapsed = max(state.seconds - since, 1e-9)
-            speeds = {
-                "crops_per_second": round(crops / elapsed, 2),
-                "data_crops_per_second": round(crops / max(data_seconds, 1e-9), 2),
-            }
-            minutes = round(state.seconds / 60, 3)
-            log({"step": state.step, "minutes": minutes, **means, **speeds})
-            progress(state.seconds / total, f"loss {means['loss']:.2f} {speeds}")
-            sums, steps, crops, data_seconds, since = {}, 0, 0, 0.0, state.seconds
-        done = state.seconds >= total
-        if done or state.seconds - saved > recipe.checkpoint_minutes * 60:
-            save_checkpoint(out / "checkpoint.safetensors", state)
-            export(state, recipe, out / "weights.safetensors")
-            saved = state.seconds
-        if done or state.seconds - validated > recipe.validation_minutes * 60:
-            validate(state.average, state.seconds / 60)
-            validated = state.seconds
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps += 1
+        self.crops += crops
+        self.seconds += seconds
+        self.data_seconds += data_seconds
+
+    def row(self):
+        """A row of the log."""
+        return {
+            **{name: round(value / self.steps, 5) for name, value in self.sums.items()},
+            "crops_per_second": round(self.crops / max(self.seconds, 1e-9), 2),
+            "data_crops_per_second": round(self.crops / max(self.data_seconds, 1e-9), 2),
+        }
 
 
-def export(state, recipe, path):
-    """The averaged weights with a record of how they came about."""
-    record = {
-        "recipe": json.loads(json.dumps(asdict(recipe))),
-        "steps": state.step,
-        "minutes": round(state.seconds / 60, 1),
-        "origin": state.origin,
-    }
-    weights.save(path, state.average.state_dict(), state.network.config, record)
+class Run:
+    """A run in its folder: log.csv, checkpoint.safetensors, weights.safetensors (the averaged
+    weights of the last checkpoint) and best.safetensors (those of the best validation)."""
+
+    def __init__(self, state, recipe, out, validate, progress=lambda fraction, text: None):
+        """out: Path of the folder. validate(network, minutes) -> score, the higher the better;
+        it is called every `validation_minutes` and at the end, by the first process alone.
+        progress(fraction, text) shows how far it is."""
+        self.state, self.recipe, self.out = state, recipe, out
+        self.validate, self.progress = validate, progress
+        self.log = Log(out / "log.csv")
+        self.saved = self.validated = state.seconds
+
+    def finished(self):
+        """Whether its time or its steps are over, or validation has not improved for long."""
+        state, recipe = self.state, self.recipe
+        over = recipe.progress(state.step, state.seconds) >= 1
+        return over or (recipe.patience is not None and state.stale >= recipe.patience)
+
+    def go(self, sampler, clock=time.monotonic):
+        """Train until it is finished. sampler(): a batch; clock(): seconds."""
+        state, meter = self.state, Meter()
+        if state.step == 0 and state.origin is not None and self.recipe.patience is not None:
+            self._judge()  # what is there already is the score to beat
+        while not self.finished():
+            started = clock()
+            batch = sampler()
+            if batch[0].is_cuda:
+                torch.cuda.synchronize()  # or the clock would see the launches alone
+            drawn = clock()
+            terms = train_step(state, batch, self.recipe)
+            taken = distributed.from_first(clock() - started, state.device)
+            state.seconds += taken
+            meter.add(terms, len(batch[0]) * distributed.processes(), taken, drawn - started)
+            if state.step % LOGGED_STEPS == 0:
+                self._log(meter.row())
+                meter = Meter()
+            self._keep()
+
+    def _log(self, row):
+        minutes = round(self.state.seconds / 60, 3)
+        if distributed.is_first():
+            self.log({"step": self.state.step, "minutes": minutes, **row})
+            fraction = self.recipe.progress(self.state.step, self.state.seconds)
+            self.progress(fraction, f"loss {row['loss']:.2f}, {row['crops_per_second']} crops/s")
+
+    def _keep(self):
+        """Validation and checkpoint, when they are due."""
+        seconds, recipe = self.state.seconds, self.recipe
+        judged = self.finished() or seconds - self.validated > recipe.validation_minutes * 60
+        if judged:
+            self._judge()
+        if judged or seconds - self.saved > recipe.checkpoint_minutes * 60:
+            self._save()
+
+    def _judge(self):
+        state = self.state
+        self.validated = state.seconds
+        score = self.validate(state.average, state.seconds / 60) if distributed.is_first() else 0.0
+        score = distributed.from_first(score, state.device)
+        better = state.best is None or score > state.best
+        state.stale = 0 if better else state.stale + 1
+        if better:
+            state.best = score
+            if distributed.is_first():
+                export(state, self.recipe, self.out / "best.safetensors")
+
+    def _save(self):
+        self.saved = self.state.seconds
+        if distributed.is_first():
+            save_checkpoint(self.out / "checkpoint.safetensors", self.state)
+            export(self.state, self.recipe, self.out / "weights.safetensors")
+        distributed.wait()

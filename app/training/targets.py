@@ -1,12 +1,13 @@
 """What the network should say of a batch of crops: foreground, contours, coefficients."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch.nn import functional as F
 
 from app.network import fourier
 from app.network.cpn import boxes_of
+from app.training import distributed
 
 LEAST_VISIBLE = 2.0  # pixels: objects whose part in the crop is thinner are not learned
 
@@ -18,7 +19,8 @@ class Targets:
     foreground, ignored (B, h, w) bool. cells: (crop, row, column), each (k,). t (S,) the drawn
     locations. Of the object of each chosen cell, in crop pixels, clipped to the crop:
     contours (k, S, 2) at t, coefficients (k, N, 4), centres (k, 2), boxes (k, 4) left, top,
-    right, bottom.
+    right, bottom. taught (k,) bool: the cell is a teacher's (teacher.py), whose uncertainties
+    (k, 4) in [0, 1] are those of its boxes; 0 for true cells.
     """
 
     foreground: torch.Tensor
@@ -29,6 +31,22 @@ class Targets:
     coefficients: torch.Tensor
     centres: torch.Tensor
     boxes: torch.Tensor
+    taught: torch.Tensor
+    uncertainties: torch.Tensor
+
+    @classmethod
+    def cat(cls, parts):
+        """One batch of all crops of several, in order; they share size and locations t."""
+        offsets = [0]
+        for part in parts:
+            offsets.append(offsets[-1] + len(part.foreground))
+        cells = [(p.cells[0] + first, *p.cells[1:]) for first, p in zip(offsets, parts)]
+        joined = {
+            field.name: torch.cat([getattr(part, field.name) for part in parts])
+            for field in fields(cls)
+            if field.name not in ("cells", "t")
+        }
+        return cls(cells=tuple(map(torch.cat, zip(*cells))), t=parts[0].t, **joined)
 
 
 def centric_map(objects, depths, stride, foreground_depth, background_depth):
@@ -49,12 +67,19 @@ def centric_map(objects, depths, stride, foreground_depth, background_depth):
     return owner, foreground, ignored
 
 
-def choose_cells(owner, foreground, limit, draw):
+def draw_locations(samples, draw):
+    """Contour locations t (samples,), evenly spread from a random first one on."""
+    return fourier.uniform_locations(samples) + torch.rand(1, generator=draw) / samples
+
+
+def choose_cells(owner, foreground, limit, seed):
     """At most `limit` foreground cells, spread evenly over the objects, not over their area.
 
     owner, foreground (B, h, w). Returns (crop, row, column), each (k,). Cells are drawn without
-    replacement, each weighted by 1 / (cells of its object in its crop).
+    replacement, each weighted by 1 / (cells of its object in its crop). How many numbers that
+    takes depends on the crops, so it has a generator of its own, by `seed` and process.
     """
+    draw = torch.Generator().manual_seed(seed + distributed.rank())
     crop, row, column = foreground.nonzero(as_tuple=True)
     if len(crop) <= limit:
         return crop, row, column
@@ -76,12 +101,17 @@ def object_contours(pack, views, crop, owner):
     return fourier.canonical(polygons, polygons.shape[1])
 
 
-def make_targets(pack, views, objects, depths, config, recipe, draw):
-    """Targets of a batch. `recipe` decides depths, contour samples and the number of cells."""
+def make_targets(pack, views, objects, depths, config, recipe, t, seed):
+    """Targets of a batch. `recipe` decides depths and the number of cells.
+
+    t (S,): locations of the contours' points (`draw_locations`). seed: int that decides which
+    cells are chosen where there are too many.
+    """
     owner, foreground, ignored = centric_map(
         objects, depths, config.grid_stride, recipe.foreground_depth, recipe.background_depth
     )
-    cells = choose_cells(owner, foreground, recipe.cells, draw)
+    limit = max(recipe.cells // distributed.processes(), 1)
+    cells = choose_cells(owner, foreground, limit, seed)
     # Cells of one object share its contour: compute it once.
     key = torch.stack([cells[0], owner[cells]], 1)
     unique, inverse = key.unique(dim=0, return_inverse=True)
@@ -91,7 +121,6 @@ def make_targets(pack, views, objects, depths, config, recipe, draw):
     visible = ((boxes[:, 2:] - boxes[:, :2] + 1).amin(1) >= LEAST_VISIBLE)[inverse]
     cells, inverse = tuple(c[visible] for c in cells), inverse[visible]
     coefficients, centres = fourier.from_contour(contours, config.order)
-    t = fourier.uniform_locations(recipe.samples) + torch.rand(1, generator=draw) / recipe.samples
     t = t.to(contours.device)
     return Targets(
         foreground=foreground,
@@ -102,4 +131,6 @@ def make_targets(pack, views, objects, depths, config, recipe, draw):
         coefficients=coefficients[inverse],
         centres=centres[inverse],
         boxes=boxes[inverse],
+        taught=torch.zeros_like(inverse, dtype=torch.bool),
+        uncertainties=torch.zeros_like(boxes[inverse]),
     )

@@ -1,0 +1,98 @@
+"""Several processes that train one network, as torchrun starts them; alone, all of it does nothing.
+
+Every process draws the whole batch with the same generator and computes its own part of the crops.
+Losses are averaged over the cells and pixels of the whole batch, so that n processes with batch b
+take the steps of one process with batch n * b.
+"""
+
+import os
+
+import torch
+from torch import distributed, nn
+
+
+def start(device):
+    """Join the processes that torchrun started, if it did. Returns the torch.device to use: with
+    several GPUs in a machine, each process has its own."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type != "cuda":
+        return device
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
+
+
+def stop():
+    """Leave the group of processes."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def processes():
+    """How many train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank():
+    """Which of them this is, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def is_first():
+    """Whether this process writes files and talks to the user."""
+    return rank() == 0
+
+
+def own_part(count):
+    """The slice of a batch of `count` crops (a multiple of the processes) that is this one's."""
+    each = count // processes()
+    return slice(rank() * each, (rank() + 1) * each)
+
+
+def total(count, device):
+    """A number summed over all processes."""
+    if processes() == 1:
+        return count
+    value = torch.tensor(float(count), device=device)
+    distributed.all_reduce(value)
+    return value.item()
+
+
+def averaged(values):
+    """A tensor averaged over all processes."""
+    if processes() > 1:
+        values = values / processes()
+        distributed.all_reduce(values)
+    return values
+
+
+def from_first(value, device):
+    """A number as the first process has it, in all of them: what clocks and files tell."""
+    if processes() == 1:
+        return value
+    shared = torch.tensor(float(value), dtype=torch.float64, device=device)
+    distributed.broadcast(shared, 0)
+    return shared.item()
+
+
+def wait():
+    """Until all processes are here."""
+    if processes() > 1:
+        distributed.barrier()
+
+
+def parallel(network):
+    """The module whose forward and backward average the gradients over the processes.
+
+    On GPUs BatchNorm takes its statistics from the whole batch; on CPUs, where torch has no such
+    layer, from the process's own part.
+    """
+    if processes() == 1:
+        return network
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return nn.parallel.DistributedDataParallel(network, [device.index])
+    return nn.parallel.DistributedDataParallel(network)

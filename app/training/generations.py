@@ -1,0 +1,145 @@
+"""python -m app.training generations: several runs with drawn hyper-parameters, the best of which
+the next ones start from, until validation no longer improves (paper, section 3.2.2).
+
+From generation to generation the learning rate falls, the centric fraction of a cell that counts
+as foreground grows, and after the second one all images are used instead of a random part. What was
+tried stands in OUT/generations.csv, the winner in OUT/best.safetensors. Started again with the same
+--out it goes on where it was.
+"""
+
+import argparse
+import csv
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from app.network.config import PRESETS
+from app.network.device import pick_device
+from app.training import distributed
+from app.training.recipe import SCHEDULES, make_recipe
+from app.training.train import SHIPPED, Data, Start, add_data_arguments, run
+
+# By generation, the last for all that follow: between which shares of the images, and between which
+# relative depths from which a cell is foreground, a run draws its own (reference.md, section 2:
+# 0.75, 0.75, 0.5; there is an ignore zone of IGNORED below).
+SUBSAMPLES = ((0.5, 1.0), (0.5, 1.0), (1.0, 1.0))
+DEPTHS = ((0.65, 0.75), (0.6, 0.75), (0.5, 0.6))
+IGNORED = 0.2
+FALL = 0.5  # of the learning rate from one generation to the next
+SPREAD = 1 / 8  # standard deviation of the rate, relative to its mean (paper: N(8e-4, 1e-4))
+POLICIES = ("mild", "strong")
+COLUMNS = ("generation", "run", "start", "learning_rate", "policy", "subsample")
+COLUMNS += ("foreground_depth", "score", "kept")
+
+
+def main(arguments):
+    """Run the command; returns the exit status."""
+    options = parse(arguments)
+    device = distributed.start(pick_device(options.device))
+    try:
+        data = Data.find(options)
+        start = Start(preset=options.preset) if options.from_scratch else Start(options.init)
+        start.chosen = False
+        rows = evolve(data, options, start, device)
+    finally:
+        distributed.stop()
+    if distributed.is_first():
+        best = max(row["score"] for row in rows)
+        print(f"{options.out / 'best.safetensors'} scores {best:.4f}; {len(rows)} runs were tried")
+    return 0
+
+
+def parse(arguments):
+    """The options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m app.training generations",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--runs", type=int, default=3, help="in each generation")
+    parser.add_argument("--generations", type=int, default=6, help="at most")
+    parser.add_argument("--minutes", type=float, required=True, help="of training in each run")
+    parser.add_argument("--schedule", choices=sorted(SCHEDULES), default="fast")
+    parser.add_argument("--init", type=Path, default=SHIPPED, help="weights to start from")
+    parser.add_argument("--from-scratch", action="store_true", help="start from no weights")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="compact")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if options.runs < 1 or options.generations < 1:
+        parser.error("--runs and --generations are at least 1")
+    return options
+
+
+def evolve(data, options, start, device):
+    """All generations, in the folder options.out; returns the rows of the table."""
+    rows, champion = [], None
+    for generation in range(options.generations):
+        tried = []
+        for number in range(options.runs):
+            recipe = draw_recipe(options, generation, number)
+            folder = options.out / f"generation-{generation}" / f"run-{number}"
+            score = result(data, folder, recipe, start, device, options.out)
+            tried.append((score, number, folder))
+            rows.append(row_of(generation, number, start, recipe, score))
+        score, number, folder = max(tried, key=lambda each: (each[0], -each[1]))
+        better = champion is None or score > champion
+        rows[number - options.runs]["kept"] = "yes" if better else ""
+        if distributed.is_first():
+            write_table(options.out / "generations.csv", rows)
+        if not better:
+            break
+        champion, start = score, Start(weights=folder / "best.safetensors", chosen=False)
+        if distributed.is_first():
+            shutil.copyfile(str(start.weights), str(options.out / "best.safetensors"))
+        distributed.wait()
+    return rows
+
+
+def draw_recipe(options, generation, number):
+    """The Recipe of a run, drawn by the seed, its generation and its number (from 0)."""
+    draw = random.Random(f"{options.seed} {generation} {number}")
+    stage = min(generation, len(DEPTHS) - 1)
+    base = make_recipe(options.schedule, minutes=options.minutes)
+    depth = round(draw.uniform(*DEPTHS[stage]), 3)
+    rate = base.learning_rate * FALL**generation * (1 + SPREAD * draw.gauss(0, 1))
+    return replace(
+        base,
+        seed=draw.randrange(2**31),
+        learning_rate=rate,
+        learning_rate_std=0.0,
+        policy=draw.choice(POLICIES),
+        subsample=round(draw.uniform(*SUBSAMPLES[stage]), 3),
+        foreground_depth=depth,
+        background_depth=round(depth - IGNORED, 3),
+    )
+
+
+def result(data, folder, recipe, start, device, packs):
+    """The best score of a run, trained now unless its folder has it from before."""
+    done = folder / "result.json"
+    if not done.is_file():
+        score = run(data, folder, recipe, start, device, packs)
+        if distributed.is_first():
+            done.write_text(json.dumps({"score": score}))
+        distributed.wait()
+    return json.loads(done.read_text())["score"]
+
+
+def row_of(generation, number, start, recipe, score):
+    """A row of the table."""
+    begun = f"new {start.preset}" if start.weights is None else str(start.weights)
+    drawn = {name: getattr(recipe, name) for name in COLUMNS if hasattr(recipe, name)}
+    return {"generation": generation, "run": number, "start": begun, **drawn, "score": score}
+
+
+def write_table(path, rows):
+    """What was tried, as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

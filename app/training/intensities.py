@@ -1,0 +1,336 @@
+"""Random intensities of crops as a tensor program (design.md, decision 3).
+
+`draw_changes` draws everything of a whole batch on the CPU, `apply_changes` computes: a part of a
+batch gets bit for bit what it gets as a part of the whole, so that several GPUs share a batch.
+Hence sums over pixels or taps are written such that their order cannot depend on the batch.
+"""
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch.nn import functional as F
+
+RADIUS = 3  # of the blurs' kernels, in pixels
+LEVELS = 65535  # to which intensities are rounded for their mean
+
+
+@dataclass
+class Changes:
+    """What happens to the intensities of B crops, in this order; neutral where nothing does.
+
+    median (B,) bool; kernel (B, 7, 7) float32 of a blur; gamma, contrast, brightness (B,); light
+    (B, 3): by how much the illumination rises to the right edge, to the lower edge, and falls to
+    the corners; noise (B,) standard deviation, common (B,) bool: the same in all channels, seed
+    (B,) int64; invert, bone (B,) bool; shift (B, 3): of hue, saturation and value, as fractions of
+    their range; mixing (B, 3, 3): new channel x old channel.
+    """
+
+    median: torch.Tensor
+    kernel: torch.Tensor
+    gamma: torch.Tensor
+    contrast: torch.Tensor
+    brightness: torch.Tensor
+    light: torch.Tensor
+    noise: torch.Tensor
+    common: torch.Tensor
+    seed: torch.Tensor
+    invert: torch.Tensor
+    bone: torch.Tensor
+    shift: torch.Tensor
+    mixing: torch.Tensor
+
+    def select(self, index):
+        """The changes of some of the crops: a slice or their numbers."""
+        return Changes(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+def draw_changes(policy, grey, draw):
+    """Random Changes of crops, grey (B,) bool or not, by a Policy.
+
+    draw: torch.Generator on the CPU, as all tensors given and returned.
+    """
+    count, colours = len(grey), policy.colours(grey)
+    median, kernel = _draw_blurs(policy.blurs, count, draw)
+    noise, common = _draw_noise(policy, count, draw)
+    return Changes(
+        median=median,
+        kernel=kernel,
+        gamma=_draw_factors(policy.gamma, count, draw),
+        contrast=_draw_factors(policy.contrast, count, draw),
+        brightness=_draw_amounts(policy.brightness, count, draw),
+        light=_draw_light(policy, count, draw),
+        noise=noise,
+        common=common | grey,
+        seed=torch.randint(2**31, (count,), generator=draw),
+        invert=_chosen(colours.invert, count, draw),
+        bone=_chosen(colours.bone, count, draw),
+        shift=_draw_shifts(colours, count, draw),
+        mixing=_draw_mixing(colours, count, draw),
+    )
+
+
+def _chosen(share, count, draw):
+    """Which crops (count,) bool are among a share, a number or one of each crop (count,)."""
+    return torch.rand(count, generator=draw) < share
+
+
+def _one_of(shares, count, draw):
+    """Number (count,) of the kind that each crop is, kind k with probability shares[k]; there is
+    one kind more, for all other crops."""
+    limits = torch.tensor(shares).cumsum(0)
+    return torch.bucketize(torch.rand(count, generator=draw), limits, right=True)
+
+
+def _between(low, high, count, draw):
+    return low + (high - low) * torch.rand(count, generator=draw)
+
+
+def _draw_amounts(chance, count, draw):
+    """Numbers (count,) by a Chance; 0 elsewhere."""
+    amounts = _between(chance.low, chance.high, count, draw)
+    return amounts * _chosen(chance.share, count, draw)
+
+
+def _draw_factors(chance, count, draw):
+    """Numbers (count,) by a Chance, a factor as likely as its inverse; 1 elsewhere."""
+    low, high = math.log(chance.low), math.log(chance.high)
+    return (_between(low, high, count, draw) * _chosen(chance.share, count, draw)).exp()
+
+
+def _draw_blurs(blurs, count, draw):
+    """Which crops (count,) get the median, and the kernels (count, 7, 7) of all crops."""
+    kinds = (blurs.motion, blurs.box, blurs.gaussian, blurs.median)
+    kind = _one_of(kinds, count, draw)
+    length = _between(3.0, 2.0 * RADIUS + 1, count, draw)
+    angle = _between(0.0, math.pi, count, draw)
+    sigma = _between(*blurs.sigma, count, draw)
+    drawn = (line_kernels(length, angle), box_kernels(count), gaussian_kernels(sigma))
+    kernel = unit_kernels(count)
+    for number, kernels in enumerate(drawn):
+        kernel = torch.where((kind == number).view(-1, 1, 1), kernels, kernel)
+    return kind == len(drawn), kernel
+
+
+def _draw_light(policy, count, draw):
+    slope = _draw_amounts(policy.gradient, count, draw)
+    angle = _between(0.0, 2 * math.pi, count, draw)
+    fall = _draw_amounts(policy.vignette, count, draw)
+    return torch.stack([slope * angle.cos(), slope * angle.sin(), fall], 1)
+
+
+def _draw_noise(policy, count, draw):
+    """Standard deviations (count,), and whether the noise is common to the channels."""
+    chances = (policy.noise, policy.common_noise)
+    kind = _one_of([chance.share for chance in chances], count, draw)
+    amount = torch.zeros(count)
+    for number, chance in enumerate(chances):
+        drawn = _between(chance.low, chance.high, count, draw)
+        amount = torch.where(kind == number, drawn, amount)
+    return amount, kind == 1
+
+
+def _draw_shifts(colours, count, draw):
+    limits = torch.stack([colours.hue, colours.saturation, colours.value], 1)
+    shifts = limits * (2 * torch.rand(count, 3, generator=draw) - 1)
+    return shifts * _chosen(colours.shift, count, draw)[:, None]
+
+
+def _draw_mixing(colours, count, draw):
+    """Mixing of the channels, whose rows have sum 1 (grey stays grey), and then their shuffle."""
+    spread = colours.mixing * _chosen(colours.mix, count, draw)
+    mixing = torch.eye(3) + torch.randn(count, 3, 3, generator=draw) * spread.view(-1, 1, 1)
+    mixing = mixing / mixing.sum(2, keepdim=True)
+    order = torch.rand(count, 3, generator=draw).argsort(1)
+    shuffled = _chosen(colours.shuffle, count, draw)[:, None]
+    order = torch.where(shuffled, order, torch.arange(3))
+    return mixing.gather(1, order[..., None].expand(-1, -1, 3))
+
+
+def _taps():
+    """Offsets x (7,) and y (7, 1) of a kernel's taps from its middle."""
+    ticks = torch.arange(-RADIUS, RADIUS + 1.0)
+    return ticks, ticks[:, None]
+
+
+def _normalised(kernels):
+    return kernels / kernels.sum((1, 2), keepdim=True)
+
+
+def unit_kernels(count):
+    """Kernels (count, 7, 7) that change nothing."""
+    x, y = _taps()
+    return ((x == 0) & (y == 0)).float().expand(count, -1, -1)
+
+
+def box_kernels(count):
+    """Kernels (count, 7, 7): the mean of 3 x 3 pixels."""
+    x, y = _taps()
+    return _normalised(((x.abs() <= 1) & (y.abs() <= 1)).float().expand(count, -1, -1))
+
+
+def gaussian_kernels(sigma):
+    """Kernels (B, 7, 7) of standard deviations (B,) in pixels."""
+    x, y = _taps()
+    return _normalised((-(x**2 + y**2) / (2 * sigma.view(-1, 1, 1) ** 2)).exp())
+
+
+def line_kernels(length, angle):
+    """Kernels (B, 7, 7): motion along a line through the middle.
+
+    length (B,): pixels that the line covers, 1..7. angle (B,): radians from the x axis, clockwise
+    on screen. A tap weighs 1 on the line and 0 from one pixel off it on.
+    """
+    x, y = _taps()
+    cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
+    beyond = ((x * cos + y * sin).abs() - (length.view(-1, 1, 1) - 1) / 2).clamp(min=0)
+    return _normalised((1 - torch.hypot(beyond, y * cos - x * sin)).clamp(min=0))
+
+
+def apply_changes(images, changes):
+    """Changed crops (B, 3, h, w) float32 in 0..1 of crops of the same kind, on their device.
+
+    changes: Changes of the B crops, on the CPU. The given crops stay as they are.
+    """
+    images = images.clone(memory_format=torch.contiguous_format)
+
+    def on(chosen, change, *numbers):
+        """Change the chosen crops (B,) bool, given their rows of `numbers`."""
+        rows = chosen.nonzero()[:, 0]
+        if len(rows):
+            given = (number[rows].to(images.device) for number in numbers)
+            rows = rows.to(images.device)
+            images.index_copy_(0, rows, change(images.index_select(0, rows), *given))
+
+    changed = (changes.contrast != 1) | (changes.brightness != 0)
+    mixed = (changes.mixing != torch.eye(3)).flatten(1).any(1)
+    on(changes.median, median_filter)
+    on(changes.kernel[:, RADIUS, RADIUS] != 1, blur, changes.kernel)
+    on(changes.gamma != 1, apply_gamma, changes.gamma)
+    on(changed, change_contrast, changes.contrast, changes.brightness)
+    on((changes.light != 0).any(1), illuminate, changes.light)
+    on(changes.noise > 0, add_noise, changes.noise, changes.common, changes.seed)
+    on(changes.invert, invert)
+    on(changes.bone, colour_as_bone)
+    on((changes.shift != 0).any(1), shift_colours, changes.shift)
+    on(mixed, mix_channels, changes.mixing)
+    return images.clamp_(0, 1)
+
+
+def _median_of_three(a, b, c):
+    return torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
+
+
+def median_filter(images):
+    """Median of 3 x 3 pixels; borders are repeated.
+
+    Of three sorted columns of three, it is the median of the largest minimum, the median of the
+    medians and the smallest maximum.
+    """
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    a, b, c = padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]
+    low = torch.minimum(torch.minimum(a, b), c)
+    high = torch.maximum(torch.maximum(a, b), c)
+    middle = _median_of_three(a, b, c)
+    low = torch.maximum(torch.maximum(low[..., :-2], low[..., 1:-1]), low[..., 2:])
+    high = torch.minimum(torch.minimum(high[..., :-2], high[..., 1:-1]), high[..., 2:])
+    middle = _median_of_three(middle[..., :-2], middle[..., 1:-1], middle[..., 2:])
+    return _median_of_three(low, middle, high)
+
+
+def blur(images, kernel):
+    """Images (B, 3, h, w) filtered with a kernel (B, 7, 7) each; borders are repeated."""
+    height, width = images.shape[2:]
+    padded = F.pad(images, (RADIUS,) * 4, mode="replicate")
+    blurred = torch.zeros_like(images)
+    used = (kernel != 0).any(0).nonzero().tolist()
+    # Tap by tap: a convolution's order of additions may depend on the batch, and takes longer. A
+    # tap that other crops alone use adds 0.
+    for y, x in used:
+        part = padded[:, :, y : y + height, x : x + width]
+        blurred.addcmul_(part, kernel[:, y, x].view(-1, 1, 1, 1))
+    return blurred
+
+
+def apply_gamma(images, gamma):
+    """Images to the power gamma (B,)."""
+    # exp(log) takes half the time of pow.
+    return (images.clamp(min=1e-6).log() * gamma.view(-1, 1, 1, 1)).exp()
+
+
+def change_contrast(images, contrast, brightness):
+    """Intensities' differences from their mean times contrast (B,), plus brightness (B,)."""
+    total = (images * LEVELS).int().sum((1, 2, 3), keepdim=True)  # exact, whatever the order
+    mean = total.float() / (LEVELS * images[0].numel())
+    return (images - mean) * contrast.view(-1, 1, 1, 1) + mean + brightness.view(-1, 1, 1, 1)
+
+
+def illuminate(images, light):
+    """Images lit unevenly by light (B, 3), as of Changes."""
+    height, width = images.shape[2:]
+    x = torch.linspace(-1, 1, width, device=images.device)
+    y = torch.linspace(-1, 1, height, device=images.device)[:, None]
+    right, down, fall = light.view(-1, 3, 1, 1, 1).unbind(1)
+    return images * ((1 + right * x - fall / 2 * x**2) + (down * y - fall / 2 * y**2))
+
+
+def add_noise(images, noise, common, seed):
+    """Images with Gaussian noise of standard deviations (B,), of the seed (B,) of each crop;
+    common (B,): the same in all channels."""
+    changed = []
+    for image, amount, alike, number in zip(images, noise, common.tolist(), seed.tolist()):
+        draw = torch.Generator(images.device).manual_seed(number)
+        shape = (1 if alike else 3, *image.shape[1:])
+        grain = torch.randn(shape, generator=draw, device=images.device)
+        changed.append(torch.addcmul(image, grain, amount))
+    return torch.stack(changed)
+
+
+def invert(images):
+    """Images in which dark is bright."""
+    return 1 - images
+
+
+def colour_as_bone(images):
+    """Grey images with the colour map `bone`: 7/8 grey and 1/8 the colour map `hot`, its blue as
+    red and its red as blue."""
+    grey = images[:, :1].clamp(0, 1)
+    slope = images.new_tensor([4, 8 / 3, 8 / 3]).view(3, 1, 1)
+    start = images.new_tensor([3, 1, 0]).view(3, 1, 1)
+    return (7 * grey + (slope * grey - start).clamp(0, 1)) / 8
+
+
+def shift_colours(images, shift):
+    """Images whose hue (a circle), saturation and value move by shift (B, 3)."""
+    hue, saturation, value = rgb_to_hsv(images.clamp(0, 1)).unbind(1)
+    by_hue, by_saturation, by_value = shift.view(-1, 3, 1, 1).unbind(1)
+    saturation = (saturation + by_saturation).clamp(0, 1)
+    value = (value + by_value).clamp(0, 1)
+    return hsv_to_rgb(torch.stack([(hue + by_hue) % 1, saturation, value], 1))
+
+
+def rgb_to_hsv(images):
+    """Hue, saturation and value, each in 0..1 (hue 0 where there is none), of RGB (B, 3, h, w)."""
+    red, green, blue = images.unbind(1)
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    divisor = chroma.clamp(min=1e-6)
+    hue = torch.where(
+        value == red,
+        (green - blue) / divisor % 6,
+        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
+    )
+    return torch.stack([hue / 6, chroma / value.clamp(min=1e-6), value], 1)
+
+
+def hsv_to_rgb(images):
+    """RGB in 0..1 of hue, saturation and value in 0..1 (B, 3, h, w)."""
+    hue, saturation, value = images.split(1, 1)
+    sector = (images.new_tensor([5, 3, 1]).view(3, 1, 1) + hue * 6) % 6
+    return value * (1 - saturation * torch.minimum(sector, 4 - sector).clamp(0, 1))
+
+
+def mix_channels(images, mixing):
+    """Channels i = sum over j of mixing (B, i, j) times channel j."""
+    weights = mixing[..., None, None]
+    return sum(weights[:, :, j] * images[:, j : j + 1] for j in range(3))

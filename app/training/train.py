@@ -1,0 +1,318 @@
+"""python -m app.training: train a network on labelled images, or go on with it.
+
+DATA is a folder with a catalog.csv, or your own images with their label images side by side
+(app/training/README.md). Training starts from the weights that we ship unless told otherwise.
+Started again with the same --out it goes on from the last checkpoint. In the end OUT holds the
+weights of the best validation: sh predict.sh INPUTS OUTPUTS --weights OUT/best.safetensors
+"""
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from app.network import weights
+from app.network.config import PRESETS
+from app.network.cpn import CPN
+from app.network.device import pick_device
+from app.segmenter import Segmenter
+from app.training import catalog, checkpoints, distributed, engine, own_data, validation
+from app.training.recipe import SCHEDULES, Recipe, make_recipe, without_losses
+from app.training.sampler import Sampler
+from app.training.teacher import Teacher
+from evaluate.score import aggregates
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "weights" / "compact.safetensors"
+UNLABELLED_SHARE = 0.5  # unlabelled crops for each labelled one, with --listen2student
+
+
+def main(arguments):
+    """Run the command; returns the exit status."""
+    options = parse(arguments)
+    device = distributed.start(pick_device(options.device))
+    try:
+        data = Data.find(options)
+        run(data, options.out, recipe_of(options), start_of(options), device)
+    finally:
+        distributed.stop()
+    if distributed.is_first():
+        print(f"The best weights are {options.out / 'best.safetensors'}")
+    return 0
+
+
+def parse(arguments):
+    """The options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m app.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_arguments(parser)
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME OF DATA)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help="of training, in all")
+    length.add_argument("--steps", type=int, help="instead of minutes")
+    parser.add_argument("--init", type=Path, help="weights to start from (default: the shipped)")
+    parser.add_argument("--from-scratch", action="store_true", help="start from no weights")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="compact", help="with --from-scratch"
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=sorted(SCHEDULES),
+        help="tune: from weights on few images (default with weights); fast: hours (default from "
+        "scratch); paper: its own, for days on several GPUs",
+    )
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--oversample",
+        metavar="SOURCE=TIMES",
+        nargs="+",
+        type=source_factor,
+        default=[],
+        help="draw the images of these sources more often (the paper: 5 times)",
+    )
+    parser.add_argument(
+        "--no-uncertainty",
+        action="store_true",
+        help="without that loss; predict with --no-uncertainty-nms then",
+    )
+    parser.add_argument("--no-giou", action="store_true", help="without that loss")
+    parser.add_argument(
+        "--listen2student",
+        metavar="DIR",
+        type=Path,
+        help="learn from the unlabelled images of a folder as well",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        nargs="+",
+        type=recipe_field,
+        default=[],
+        help="other values for fields of app/training/recipe.py",
+    )
+    options = parser.parse_args(arguments)
+    if options.init and options.from_scratch:
+        parser.error("--init and --from-scratch exclude one another")
+    options.out = options.out or Path("runs") / options.data.resolve().name
+    return options
+
+
+def add_data_arguments(parser):
+    """The options that decide which images are used."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with catalog.csv, or of images and label images",
+    )
+    parser.add_argument(
+        "--licence",
+        choices=("any", "commercial"),
+        default="any",
+        help="commercial: only sources whose licence allows commercial use",
+    )
+    parser.add_argument(
+        "--without", metavar="SOURCE", nargs="+", default=[], help="leave these sources out"
+    )
+
+
+def source_factor(text):
+    """SOURCE=TIMES -> (source, float)."""
+    name, _, value = text.rpartition("=")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form SOURCE=TIMES") from error
+
+
+def recipe_field(text):
+    """NAME=VALUE -> (name, value), VALUE being JSON and NAME a field of Recipe."""
+    name, _, value = text.partition("=")
+    if name not in {field.name for field in fields(Recipe)}:
+        raise argparse.ArgumentTypeError(f"{name} is no field of app/training/recipe.py")
+    try:
+        return name, json.loads(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"the value of '{text}' is not JSON") from error
+
+
+def recipe_of(options):
+    """The Recipe that the options ask for."""
+    schedule = options.schedule or ("fast" if options.from_scratch else "tune")
+    given = {"seed": options.seed, "oversample": dict(options.oversample)}
+    if options.steps is not None:
+        given.update(steps=options.steps, minutes=None)
+    elif options.minutes is not None:
+        given["minutes"] = options.minutes
+    if options.listen2student:
+        given["unlabelled"] = UNLABELLED_SHARE
+    recipe = make_recipe(schedule, **{**given, **dict(options.set)})
+    off = {"uncertainty": options.no_uncertainty, "boundary": options.no_giou}
+    return without_losses(recipe, *(name for name, switched in off.items() if switched))
+
+
+def start_of(options):
+    """The Start that the options ask for."""
+    if options.from_scratch:
+        return Start(preset=options.preset)
+    return Start(weights=options.init or SHIPPED, chosen=options.init is not None)
+
+
+@dataclass
+class Data:
+    """The images of a run, as lists of catalog.Entry."""
+
+    training: list
+    validation: list
+    unlabelled: list
+
+    @classmethod
+    def find(cls, options):
+        """What the options name. Prints what looks wrong with a folder of the user's own.
+
+        Raises ValueError where there is nothing to train on.
+        """
+        chosen = {"commercial": options.licence == "commercial", "without": options.without}
+        training = catalog.entries(options.data, "train", **chosen)
+        # What is left out of training is still judged: that is what it is left out for.
+        judged = catalog.entries(options.data, "val", commercial=chosen["commercial"])
+        if not (options.data / catalog.TABLE).is_file():
+            training, judged = (own_usable(part, options.data) for part in (training, judged))
+            if training == judged:
+                tell(
+                    f"{options.data}: its only image is validated on as well; add more to judge by"
+                )
+        folder = getattr(options, "listen2student", None)
+        return cls(training, judged, catalog.unlabelled(folder) if folder else [])
+
+    @property
+    def sources(self):
+        """Names of the training sources, by their number in the pack."""
+        return sorted({entry.source for entry in self.training})
+
+
+def own_usable(listing, folder):
+    """What can be used of images of the user's own. ValueError: nothing can."""
+    kept = own_data.usable(listing, tell)
+    if not kept:
+        raise ValueError(f"{folder}: none of its labelled images can be used")
+    return kept
+
+
+def tell(line):
+    """A line for the user, once for all processes."""
+    if distributed.is_first():
+        tqdm.write(line)
+
+
+@dataclass
+class Start:
+    """What a run begins with: a weights file, or a new network of a preset."""
+
+    weights: Path = None
+    preset: str = None
+    chosen: bool = True  # by the user, who would be surprised if an older run went on
+
+    def state(self, recipe, device):
+        """A new engine.State."""
+        torch.manual_seed(recipe.seed + distributed.rank())
+        if self.weights is None:
+            return engine.new_state(CPN(PRESETS[self.preset]), recipe, device)
+        network, record = weights.load(self.weights)
+        state = engine.new_state(network, recipe, device)
+        state.origin = record
+        return state
+
+
+def run(data, out, recipe, start, device, packs=None):
+    """Train one network, or go on with it, in the folder `out`; returns its best score.
+
+    data: Data. start: Start. packs: folder of the packed images (default: in `out`).
+    """
+    packs = packs or out
+    out.mkdir(parents=True, exist_ok=True)
+    state = begin(out, recipe, start, device)
+    if distributed.is_first():
+        (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
+    pack = load_pack(data.training, packs / "pack").to(device)
+    sampler = Sampler(pack, state.network.config, recipe, state.draw, data.sources)
+    teacher = None
+    if data.unlabelled:
+        teacher = Teacher(
+            load_pack(data.unlabelled, packs / "unlabelled").to(device), recipe, state.draw
+        )
+
+    def batch():
+        labelled = sampler()
+        return teacher.extend(labelled, state.average) if teacher else labelled
+
+    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {postfix}") as bar:
+
+        def show(fraction, text):
+            bar.n = round(100 * min(fraction, 1), 1)
+            bar.set_postfix_str(text)
+
+        judge = Judge(data.validation, out, uncertainty_nms=recipe.weights["uncertainty"] > 0)
+        engine.Run(state, recipe, out, judge, show).go(batch)
+    return state.best
+
+
+def begin(out, recipe, start, device):
+    """The engine.State to train: of the checkpoint in `out`, else a new one."""
+    checkpoint = out / "checkpoint.safetensors"
+    if not checkpoint.is_file():
+        return start.state(recipe, device)
+    if start.weights is not None and start.chosen:
+        raise ValueError(
+            f"{out} holds a run already: go on without --init, or choose another --out."
+        )
+    described = checkpoints.checkpoint_run(checkpoint)
+    torch.manual_seed(recipe.seed + distributed.rank())
+    state = engine.new_state(CPN(described["config"]), recipe, device)
+    checkpoints.load_checkpoint(checkpoint, state)
+    if distributed.is_first():
+        print(f"Going on from step {state.step}, {state.seconds / 60:.1f} minutes")
+    return state
+
+
+def load_pack(listing, folder):
+    """The packed images of a listing: made once per folder, memory-mapped from then on."""
+    done = folder / "complete"
+    wanted = hashlib.sha256("\n".join(map(repr, listing)).encode()).hexdigest()
+    if distributed.is_first() and not (done.is_file() and done.read_text() == wanted):
+        if done.is_file():
+            done.unlink()
+        catalog.pack(listing, lambda items: tqdm(items, desc="packing")).save(folder)
+        done.write_text(wanted)
+    distributed.wait()
+    return catalog.Pack.load(folder)
+
+
+class Judge:
+    """Validation during training: F1@0.5 of the averaged network, per source, to a log."""
+
+    def __init__(self, listing, out, uncertainty_nms=True):
+        self.listing, self.out, self.uncertainty_nms = listing, out, uncertainty_nms
+        self.log = engine.Log(out / "validation.csv")
+
+    def __call__(self, network, minutes):
+        """The mean F1 of a network (CPN) after so many minutes of training."""
+        device = next(network.parameters()).device.type
+        segmenter = Segmenter(network, device, self.uncertainty_nms)
+        images = validation.validate(segmenter, self.listing, self.out / "labels")
+        whole, *sources = aggregates(images, [0.5])
+        by_source = {source.group: round(source.mean_f1, 4) for source in sources}
+        macro = validation.macro(sources)
+        averages = {"mean": whole.mean_f1, "median": whole.median_f1, "macro": macro}
+        averages = {name: round(value, 4) for name, value in averages.items()}
+        self.log({"minutes": round(minutes, 1), **averages, **by_source})
+        tqdm.write(f"validation at {minutes:.0f} minutes: {averages}")
+        return whole.mean_f1

@@ -1,0 +1,102 @@
+"""Several processes, started by torchrun as a user would: the steps of one with the whole batch."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import TINY
+from training_data import make_data
+
+from app.network import weights
+from app.network.cpn import CPN
+from app.training import distributed
+from app.training.recipe import Recipe
+from app.training.schedule import peak_rate
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Data, and the weights that all runs start from."""
+    folder = tmp_path_factory.mktemp("distributed")
+    make_data(folder / "data")
+    torch.manual_seed(0)
+    weights.save(folder / "start.safetensors", CPN(TINY).state_dict(), TINY)
+    return folder
+
+
+def train(folder, processes, crops, *more):
+    """Train in a folder of its own; returns it."""
+    out = folder / f"{processes}-processes"
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [sys.executable, *(launcher if processes > 1 else ())]
+    command += ["-m", "app.training", "--data", folder / "data", "--device", "cpu", "--out", out]
+    command += ["--init", folder / "start.safetensors", "--steps", STEPS, *more, "--set"]
+    command += [f"crops=[[64,{crops}]]", "freeze_norms=0.0", "cells=100000", "patience=null"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, command)), cwd=str(ROOT), env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def log(out):
+    with (out / "log.csv").open() as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    return train(folder, 1, 4)
+
+
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder, alone):
+    together = train(folder, 2, 2)
+    rows = list(zip(log(alone), log(together)))
+    assert len(rows) == STEPS // 20
+    for one, two in rows:
+        assert one["step"] == two["step"]
+        for term in ("loss", "object", "contour", "uncertainty", "boundary", "gradient"):
+            assert float(two[term]) == pytest.approx(float(one[term]), rel=0.01, abs=0.002), term
+    first, _ = weights.load(alone / "weights.safetensors")
+    second, record = weights.load(together / "weights.safetensors")
+    assert record["steps"] == STEPS
+    for a, b in zip(first.state_dict().values(), second.state_dict().values()):
+        assert torch.allclose(a.float(), b.float(), atol=5e-3)
+
+
+def test_the_two_did_learn(folder, alone):
+    """Else the comparison above would hold of two that stand still."""
+    begun, _ = weights.load(folder / "start.safetensors")
+    trained, _ = weights.load(alone / "weights.safetensors")
+    moved = [
+        (a - b).abs().max()
+        for (name, a), b in zip(begun.state_dict().items(), trained.state_dict().values())
+        if name.endswith("weight")
+    ]
+    assert min(moved) > 0
+    rows = log(alone)
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_alone_nothing_is_exchanged_or_wrapped():
+    network = CPN(TINY)
+    assert distributed.parallel(network) is network
+    assert distributed.processes() == 1
+    assert distributed.is_first()
+    assert distributed.total(7, "cpu") == 7
+    assert distributed.own_part(6) == slice(0, 6)
+    assert distributed.from_first(0.25, "cpu") == 0.25
+
+
+def test_the_learning_rate_grows_with_the_root_of_the_whole_batch():
+    recipe = Recipe(minutes=1, crops=((64, 10),), learning_rate=1e-3, reference_batch=40)
+    assert peak_rate(recipe, processes=4) == pytest.approx(1e-3)
+    assert peak_rate(recipe, processes=16) == pytest.approx(2e-3)

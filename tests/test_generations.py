@@ -1,0 +1,112 @@
+"""Generations of runs: what is drawn, what is kept, what is tried again."""
+
+import csv
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import TINY
+from training_data import make_data
+
+from app.network import weights
+from app.network.cpn import CPN
+from app.training import __main__ as command
+from app.training import generations, recipe, train
+
+
+def options(out, **changed):
+    given = {"out": out, "runs": 2, "generations": 5, "minutes": 3.0, "seed": 1}
+    return Namespace(**{**given, "schedule": "fast", **changed})
+
+
+@pytest.fixture
+def scores(monkeypatch):
+    """Runs that score what a test says, in order, and leave a file of weights."""
+    wanted, seen = [], []
+
+    def run(data, out, recipe, start, device, packs=None):
+        out.mkdir(parents=True)
+        (out / "best.safetensors").write_text(str(out))
+        seen.append((out, recipe, start))
+        return wanted[len(seen) - 1]
+
+    monkeypatch.setattr(generations, "run", run)
+    return wanted, seen
+
+
+def test_the_next_generation_starts_from_the_best_until_none_is_better(tmp_path, scores):
+    wanted, seen = scores
+    wanted += [0.5, 0.6, 0.7, 0.65, 0.69, 0.7]  # the third generation does not improve on 0.7
+    rows = generations.evolve(None, options(tmp_path), train.Start(preset="compact"), "cpu")
+    assert [row["score"] for row in rows] == wanted
+    starts = [start.weights for _, _, start in seen]
+    first, second = (tmp_path / f"generation-{g}" / f"run-{r}" for g, r in ((0, 1), (1, 0)))
+    assert starts[:2] == [None, None]
+    assert starts[2:4] == [first / "best.safetensors"] * 2
+    assert starts[4:] == [second / "best.safetensors"] * 2
+    assert (tmp_path / "best.safetensors").read_text() == str(second)
+    with (tmp_path / "generations.csv").open() as lines:
+        table = list(csv.DictReader(lines))
+    assert [row["kept"] for row in table] == ["", "yes", "yes", "", "", ""]
+    assert [float(row["score"]) for row in table] == wanted
+
+
+def test_what_is_done_is_not_done_again(tmp_path, scores):
+    wanted, seen = scores
+    wanted += [0.5, 0.6, 0.1, 0.2]
+    begun = train.Start(preset="compact")
+    rows = generations.evolve(None, options(tmp_path), begun, "cpu")
+    again = generations.evolve(None, options(tmp_path), begun, "cpu")
+    assert again == rows
+    assert len(seen) == 4
+
+
+def test_over_the_generations_rates_fall_foreground_grows_and_all_images_are_used(tmp_path):
+    drawn = [
+        [generations.draw_recipe(options(tmp_path), g, r) for r in range(40)] for g in range(4)
+    ]
+
+    def means(name):
+        return [sum(getattr(each, name) for each in some) / len(some) for some in drawn]
+
+    rates, depths = means("learning_rate"), means("foreground_depth")
+    assert rates == sorted(rates, reverse=True)
+    assert rates[3] == pytest.approx(rates[0] / 8, rel=0.15)
+    assert depths[0] > depths[1] > depths[2]
+    assert max(each.subsample for some in drawn[:2] for each in some) <= 1
+    assert means("subsample")[0] < 0.9
+    assert {each.subsample for some in drawn[2:] for each in some} == {1.0}
+    assert {each.policy for each in drawn[0]} == {"mild", "strong"}
+    assert len({each.seed for some in drawn for each in some}) == 160
+    same = generations.draw_recipe(options(tmp_path), 1, 2)
+    assert same == drawn[1][2]
+
+
+def test_the_command_trains_generations(tmp_path, monkeypatch, capsys):
+    """The real command on drawn data: tables, and weights that load."""
+    torch.manual_seed(0)
+    start = tmp_path / "start.safetensors"
+    weights.save(start, CPN(TINY).state_dict(), TINY)
+    small = {"crops": ((64, 2),), "cells": 64, "samples": 16}
+    monkeypatch.setitem(recipe.SCHEDULES, "fast", small)
+    arguments = ["generations", "--data", str(make_data(tmp_path / "data")), "--device", "cpu"]
+    arguments += ["--out", str(tmp_path / "out"), "--init", str(start), "--runs", "2"]
+    assert command.main([*arguments, "--generations", "1", "--minutes", "0.02"]) == 0
+    assert "2 runs were tried" in capsys.readouterr().out
+    weights.load(tmp_path / "out" / "best.safetensors")
+    for number in range(2):
+        folder = tmp_path / "out" / "generation-0" / f"run-{number}"
+        assert "score" in json.loads((folder / "result.json").read_text())
+        stored = json.loads((folder / "recipe.json").read_text())
+        assert stored["policy"] in ("mild", "strong")
+    assert not Path(tmp_path / "out" / "generation-1").exists()
+
+
+def test_numbers_that_make_no_sense_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        generations.parse(
+            ["--data", str(tmp_path), "--out", str(tmp_path), "--minutes", "1", "--runs", "0"]
+        )
+    assert "at least 1" in capsys.readouterr().err
