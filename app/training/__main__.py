@@ -63,16 +63,24 @@ def validate(arguments):
 
 
 def calibrate(arguments):
-    """Choose windows and score threshold on a split and store them in the weights file."""
+    """Choose the score threshold, and windows, on a split and store them in the weights file."""
     parser = argparse.ArgumentParser(prog="python -m app.training calibrate")
     parser.add_argument("--data", type=Path, required=True, help="folder with catalog.csv")
     parser.add_argument("--split", default="val")
     parser.add_argument("--weights", type=Path, required=True, help="changed in place")
+    parser.add_argument(
+        "--windows",
+        metavar="SIDE/STRIDE",
+        nargs="+",
+        type=window_size,
+        help="windows to choose from, as 1024/768 (default: those of the file alone)",
+    )
     options = parser.parse_args(arguments)
     network, record = weights.load(options.weights)
     listing = catalog.entries(options.data, options.split)
+    own = (network.config.window, network.config.window_stride)
     found = {}
-    for window, stride in validation.WINDOWS:
+    for window, stride in options.windows or [own]:
         network.config = replace(network.config, window=window, window_stride=stride)
         for threshold, scores in validation.try_thresholds(network, listing, tqdm).items():
             found[window, stride, threshold] = scores
@@ -85,6 +93,17 @@ def calibrate(arguments):
     fields = dict(zip(("window", "window_stride", "score_threshold"), best))
     weights.save(options.weights, network.state_dict(), replace(network.config, **fields), record)
     return 0
+
+
+def window_size(text):
+    """SIDE/STRIDE -> (side, stride) in pixels."""
+    try:
+        side, stride = map(int, text.split("/"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form SIDE/STRIDE") from error
+    if not 0 < stride <= side:
+        raise argparse.ArgumentTypeError(f"the stride of '{text}' is not in 1..{side}")
+    return side, stride
 
 
 if __name__ == "__main__":

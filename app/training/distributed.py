@@ -6,9 +6,12 @@ take the steps of one process with batch n * b.
 """
 
 import os
+from datetime import timedelta
 
 import torch
 from torch import distributed, nn
+
+PATIENCE = timedelta(hours=3)  # the others wait while the first process packs and validates
 
 
 def start(device):
@@ -16,7 +19,8 @@ def start(device):
     several GPUs in a machine, each process has its own."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
     if device.type != "cuda":
         return device
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))

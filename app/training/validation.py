@@ -9,9 +9,8 @@ from evaluate.folders import name_of, read_labels
 from evaluate.official import score_pair
 from evaluate.score import ImageScores, aggregate
 
-# What `calibrate` tries: (side, stride) of windows in pixels, and score thresholds.
-WINDOWS = ((512, 384), (768, 576), (1024, 768))
-THRESHOLDS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
+# Score thresholds that `calibrate` tries.
+THRESHOLDS = tuple(percent / 100 for percent in range(20, 90, 5))
 
 
 def validate(segmenter, listing, out, progress=iter):
