@@ -126,8 +126,10 @@ class Segmenter:
 
     def settle(self, parts, shape):
         """Windows' Cells (see `proposals`) of an image of this shape -> what `segment` returns."""
-        threshold = self.network.config.nms_threshold
-        cells, recovered = merge(parts, *shape[:2], threshold, self.uncertainty_nms)
+        config = self.network.config
+        cells, recovered = merge(
+            parts, *shape[:2], config.nms_threshold, self.uncertainty_nms, config.nms_by_outlines
+        )
         if not recovered:
             return cells, []
         who = "1 cell" if recovered == 1 else f"{recovered} cells"

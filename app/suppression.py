@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from math import floor
 
+import cv2
 import numpy as np
 
 # Rows of bins lie this far apart in a bin's key: more than the columns of any image.
@@ -64,14 +65,68 @@ def suppress(cells, iou_threshold, use_uncertainty=True):
     are ordered by their boxes, then by index: the order of the cells does not matter.
     """
     boxes = cells.boxes.astype(np.float64)
-    weights = cells.scores * cells.certainties() if use_uncertainty else cells.scores
     grid = Grid(boxes)
     alive = np.ones(len(cells), bool)
     kept = []
-    for index in np.lexsort((*boxes.T[::-1], -weights)).tolist():
+    for index in np.lexsort((*boxes.T[::-1], -_weights(cells, use_uncertainty))).tolist():
         if alive[index]:
             kept.append(index)
             near = grid.near(boxes[index])
             near = near[alive[near]]
             alive[near[box_iou(boxes[index], boxes[near]) > iou_threshold]] = False
     return np.array(kept, np.int64)
+
+
+def suppress_covered(cells, frame, share, use_uncertainty=True):
+    """Indices (k,), int64, of the cells that stay, heaviest first, by their outlines.
+
+    A cell falls when heavier ones that stay cover more than `share` (0..1) of its pixels: a label
+    image has room for one cell at a pixel. Unlike boxes, outlines tell a double from a neighbour
+    that lies aslant, and also a part of a cell from a cell (weights/EXPERIMENTS.md). Weights are
+    those of `suppress`. Equal ones are ordered by boxes, by outlines, then by index: the order of
+    the cells does not matter.
+
+    frame: x0, y0, x1, y1 in pixels. Only its pixels x0 <= x < x1, y0 <= y < y1 count; a cell
+    without any stays. The memory is a byte for each.
+    """
+    left, top, right, bottom = frame
+    covered = np.zeros((bottom - top, right - left), np.uint8)
+    lower, upper = _patches(cells.boxes, frame)
+    kept = []
+    for index in _by_outlines(cells, use_uncertainty).tolist():
+        (x0, y0), (x1, y1) = lower[index], upper[index]
+        beneath = covered[y0 - top : y1 - top, x0 - left : x1 - left]
+        mask = _fill(cells.contours[index], lower[index], beneath.shape)
+        if np.count_nonzero(mask & beneath) <= share * np.count_nonzero(mask):
+            kept.append(index)
+            beneath |= mask
+    return np.array(kept, np.int64)
+
+
+def _weights(cells, use_uncertainty):
+    return cells.scores * cells.certainties() if use_uncertainty else cells.scores
+
+
+def _by_outlines(cells, use_uncertainty):
+    """Indices (n,) of the cells, heaviest first; equal weights by boxes, outlines, then index."""
+    x, y = cells.contours.transpose(2, 1, 0)
+    return np.lexsort((*y, *x, *cells.boxes.T[::-1], -_weights(cells, use_uncertainty)))
+
+
+def _patches(boxes, frame):
+    """Corners (n, 2) of the pixels around boxes (n, 4): the first, and the last plus one.
+
+    With a pixel to spare all round, as in `rasterize`, but cut off at the frame.
+    """
+    corners = np.floor(boxes + 0.5) + (-1, -1, 2, 2)
+    corners = np.clip(corners, np.tile(frame[:2], 2), np.tile(frame[2:], 2)).astype(np.int64)
+    return corners[:, :2], corners[:, 2:]
+
+
+def _fill(contour, corner, shape):
+    """The mask (h, w), uint8 of 0 and 1, of a contour (S, 2) with its border, from corner x, y."""
+    mask = np.zeros(shape, np.uint8)
+    if mask.size:
+        points = np.floor(contour + 0.5) - corner
+        cv2.fillPoly(mask, [points.astype(np.int32)], 1)
+    return mask

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.cells import Cells
-from app.suppression import Grid, box_iou, suppress
+from app.suppression import Grid, box_iou, suppress, suppress_covered
 
 # By which windows may be larger than asked for: a little more than one window holds would
 # otherwise take two, mostly of pixels that the first one has, and large images more overlap.
@@ -60,28 +60,33 @@ def cut_by_window(cells, window, height, width, margin=3):
     )
 
 
-def merge(parts, height, width, iou_threshold, use_uncertainty):
+def merge(parts, height, width, threshold, use_uncertainty, by_outlines=False):
     """The cells of an image from those found in its windows, each cell once.
 
     parts: (window, Cells in image coordinates) of every window, in any order. They are taken one
         by one, and only what survives within its window is held: a generator keeps memory low.
+    threshold: of `suppress`, or by_outlines of `suppress_covered`.
     Returns Cells in reading order (by y0, x0 of their boxes), and how many of them no window
     shows whole (design.md, decision 5): a cell larger than the overlap of the windows comes from
     the window that shows most of it.
     """
 
-    def without_doubles(cells):
-        return cells.filter(suppress(cells, iou_threshold, use_uncertainty))
+    def without_doubles(cells, frame):
+        if by_outlines:
+            return cells.filter(suppress_covered(cells, frame, threshold, use_uncertainty))
+        return cells.filter(suppress(cells, threshold, use_uncertainty))
 
     survivors = []
     for window, cells in parts:
         # Dropped before the suppression, so that a cut cell never suppresses a whole one.
         cut = cut_by_window(cells, window, height, width)
-        whole, fragments = cells.filter(~cut), cells.filter(cut)
-        survivors.append((window, without_doubles(whole), without_doubles(fragments)))
+        whole = without_doubles(cells.filter(~cut), window)
+        fragments = without_doubles(cells.filter(cut), window)
+        survivors.append((window, whole, fragments))
     seen, whole, fragments = zip(*sorted(survivors, key=lambda survivor: survivor[0]))
     frames = np.repeat(np.array(seen), [len(cells) for cells in fragments], axis=0)
-    kept, fragments = without_doubles(Cells.cat(whole)), Cells.cat(fragments)
+    image = Window(0, 0, width, height)
+    kept, fragments = without_doubles(Cells.cat(whole), image), Cells.cat(fragments)
     recovered = _recover(_extents(fragments.boxes), frames - 0.5, _extents(kept.boxes))
     cells = Cells.cat([kept, fragments.filter(recovered)])
     x0, y0, x1, y1 = cells.boxes.T

@@ -1,12 +1,14 @@
-"""Suppression: exactly the plain quadratic rule, for any boxes in any order."""
+"""Suppression: exactly the plain rules, for any boxes and outlines in any order."""
 
+import cv2
 import numpy as np
 import pytest
 
 from app.cells import Cells
-from app.suppression import Grid, box_iou, suppress
+from app.suppression import Grid, box_iou, suppress, suppress_covered
 
 SEEDS = range(20)
+FRAME = (-7, 5, 93, 85)  # x0, y0, x1, y1
 
 
 def cells_of(boxes, scores, uncertainties=None):
@@ -30,6 +32,29 @@ def draw(rng, count=400):
     boxes = np.where(rng.random((count, 1)) < 0.7, copies, boxes)
     scores = rng.random(count) if rng.random() < 0.5 else rng.integers(1, 4, count) / 4
     return cells_of(boxes, scores, rng.random((count, 4)))
+
+
+def outlined(contours, scores):
+    """Certain cells of these outlines (n, S, 2)."""
+    contours = np.asarray(contours, np.float32)
+    boxes = np.concatenate([contours.min(axis=1), contours.max(axis=1)], axis=1)
+    return Cells(contours, boxes, np.asarray(scores, np.float32), np.zeros((len(boxes), 4)))
+
+
+def bar(x, y, length, thickness, degrees):
+    """The four corners of a rectangle around x, y."""
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (length / 2, thickness / 2)
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return corners @ [[cos, sin], [-sin, cos]] + (x, y)
+
+
+def draw_bars(rng, count=150):
+    """Bars of any slope, dots and lines too, in and around FRAME; few different scores."""
+    contours = [
+        bar(*rng.uniform(-20, 110, 2), *rng.choice([0, 1, 4, 15, 40], 2), rng.choice([0, 30, 101]))
+        for _ in range(count)
+    ]
+    return outlined(contours, rng.integers(1, 4, count) / 4)
 
 
 def plain_iou(a, b):
@@ -116,3 +141,85 @@ def test_grid_finds_every_box_that_touches_and_few_far_away():
     x, y = np.meshgrid(np.arange(100.0) * 10, np.arange(100.0) * 10)
     lattice = np.stack([x, y, x + 9, y + 9], axis=-1).reshape(-1, 4)
     assert len(Grid(lattice).near(lattice[5050])) < 30
+
+
+def plain_suppress_covered(cells, share):
+    """Every cell drawn into a whole image of its own."""
+    x0, y0, x1, y1 = FRAME
+    outlines = cells.contours.transpose(0, 2, 1).reshape(len(cells), -1).tolist()
+    keys = list(zip((-cells.scores).tolist(), cells.boxes.tolist(), outlines))
+    covered = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    kept = []
+    for i in sorted(range(len(cells)), key=lambda i: keys[i]):
+        points = np.floor(cells.contours[i] + 0.5).astype(np.int32)
+        mask = cv2.fillPoly(np.zeros_like(covered), [points], 1, offset=(-x0, -y0))
+        if (mask & covered).sum() <= share * mask.sum():
+            kept.append(i)
+            covered |= mask
+    return kept
+
+
+@pytest.mark.parametrize("share", [0, 0.4, 1])
+def test_outlines_equal_the_plain_rule_inside_the_frame_and_out_of_it(share):
+    for seed in SEEDS:
+        cells = draw_bars(np.random.default_rng(seed))
+        kept = suppress_covered(cells, FRAME, share)
+        assert kept.tolist() == plain_suppress_covered(cells, share)
+
+
+def test_by_outlines_it_stays_the_same_when_repeated_and_when_shuffled():
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        cells = draw_bars(rng)
+        kept = cells.filter(suppress_covered(cells, FRAME, 0.4))
+        assert suppress_covered(kept, FRAME, 0.4).tolist() == list(range(len(kept)))
+        shuffled = cells.filter(rng.permutation(len(cells)))
+        again = shuffled.filter(suppress_covered(shuffled, FRAME, 0.4))
+        assert np.array_equal(again.contours, kept.contours)
+
+
+def test_outlines_tell_neighbours_aslant_and_crossing_ones_from_doubles():
+    aslant = [bar(40, 40, 40, 5, 45), bar(46, 40, 40, 5, 45), bar(40, 41, 40, 5, 45)]
+    crossing = [bar(40, 40, 40, 5, 45), bar(40, 40, 40, 5, -45)]
+    for contours, expected in ((aslant, [0, 1]), (crossing, [0, 1])):
+        cells = outlined(contours, [0.9, 0.8, 0.7][: len(contours)])
+        assert suppress(cells, 0.4).tolist() == [0]
+        assert suppress_covered(cells, FRAME, 0.4).tolist() == expected
+
+
+def test_a_part_falls_to_its_cell_but_not_the_cell_to_a_part():
+    cell, part = bar(40, 40, 40, 20, 0), bar(40, 40, 10, 10, 0)
+    assert suppress_covered(outlined([cell, part], [0.9, 0.8]), FRAME, 0.4).tolist() == [0]
+    assert suppress_covered(outlined([cell, part], [0.8, 0.9]), FRAME, 0.4).tolist() == [1, 0]
+
+
+def test_what_several_heavier_cells_cover_is_added_up_and_what_fell_covers_nothing():
+    left, middle, right = bar(27, 40, 20, 10, 0), bar(40, 40, 20, 10, 0), bar(53, 40, 20, 10, 0)
+    for contours, expected in (([left, right, middle], [0, 1]), ([left, middle, right], [0, 1, 2])):
+        scores = [0.9, 0.8, 0.7]
+        assert suppress_covered(outlined(contours, scores), FRAME, 0.4).tolist() == expected
+    chain = [bar(27 + 10 * k, 40, 20, 10, 0) for k in range(3)]
+    assert suppress_covered(outlined(chain, [0.9, 0.8, 0.7]), FRAME, 0.4).tolist() == [0, 2]
+
+
+def test_falls_only_above_the_covered_share():
+    # 4 pixels by 1, two of them shared.
+    cells = outlined([bar(11.5, 10, 3, 0, 0), bar(13.5, 10, 3, 0, 0)], [0.9, 0.8])
+    assert suppress_covered(cells, FRAME, 0.5).tolist() == [0, 1]
+    assert suppress_covered(cells, FRAME, 0.499).tolist() == [0]
+
+
+def test_certainty_counts_for_outlines_too():
+    cells = outlined([bar(20, 20, 10, 10, 0), bar(21, 20, 10, 10, 0)], [0.9, 0.8])
+    cells.uncertainties[0] = 0.5
+    assert suppress_covered(cells, FRAME, 0.4).tolist() == [1]
+    assert suppress_covered(cells, FRAME, 0.4, use_uncertainty=False).tolist() == [0]
+
+
+def test_by_outlines_none_points_and_cells_outside_the_frame():
+    for samples in (0, 4):
+        none = suppress_covered(Cells.empty(samples), FRAME, 0.4)
+        assert none.dtype == np.int64 and len(none) == 0
+    twins = [bar(x, y, 0, 0, 0) for x, y in ((10, 10), (10.2, 10), (900, -900), (900, -900))]
+    cells = outlined(twins, [0.9, 0.8, 0.7, 0.6])
+    assert suppress_covered(cells, FRAME, 0.4).tolist() == [0, 2, 3]

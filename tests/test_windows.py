@@ -10,6 +10,8 @@ from app.windows import STRETCH, Window, cut_by_window, merge, windows
 
 MARGIN = 3
 
+by_either_rule = pytest.mark.parametrize("by_outlines", [False, True])
+
 
 def ellipse(x, y, rx, ry, samples=32):
     t = np.linspace(0, 2 * np.pi, samples, endpoint=False)
@@ -60,8 +62,9 @@ def look(contours, height, width, size, stride, **how):
     return [(place, see(contours, place, rng, **how)) for place in places]
 
 
-def merged(parts, height, width):
-    return merge(parts, height, width, np.pi / 10, True)
+def merged(parts, height, width, by_outlines=False):
+    threshold = 0.4 if by_outlines else np.pi / 10
+    return merge(parts, height, width, threshold, True, by_outlines)
 
 
 def in_reading_order(contours):
@@ -133,14 +136,17 @@ def test_a_cell_is_cut_near_an_edge_where_the_image_goes_on():
 @pytest.mark.parametrize("size", [64, 70, 96])
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("guess", [False, True])
-def test_merge_gives_exactly_the_cells_if_the_overlap_holds_the_largest(size, seed, guess):
+@by_either_rule
+def test_merge_gives_exactly_the_cells_if_the_overlap_holds_the_largest(
+    size, seed, guess, by_outlines
+):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(size // 2, 4 * size, 2)
     contours = draw(rng, height, width)
     largest = int(np.ceil(np.ptp(contours, axis=1).max())) + 1
     for stride in (size - largest - 2 * MARGIN, size // 3):
         parts = look(contours, height, width, size, stride, guess=guess)
-        cells, recovered = merged(parts, height, width)
+        cells, recovered = merged(parts, height, width, by_outlines)
         assert recovered == 0
         assert np.array_equal(cells.contours, in_reading_order(contours))
 
@@ -156,12 +162,15 @@ GIANTS = {
 
 @pytest.mark.parametrize("case", GIANTS)
 @pytest.mark.parametrize("stride", [40, 48, 60])
-def test_a_cell_larger_than_the_overlap_is_recovered_once_where_most_of_it_shows(case, stride):
+@by_either_rule
+def test_a_cell_larger_than_the_overlap_is_recovered_once_where_most_of_it_shows(
+    case, stride, by_outlines
+):
     side, size = 301, 96
     giants = np.array(GIANTS[case], np.float32)
     small = draw(np.random.default_rng(0), side, side)  # also inside the boxes of the giants
     parts = look(np.concatenate([small, giants]), side, side, size, stride)
-    cells, recovered = merged(parts, side, side)
+    cells, recovered = merged(parts, side, side, by_outlines)
     assert recovered == len(giants)
     known = {contour.tobytes() for contour in small}
     known_again = np.array([contour.tobytes() in known for contour in cells.contours])
@@ -188,7 +197,8 @@ def test_two_cells_that_one_window_tells_apart_are_both_recovered():
     assert merge(parts, 64, 112, 0.3, True)[1] == 1
 
 
-def test_the_order_of_windows_does_not_matter():
+@by_either_rule
+def test_the_order_of_windows_does_not_matter(by_outlines):
     side = 250
     rng = np.random.default_rng(5)
     contours = np.concatenate([draw(rng, side, side), [ellipse(120, 120, 60, 60)]])
@@ -197,10 +207,10 @@ def test_the_order_of_windows_does_not_matter():
         # The same cell has the same weight in each window, but not the same sides.
         cells.scores[:] = 0.5
         cells.uncertainties[:] = rng.permutation([0, 0.25, 0.5, 0.75])
-    expected = merged(parts, side, side)
+    expected = merged(parts, side, side, by_outlines)
     for _ in range(10):
         shuffled = [parts[i] for i in rng.permutation(len(parts))]
-        cells, recovered = merged(iter(shuffled), side, side)
+        cells, recovered = merged(iter(shuffled), side, side, by_outlines)
         assert recovered == expected[1] == 1
         for field in fields(Cells):
             assert np.array_equal(getattr(cells, field.name), getattr(expected[0], field.name))

@@ -35,7 +35,9 @@ class Config:
     window: int = 768  # side of a sliding window in pixels
     window_stride: int = 384
     score_threshold: float = 0.891415
-    nms_threshold: float = 0.3141592653589793  # box IoU above which the lesser cell goes
+    # The lesser cell goes above this IoU of boxes, or by outlines above this covered share of it.
+    nms_threshold: float = 0.3141592653589793
+    nms_by_outlines: bool = False
 
     def __post_init__(self):
         # JSON (the weights' metadata) knows lists only; equal configurations compare equal.
@@ -73,5 +75,7 @@ PRESETS = {
         window=512,
         window_stride=384,
         score_threshold=0.5,
+        nms_threshold=0.4,
+        nms_by_outlines=True,
     ),
 }
