@@ -222,3 +222,12 @@ def test_a_file_that_cannot_be_packed_is_named(tmp_path):
     listing[0].image.write_bytes(b"damaged")
     with pytest.raises(ValueError, match="grey.tif: "):
         catalog.pack(listing)
+
+
+def test_values_below_zero_are_background():
+    label = np.full((20, 20), -1, np.int64)
+    label[2:9, 2:9] = 3
+    label[11:18, 4:12] = 2**31 + 5
+    owner, _, outlines = catalog.describe_objects(label)
+    assert len(outlines) == 2
+    assert (owner[label < 0] == -1).all()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,9 @@ from app.training import __main__ as command
 from app.training import generations, recipe, train
 
 
-def options(out, **changed):
-    given = {"out": out, "runs": 2, "generations": 5, "minutes": 3.0, "seed": 1}
-    return Namespace(**{**given, "schedule": "fast", **changed})
+def options(out, *more):
+    given = ["--data", "none", "--runs", "2", "--generations", "5", "--minutes", "3", "--seed", "1"]
+    return generations.parse([*given, "--out", str(out), *more])
 
 
 @pytest.fixture
@@ -82,6 +81,17 @@ def test_over_the_generations_rates_fall_foreground_grows_and_all_images_are_use
     assert len({each.seed for some in drawn for each in some}) == 160
     same = generations.draw_recipe(options(tmp_path), 1, 2)
     assert same == drawn[1][2]
+
+
+def test_switches_hold_for_all_runs_and_the_papers_targets_have_no_ignore_zone(tmp_path):
+    more = ["--schedule", "paper", "--oversample", "neurips=5", "--no-giou"]
+    drawn = generations.draw_recipe(options(tmp_path, *more), 0, 0)
+    assert drawn.oversample == {"neurips": 5}
+    assert drawn.weights["boundary"] == 0
+    assert drawn.optimiser == "adam"
+    assert drawn.background_depth == drawn.foreground_depth
+    fast = generations.draw_recipe(options(tmp_path), 0, 0)
+    assert fast.foreground_depth - fast.background_depth == pytest.approx(generations.IGNORED)
 
 
 def test_the_command_trains_generations(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from training_data import draw_image, make_data
 
 from app.network.cpn import CPN
 from app.training import catalog, engine, losses, teacher
-from app.training.recipe import Recipe
+from app.training.recipe import Recipe, make_recipe, with_teacher
 from app.training.sampler import Sampler
 from app.training.targets import Targets, draw_locations
 
@@ -124,6 +124,14 @@ def test_a_step_with_a_teacher_learns_from_both(run):
     assert any(
         not torch.equal(value, before[name]) for name, value in state.network.state_dict().items()
     )
+
+
+@pytest.mark.parametrize("schedule", ["fast", "paper", "tune"])
+def test_in_every_schedule_single_sides_teach_and_the_teacher_is_an_average(schedule):
+    recipe = with_teacher(make_recipe(schedule, steps=9, minutes=None), 0.5)
+    assert recipe.weights["sides"] > 0
+    assert recipe.ema > 0
+    assert recipe.unlabelled == 0.5
 
 
 def test_batches_of_no_cells_join(run):

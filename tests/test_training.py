@@ -21,6 +21,7 @@ from app.training import (
     checkpoints,
     engine,
     losses,
+    own_data,
     recipe,
     sampler,
     schedule,
@@ -348,7 +349,8 @@ def test_every_schedule_takes_a_step(pack, name):
     chosen = make_recipe(name, **small)
     state, batches = new_run(recipe=chosen, pack=pack)
     terms = engine.train_step(state, batches(), chosen)
-    assert set(terms) == {*chosen.weights, "loss", "gradient"}
+    assert set(terms) == {*chosen.weights, "learned", "loss", "gradient"}
+    assert terms["learned"] == 1  # of true cells every side is
     assert sum(terms[term] * chosen.weights[term] for term in chosen.weights) == pytest.approx(
         terms["loss"], rel=1e-4
     )
@@ -357,6 +359,9 @@ def test_every_schedule_takes_a_step(pack, name):
 def test_a_run_without_a_length_or_with_two_is_refused():
     for lengths in ({}, {"minutes": 1, "steps": 5}):
         with pytest.raises(ValueError, match="minutes or in steps"):
+            Recipe(**lengths)
+    for lengths in ({"minutes": 0}, {"steps": 0}, {"steps": -3}):
+        with pytest.raises(ValueError, match="more than 0"):
             Recipe(**lengths)
 
 
@@ -390,6 +395,22 @@ def test_oversampled_sources_come_more_often():
     with pytest.raises(ValueError, match="no source 'c'.*a, b"):
         unknown = replace(five, oversample={"c": 5})
         sampler.image_chances(sources_of(3, 2), unknown, ["a", "b"])
+
+
+def test_large_cells_prefer_large_crops_unless_all_are_alike(pack):
+    """The paper's one size of crops shows every image as often."""
+    chosen = replace(RECIPE, crops=((64, 3), (96, 2)), turning_size=20.0)
+    _, batches = new_run(recipe=chosen, pack=pack)
+    batches.typical = torch.tensor([10.0, 40.0, 40.0])
+
+    def share(kind):
+        return (batches._draw_images(kind, 3000) == 0).float().mean().item()
+
+    assert share(0) == pytest.approx(1 / 2, abs=0.04)  # 1 : 1/2 : 1/2
+    assert share(1) == pytest.approx(1 / 5, abs=0.04)  # 1/2 : 1 : 1
+    assert make_recipe("paper", steps=1).turning_size is None
+    batches.recipe = replace(chosen, turning_size=None)
+    assert share(0) == pytest.approx(1 / 3, abs=0.04)
 
 
 def test_a_subsample_is_the_runs_own_and_drawn_with_replacement():
@@ -471,17 +492,37 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
 def test_switches_reach_the_recipe(tmp_path, monkeypatch):
     """What the command's options ask for stands in the record of the weights."""
     use_tiny(monkeypatch)
-    data, out = make_data(tmp_path / "data"), tmp_path / "run"
-    arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--steps", "2"]
-    arguments += ["--from-scratch", "--no-uncertainty", "--no-giou", "--oversample", "drawn=5"]
+    data = make_data(tmp_path / "data")
+
+    def stored(name, *switches):
+        arguments = ["--data", str(data), "--out", str(tmp_path / name), "--device", "cpu"]
+        arguments += ["--steps", "2", "--from-scratch", *switches]
+        assert command.main(arguments) == 0
+        record = weights.load(tmp_path / name / "weights.safetensors")[1]["recipe"]
+        assert json.loads((tmp_path / name / "recipe.json").read_text()) == record
+        return record
+
+    without = stored("without", "--no-uncertainty", "--no-giou", "--oversample", "drawn=5")
+    assert without["weights"]["uncertainty"] == without["weights"]["boundary"] == 0
+    assert without["weights"]["contour"] > 0
+    assert without["oversample"] == {"drawn": 5}
+    assert without["unlabelled"] == 0
     unlabelled = ["--listen2student", str(data / "drawn")]
-    assert command.main([*arguments, *unlabelled, "--set", "ema=0.5", 'policy="mild"']) == 0
-    stored = weights.load(out / "weights.safetensors")[1]["recipe"]
-    assert stored["weights"]["uncertainty"] == stored["weights"]["boundary"] == 0
-    assert stored["weights"]["contour"] > 0
-    assert (stored["ema"], stored["policy"], stored["oversample"]) == (0.5, "mild", {"drawn": 5})
-    assert stored["unlabelled"] > 0
-    assert json.loads((out / "recipe.json").read_text()) == stored
+    taught = stored("taught", *unlabelled, "--set", "ema=0.5", 'policy="mild"')
+    assert (taught["ema"], taught["policy"]) == (0.5, "mild")
+    assert taught["unlabelled"] > 0 and taught["weights"]["sides"] > 0
+
+
+def test_what_does_not_go_together_is_refused(tmp_path, capsys):
+    data = ["--data", str(tmp_path)]
+    for wrong in (
+        ["--init", "a.safetensors", "--from-scratch"],
+        ["--no-uncertainty", "--listen2student", str(tmp_path)],
+        ["--minutes", "1", "--steps", "1"],
+    ):
+        with pytest.raises(SystemExit):
+            command.main([*data, *wrong])
+        assert wrong[0] in capsys.readouterr().err
 
 
 def test_training_starts_from_the_shipped_weights(tmp_path):
@@ -496,6 +537,68 @@ def test_training_starts_from_the_shipped_weights(tmp_path):
     assert record["recipe"]["freeze_norms"] == 0.0
     for a, b in zip(network.state_dict().values(), shipped.state_dict().values()):
         assert torch.allclose(a.float(), b.float(), atol=0.01)
+
+
+def test_a_run_that_is_over_or_was_begun_otherwise_is_not_gone_on_with(
+    tmp_path, monkeypatch, capsys
+):
+    use_tiny(monkeypatch)
+    data, out = make_data(tmp_path / "data"), tmp_path / "run"
+    arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--from-scratch"]
+    assert command.main([*arguments, "--steps", "2"]) == 0
+    capsys.readouterr()
+    assert command.main([*arguments, "--steps", "2"]) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+    assert command.main([*arguments, "--steps", "4", "--no-giou"]) == 2
+    assert "other settings (weights)" in capsys.readouterr().err
+    label = cv2.imread(str(data / "drawn" / "0_label.png"), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(data / "drawn" / "0_label.png"), label * (label > 1))
+    assert command.main([*arguments, "--steps", "4"]) == 2
+    assert "labels have changed" in capsys.readouterr().err
+
+
+def test_commercial_use_needs_a_start_that_allows_it(tmp_path, monkeypatch, capsys):
+    use_tiny(monkeypatch)
+    data, out = make_data(tmp_path / "data"), tmp_path / "run"
+    table = (data / "catalog.csv").read_text().splitlines()
+    licences = ["licence", *["CC0", "CC BY-NC"] * 3]
+    lines = [f"{row},{licence}" for row, licence in zip(table, licences)]
+    (data / "catalog.csv").write_text("\n".join(lines))
+    arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--steps", "2"]
+    arguments += ["--licence", "commercial"]
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    assert "research use only" in capsys.readouterr().err
+    assert command.main([*arguments, "--from-scratch"]) == 0
+    record = weights.load(out / "weights.safetensors")[1]
+    assert record["data"] == {"sources": ["drawn"], "licence": "commercial"}
+    assert len(catalog.Pack.load(out / "pack").starts) == 2
+
+
+def test_labels_without_any_object_are_refused(tmp_path, monkeypatch, capsys):
+    use_tiny(monkeypatch)
+    data = make_data(tmp_path / "data")
+    for path in (data / "drawn").glob("*_label.png"):
+        cv2.imwrite(str(path), np.zeros_like(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--from-scratch"]
+    assert command.main([*arguments, "--device", "cpu", "--steps", "2"]) == 2
+    assert "no object in the labels" in capsys.readouterr().err
+
+
+def test_damaged_validation_images_are_replaced_by_others(tmp_path):
+    listing = [catalog.Entry("own", Path(f"{n}.png"), Path(f"{n}_label.png")) for n in range(10)]
+    parts = own_data.share(listing)
+    bad = {entry.image for entry in parts["val"]}
+
+    def usable(entries, write):
+        return [entry for entry in entries if entry.image not in bad]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own_data, "usable", usable)
+        training, judged = train.usable_parts(parts["train"], parts["val"], tmp_path)
+    assert judged and training
+    assert not {e.image for e in training} & {e.image for e in judged}
+    assert len(training + judged) == 8
 
 
 def test_ones_own_folder_of_images_is_enough(tmp_path, capsys):

@@ -47,13 +47,14 @@ def one_line(message, *where):
 def validate(arguments):
     """Predict a split with given weights and print its scores per source."""
     parser = argparse.ArgumentParser(prog="python -m app.training validate")
-    parser.add_argument("--data", type=Path, required=True, help="folder with catalog.csv")
+    parser.add_argument("--data", type=Path, required=True, help="as for training")
     parser.add_argument("--split", default="val")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="labels and scores.csv go here")
     options = parser.parse_args(arguments)
     listing = catalog.entries(options.data, options.split)
-    segmenter = Segmenter.load(options.weights)
+    network, record = weights.load(options.weights)
+    segmenter = Segmenter(network, uncertainty_nms=validation.knows_uncertainty(record))
     images = validation.validate(segmenter, listing, options.out, tqdm)
     write_csv(options.out / "scores.csv", images, rules="official")
     whole, *sources = aggregates(images, [0.5])
@@ -65,7 +66,7 @@ def validate(arguments):
 def calibrate(arguments):
     """Choose the score threshold, and windows, on a split and store them in the weights file."""
     parser = argparse.ArgumentParser(prog="python -m app.training calibrate")
-    parser.add_argument("--data", type=Path, required=True, help="folder with catalog.csv")
+    parser.add_argument("--data", type=Path, required=True, help="as for training")
     parser.add_argument("--split", default="val")
     parser.add_argument("--weights", type=Path, required=True, help="changed in place")
     parser.add_argument(
@@ -79,10 +80,11 @@ def calibrate(arguments):
     network, record = weights.load(options.weights)
     listing = catalog.entries(options.data, options.split)
     own = (network.config.window, network.config.window_stride)
+    segmenter = Segmenter(network, uncertainty_nms=validation.knows_uncertainty(record))
     found = {}
     for window, stride in options.windows or [own]:
         network.config = replace(network.config, window=window, window_stride=stride)
-        for threshold, scores in validation.try_thresholds(network, listing, tqdm).items():
+        for threshold, scores in validation.try_thresholds(segmenter, listing, tqdm).items():
             found[window, stride, threshold] = scores
             print(
                 f"{window}/{stride}  {threshold:.2f}  mean {scores.mean_f1:.4f}  "

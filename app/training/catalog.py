@@ -267,11 +267,11 @@ def read_image(path):
 
 
 def read_label(path, shape):
-    """A label image (H, W) int32; ValueError when it is not of the image's shape."""
+    """A label image (H, W) int64; ValueError when it is not of the image's shape."""
     label = read_image(path)
     if label.shape != shape:
         raise ValueError(f"{path} has shape {label.shape}, its image {shape}")
-    return label[:, :].astype(np.int32)
+    return label[:, :].astype(np.int64)
 
 
 def read_objects(entry, shape):
@@ -311,7 +311,7 @@ def describe_objects(label, largest=None):
 
 def object_boxes(label):
     """Pairs (value, (top, left, bottom, right)) of every label value above 0, half-open."""
-    y, x = np.nonzero(label)
+    y, x = np.nonzero(label > 0)
     values, index = np.unique(label[y, x], return_inverse=True)
     low = np.full((len(values), 2), np.iinfo(np.int64).max)
     high = np.zeros((len(values), 2), np.int64)

@@ -78,6 +78,7 @@ def export(state, recipe, path):
     """The averaged weights with a record of how they came about."""
     record = {
         "recipe": asdict(recipe),
+        "data": state.data,
         "steps": state.step,
         "minutes": round(state.seconds / 60, 1),
         "origin": state.origin,

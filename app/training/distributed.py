@@ -11,21 +11,25 @@ from datetime import timedelta
 import torch
 from torch import distributed, nn
 
+from app.network.device import pick_device
+
 PATIENCE = timedelta(hours=3)  # the others wait while the first process packs and validates
 
 
-def start(device):
-    """Join the processes that torchrun started, if it did. Returns the torch.device to use: with
-    several GPUs in a machine, each process has its own."""
+def start(device_name):
+    """Join the processes that torchrun started, if it did.
+
+    Returns the torch.device of a name (network.device.pick_device): with several GPUs in a
+    machine, each process has its own.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return device
+        return pick_device(device_name)
+    if device_name != "cpu" and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # before anything touches the first
+    device = pick_device(device_name)
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=PATIENCE)
-    if device.type != "cuda":
-        return device
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.cuda.set_device(device)
-    return device
+    return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" else device
 
 
 def stop():

@@ -31,6 +31,7 @@ class State:
     seconds: float = 0.0  # of training, without validation and pauses
     origin: Optional[dict] = None  # training record of the weights that it began with
     best: Optional[float] = None  # validation score so far
+    data: Optional[dict] = None  # what it is trained on, for the record of the weights
     stale: int = 0  # validations since then
 
     @property
@@ -160,7 +161,7 @@ class Run:
     def go(self, sampler, clock=time.monotonic):
         """Train until it is finished. sampler(): a batch; clock(): seconds."""
         state, meter = self.state, Meter()
-        if state.step == 0 and state.origin is not None and self.recipe.patience is not None:
+        if state.step == 0 and state.origin is not None:
             self._judge()  # what is there already is the score to beat
         while not self.finished():
             started = clock()

@@ -15,15 +15,21 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from app.network.config import PRESETS
-from app.network.device import pick_device
 from app.training import distributed
-from app.training.recipe import SCHEDULES, make_recipe
-from app.training.train import SHIPPED, Data, Start, add_data_arguments, run
+from app.training.train import (
+    Data,
+    Start,
+    add_data_arguments,
+    add_recipe_arguments,
+    check,
+    recipe_of,
+    run,
+    start_of,
+)
 
 # By generation, the last for all that follow: between which shares of the images, and between which
 # relative depths from which a cell is foreground, a run draws its own (reference.md, section 2:
-# 0.75, 0.75, 0.5; there is an ignore zone of IGNORED below).
+# 0.75, 0.75, 0.5). Schedules with an ignore zone have one of IGNORED below.
 SUBSAMPLES = ((0.5, 1.0), (0.5, 1.0), (1.0, 1.0))
 DEPTHS = ((0.65, 0.75), (0.6, 0.75), (0.5, 0.6))
 IGNORED = 0.2
@@ -37,12 +43,10 @@ COLUMNS += ("foreground_depth", "score", "kept")
 def main(arguments):
     """Run the command; returns the exit status."""
     options = parse(arguments)
-    device = distributed.start(pick_device(options.device))
+    device = distributed.start(options.device)
     try:
-        data = Data.find(options)
-        start = Start(preset=options.preset) if options.from_scratch else Start(options.init)
-        start.chosen = False
-        rows = evolve(data, options, start, device)
+        start = replace(start_of(options), chosen=False)
+        rows = evolve(Data.find(options), options, start, device)
     finally:
         distributed.stop()
     if distributed.is_first():
@@ -62,14 +66,13 @@ def parse(arguments):
     parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--runs", type=int, default=3, help="in each generation")
     parser.add_argument("--generations", type=int, default=6, help="at most")
-    parser.add_argument("--minutes", type=float, required=True, help="of training in each run")
-    parser.add_argument("--schedule", choices=sorted(SCHEDULES), default="fast")
-    parser.add_argument("--init", type=Path, default=SHIPPED, help="weights to start from")
-    parser.add_argument("--from-scratch", action="store_true", help="start from no weights")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="compact")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--seed", type=int, default=0)
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="of training in each run")
+    length.add_argument("--steps", type=int, help="instead of minutes")
+    add_recipe_arguments(parser)
     options = parser.parse_args(arguments)
+    check(options, parser)
+    options.schedule = options.schedule or "fast"
     if options.runs < 1 or options.generations < 1:
         parser.error("--runs and --generations are at least 1")
     return options
@@ -104,7 +107,8 @@ def draw_recipe(options, generation, number):
     """The Recipe of a run, drawn by the seed, its generation and its number (from 0)."""
     draw = random.Random(f"{options.seed} {generation} {number}")
     stage = min(generation, len(DEPTHS) - 1)
-    base = make_recipe(options.schedule, minutes=options.minutes)
+    base = recipe_of(options)
+    ignores = base.background_depth < base.foreground_depth
     depth = round(draw.uniform(*DEPTHS[stage]), 3)
     rate = base.learning_rate * FALL**generation * (1 + SPREAD * draw.gauss(0, 1))
     return replace(
@@ -115,7 +119,7 @@ def draw_recipe(options, generation, number):
         policy=draw.choice(POLICIES),
         subsample=round(draw.uniform(*SUBSAMPLES[stage]), 3),
         foreground_depth=depth,
-        background_depth=round(depth - IGNORED, 3),
+        background_depth=round(depth - IGNORED, 3) if ignores else depth,
     )
 
 

@@ -159,6 +159,8 @@ def learned_sides(uncertainties, targets, recipe):
 def total_loss(network, maps, targets, size, recipe, draw):
     """Equation 5: all terms of a batch as a dict of scalars, with their weighted sum "loss".
 
+    "learned", for the log, is the share of the cells' sides that are learned (Listen2Student).
+
     maps: the network's Maps; targets: Targets; size: (H, W) of the crops. The number of
     refinement iterations is drawn from 1 to the configured one.
     """
@@ -189,5 +191,5 @@ def total_loss(network, maps, targets, size, recipe, draw):
         "boundary": boundary_loss(bounded, true_boxes),
         "sides": side_loss(found.boxes, targets.boxes, sides),
     }
-    terms["loss"] = sum(recipe.weights[name] * value for name, value in terms.items())
-    return terms
+    loss = sum(recipe.weights[name] * value for name, value in terms.items())
+    return {**terms, "learned": mean(sides.float().mean(1)), "loss": loss}

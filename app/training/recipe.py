@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
+TAUGHT_SIDES = 0.2  # weight of the box sides where a teacher may teach single ones
+TEACHER_EMA = 0.999  # of a teacher, in schedules without averaged weights
+
 
 def balanced_weights():
     """Weights of the terms of equation 5 (losses.total_loss) for runs of hours.
@@ -41,7 +44,8 @@ class Recipe:
     seed: int = 0
     # Data
     crops: tuple = ((256, 12), (512, 3))  # (side, number) of a batch, drawn in turn at random
-    turning_size: float = 48.0  # images of typically larger objects prefer the larger crops
+    turning_size: Optional[float] = 48.0  # images of typically larger objects prefer the largest
+    # crops, those of smaller ones the others; None: all alike
     source_power: float = 0.5  # a source is drawn with its number of images to this power
     oversample: dict = field(default_factory=dict)  # source -> how many times as often
     subsample: float = 1.0  # share of the images that the run draws for itself, with replacement
@@ -54,7 +58,7 @@ class Recipe:
     learning_rate: float = 1.5e-3  # peak, for a batch of `reference_batch` crops
     learning_rate_std: float = 0.0  # each run draws its own around it
     reference_batch: int = 12  # the rate grows with the square root of (all crops / this)
-    decay: str = "cosine"  # "cosine" or "milestones" (schedule.learning_rate)
+    decay: str = "cosine"  # "cosine" or "milestones" (schedule.rate_factor)
     warm_up: float = 0.02  # share of the run
     warm_up_steps: int = 0  # the warm-up lasts at least these
     clip: Optional[float] = 5.0  # largest norm of the gradient
@@ -66,7 +70,7 @@ class Recipe:
     background_weight: float = 2.0
     quality: tuple = (0.3, 0.8)  # IoU with the true cell that should score 0, and 1
     quality_of: str = "contour"  # whose IoU that is: "contour" or "box"
-    cells: int = 1024  # foreground cells of a batch that learn contours
+    cells: int = 1024  # foreground cells that learn contours in a process's part of a batch
     samples: int = 48  # contour points in training
     boundary_of: str = "contours"  # GIoU of the contours before refinement, or of the "refined"
     weights: dict = field(default_factory=balanced_weights)
@@ -76,6 +80,7 @@ class Recipe:
     teacher_background: float = 0.1  # and up to which a cell of its grid is background
     student_uncertainty: float = 0.5  # sigma_s: a side is learned where the student's is above
     uncertainty_margin: float = 0.1  # sigma_m: and the teacher's lower by this
+    teacher_from: float = 0.2  # share of the run before which the teacher knows too little
     # Checkpoints and validation
     checkpoint_minutes: float = 4.0
     validation_minutes: float = 20.0
@@ -84,6 +89,8 @@ class Recipe:
     def __post_init__(self):
         if (self.minutes is None) == (self.steps is None):
             raise ValueError("the length of a run is given in minutes or in steps, one of the two")
+        if (self.minutes if self.steps is None else self.steps) <= 0:
+            raise ValueError("the length of a run is more than 0 minutes or steps")
 
     def progress(self, step, seconds):
         """Share of the run that has passed, 0 to 1, after so many steps and seconds of training."""
@@ -96,6 +103,7 @@ SCHEDULES = {
     "fast": {"minutes": 90},
     "paper": {
         "crops": ((512, 10),),
+        "turning_size": None,
         "source_power": 1.0,
         "policy": "mild",
         "mixed_share": 1.0,
@@ -116,6 +124,7 @@ SCHEDULES = {
         "quality": (0.0, 1.0),
         "quality_of": "box",
         "cells": 2**31,
+        "samples": 224,
         "boundary_of": "refined",
         "weights": paper_weights(),
     },
@@ -125,6 +134,7 @@ SCHEDULES = {
         "warm_up": 0.1,
         "ema": 0.98,
         "freeze_norms": 0.0,
+        "teacher_from": 0.0,
         "validation_minutes": 2.0,
         "patience": 3,
     },
@@ -137,6 +147,16 @@ def make_recipe(schedule, **fields):
     ValueError: the length of the run is not given (`paper` has none of its own).
     """
     return Recipe(**{**SCHEDULES[schedule], **fields})
+
+
+def with_teacher(recipe, share):
+    """The same recipe with `share` unlabelled crops for each labelled one (Listen2Student).
+
+    The sides' own loss, by which a box is learned in part, then has a weight in any schedule, and
+    the teacher is an average of the student.
+    """
+    weights = {**recipe.weights, "sides": recipe.weights["sides"] or TAUGHT_SIDES}
+    return replace(recipe, unlabelled=share, weights=weights, ema=recipe.ema or TEACHER_EMA)
 
 
 def without_losses(recipe, *names):

@@ -64,6 +64,8 @@ class Sampler:
 
     def _draw_images(self, kind, count):
         """Images (count,) for crops of a kind: those of large objects prefer the largest one."""
+        if self.recipe.turning_size is None:
+            return torch.multinomial(self.chances, count, True, generator=self.draw)
         ratio = self.recipe.turning_size / self.typical
         larger = kind == len(self.recipe.crops) - 1 and kind > 0
         fitting = (1 / ratio if larger else ratio).clamp(max=1)

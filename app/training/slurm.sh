@@ -13,7 +13,7 @@ set -eu
 data=$1
 out=$2
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun .venv/bin/python -m torch.distributed.run \
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" .venv/bin/python -m torch.distributed.run \
     --nnodes="$SLURM_NNODES" --nproc_per_node=4 \
     --rdzv_id="$SLURM_JOB_ID" --rdzv_backend=c10d --rdzv_endpoint="$first:29500" \
     -m app.training --data "$data" --out "$out" \

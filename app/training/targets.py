@@ -110,8 +110,7 @@ def make_targets(pack, views, objects, depths, config, recipe, t, seed):
     owner, foreground, ignored = centric_map(
         objects, depths, config.grid_stride, recipe.foreground_depth, recipe.background_depth
     )
-    limit = max(recipe.cells // distributed.processes(), 1)
-    cells = choose_cells(owner, foreground, limit, seed)
+    cells = choose_cells(owner, foreground, recipe.cells, seed)
     # Cells of one object share its contour: compute it once.
     key = torch.stack([cells[0], owner[cells]], 1)
     unique, inverse = key.unique(dim=0, return_inverse=True)

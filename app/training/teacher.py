@@ -49,8 +49,7 @@ def teach(teacher, images, t, recipe, seed):
     foreground = score >= recipe.teacher_foreground
     # The cells have no objects to be spread over: each counts as one.
     owner = torch.arange(score.numel(), device=score.device).view_as(score)
-    limit = max(recipe.cells // distributed.processes(), 1)
-    cells = choose_cells(owner, foreground, limit, seed)
+    cells = choose_cells(owner, foreground, recipe.cells, seed)
     found = teacher.propose(maps, cells, images.shape[-2:], t)
     return Targets(
         foreground=foreground,

@@ -18,10 +18,9 @@ from tqdm import tqdm
 from app.network import weights
 from app.network.config import PRESETS
 from app.network.cpn import CPN
-from app.network.device import pick_device
 from app.segmenter import Segmenter
 from app.training import catalog, checkpoints, distributed, engine, own_data, validation
-from app.training.recipe import SCHEDULES, Recipe, make_recipe, without_losses
+from app.training.recipe import SCHEDULES, Recipe, make_recipe, with_teacher, without_losses
 from app.training.sampler import Sampler
 from app.training.teacher import Teacher
 from evaluate.score import aggregates
@@ -34,10 +33,10 @@ UNLABELLED_SHARE = 0.5  # unlabelled crops for each labelled one, with --listen2
 def main(arguments):
     """Run the command; returns the exit status."""
     options = parse(arguments)
-    device = distributed.start(pick_device(options.device))
+    device = distributed.start(options.device)
     try:
-        data = Data.find(options)
-        run(data, options.out, recipe_of(options), start_of(options), device)
+        recipe, start = recipe_of(options), start_of(options)
+        run(Data.find(options), options.out, recipe, start, device)
     finally:
         distributed.stop()
     if distributed.is_first():
@@ -57,6 +56,15 @@ def parse(arguments):
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="of training, in all")
     length.add_argument("--steps", type=int, help="instead of minutes")
+    add_recipe_arguments(parser)
+    options = parser.parse_args(arguments)
+    check(options, parser)
+    options.out = options.out or Path("runs") / options.data.resolve().name
+    return options
+
+
+def add_recipe_arguments(parser):
+    """The options that decide how a network is trained, but for the length of the run."""
     parser.add_argument("--init", type=Path, help="weights to start from (default: the shipped)")
     parser.add_argument("--from-scratch", action="store_true", help="start from no weights")
     parser.add_argument(
@@ -98,11 +106,19 @@ def parse(arguments):
         default=[],
         help="other values for fields of app/training/recipe.py",
     )
-    options = parser.parse_args(arguments)
+
+
+def check(options, parser):
+    """Say what does not go together."""
     if options.init and options.from_scratch:
         parser.error("--init and --from-scratch exclude one another")
-    options.out = options.out or Path("runs") / options.data.resolve().name
-    return options
+    if options.listen2student and options.no_uncertainty:
+        parser.error("--listen2student needs the uncertainties that --no-uncertainty leaves out")
+    if options.licence == "commercial" and not (options.init or options.from_scratch):
+        parser.error(
+            "our weights are for research use only: --licence commercial needs --from-scratch, or "
+            "--init with weights that may be used commercially"
+        )
 
 
 def add_data_arguments(parser):
@@ -152,9 +168,9 @@ def recipe_of(options):
         given.update(steps=options.steps, minutes=None)
     elif options.minutes is not None:
         given["minutes"] = options.minutes
-    if options.listen2student:
-        given["unlabelled"] = UNLABELLED_SHARE
     recipe = make_recipe(schedule, **{**given, **dict(options.set)})
+    if options.listen2student:
+        recipe = with_teacher(recipe, UNLABELLED_SHARE)
     off = {"uncertainty": options.no_uncertainty, "boundary": options.no_giou}
     return without_losses(recipe, *(name for name, switched in off.items() if switched))
 
@@ -173,6 +189,7 @@ class Data:
     training: list
     validation: list
     unlabelled: list
+    licence: str  # "any" or "commercial"
 
     @classmethod
     def find(cls, options):
@@ -185,13 +202,12 @@ class Data:
         # What is left out of training is still judged: that is what it is left out for.
         judged = catalog.entries(options.data, "val", commercial=chosen["commercial"])
         if not (options.data / catalog.TABLE).is_file():
-            training, judged = (own_usable(part, options.data) for part in (training, judged))
-            if training == judged:
-                tell(
-                    f"{options.data}: its only image is validated on as well; add more to judge by"
-                )
-        folder = getattr(options, "listen2student", None)
-        return cls(training, judged, catalog.unlabelled(folder) if folder else [])
+            training, judged = usable_parts(training, judged, options.data)
+        folder = options.listen2student
+        unlabelled = catalog.unlabelled(folder) if folder else []
+        if unlabelled and options.licence == "commercial":
+            tell(f"{folder}: nothing here knows the licence of these images")
+        return cls(training, judged, unlabelled, options.licence)
 
     @property
     def sources(self):
@@ -199,12 +215,22 @@ class Data:
         return sorted({entry.source for entry in self.training})
 
 
-def own_usable(listing, folder):
-    """What can be used of images of the user's own. ValueError: nothing can."""
-    kept = own_data.usable(listing, tell)
+def usable_parts(training, judged, folder):
+    """What can be used of images of the user's own, (training, validation), dealt out anew where
+    files are left out. ValueError: nothing can be used."""
+    everything = list({entry.image: entry for entry in training + judged}.values())
+    kept = own_data.usable(everything, tell)
     if not kept:
         raise ValueError(f"{folder}: none of its labelled images can be used")
-    return kept
+    if len(kept) < len(everything) and not (folder / "val").is_dir():
+        parts = own_data.share(sorted(kept, key=lambda entry: entry.image))
+        training, judged = parts["train"], parts["val"]
+    training, judged = ([e for e in part if e in kept] for part in (training, judged))
+    if not training or not judged:
+        raise ValueError(f"{folder}: no usable labelled image in one of train/ and val/")
+    if training == judged:
+        tell(f"{folder}: its only image is validated on as well; add more to judge by")
+    return training, judged
 
 
 def tell(line):
@@ -240,28 +266,38 @@ def run(data, out, recipe, start, device, packs=None):
     packs = packs or out
     out.mkdir(parents=True, exist_ok=True)
     state = begin(out, recipe, start, device)
+    state.data = {"sources": data.sources, "licence": data.licence}
+    pack = load_pack(data.training, packs / "pack", begins=state.step == 0).to(device)
+    if not len(pack.polygons):
+        raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
         (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
-    pack = load_pack(data.training, packs / "pack").to(device)
     sampler = Sampler(pack, state.network.config, recipe, state.draw, data.sources)
     teacher = None
     if data.unlabelled:
-        teacher = Teacher(
-            load_pack(data.unlabelled, packs / "unlabelled").to(device), recipe, state.draw
-        )
+        unlabelled = load_pack(data.unlabelled, packs / "unlabelled", begins=state.step == 0)
+        teacher = Teacher(unlabelled.to(device), recipe, state.draw)
 
     def batch():
         labelled = sampler()
-        return teacher.extend(labelled, state.average) if teacher else labelled
+        taught = teacher and recipe.progress(state.step, state.seconds) >= recipe.teacher_from
+        return teacher.extend(labelled, state.average) if taught else labelled
 
-    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {postfix}") as bar:
+    shown = {"bar_format": "{l_bar}{bar}| {postfix}", "disable": not distributed.is_first()}
+    with tqdm(total=100, unit="%", **shown) as bar:
 
         def show(fraction, text):
             bar.n = round(100 * min(fraction, 1), 1)
             bar.set_postfix_str(text)
 
         judge = Judge(data.validation, out, uncertainty_nms=recipe.weights["uncertainty"] > 0)
-        engine.Run(state, recipe, out, judge, show).go(batch)
+        training = engine.Run(state, recipe, out, judge, show)
+        if training.finished():
+            raise ValueError(
+                f"{out} holds a finished run: choose another --out (with --init "
+                f"{out / 'best.safetensors'} to build on it), or give it more --minutes"
+            )
+        training.go(batch)
     return state.best
 
 
@@ -275,6 +311,7 @@ def begin(out, recipe, start, device):
             f"{out} holds a run already: go on without --init, or choose another --out."
         )
     described = checkpoints.checkpoint_run(checkpoint)
+    check_recipe(out, recipe)
     torch.manual_seed(recipe.seed + distributed.rank())
     state = engine.new_state(CPN(described["config"]), recipe, device)
     checkpoints.load_checkpoint(checkpoint, state)
@@ -283,12 +320,41 @@ def begin(out, recipe, start, device):
     return state
 
 
-def load_pack(listing, folder):
-    """The packed images of a listing: made once per folder, memory-mapped from then on."""
-    done = folder / "complete"
-    wanted = hashlib.sha256("\n".join(map(repr, listing)).encode()).hexdigest()
-    if distributed.is_first() and not (done.is_file() and done.read_text() == wanted):
-        if done.is_file():
+def check_recipe(out, recipe):
+    """ValueError unless a run goes on as it began; only its length may change."""
+    begun = json.loads((out / "recipe.json").read_text())
+    wanted = json.loads(json.dumps(asdict(recipe)))
+    changed = [name for name in wanted if begun.get(name) != wanted[name]]
+    changed = [name for name in changed if name not in ("minutes", "steps")]
+    if changed:
+        raise ValueError(
+            f"{out} holds a run with other settings ({', '.join(changed)}): choose another --out, "
+            "or go on with those"
+        )
+
+
+def fingerprint(listing):
+    """What decides a pack: the Entries, and size and time of their files."""
+    lines = []
+    for entry in listing:
+        files = [path.stat() for path in (entry.image, entry.label) if path]
+        lines.append(repr((entry, [(file.st_size, file.st_mtime_ns) for file in files])))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def load_pack(listing, folder, begins):
+    """The packed images of a listing: made once per folder, memory-mapped from then on.
+
+    begins: whether the run does. ValueError: it does not, and its images or labels changed.
+    """
+    done, wanted = folder / "complete", fingerprint(listing)
+    packed = done.read_text() if done.is_file() else None
+    if not begins and packed not in (None, wanted):
+        raise ValueError(
+            f"images or labels have changed since {folder.parent} began: choose another --out"
+        )
+    if distributed.is_first() and packed != wanted:
+        if packed:
             done.unlink()
         catalog.pack(listing, lambda items: tqdm(items, desc="packing")).save(folder)
         done.write_text(wanted)

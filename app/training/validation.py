@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from app import images, predict
 from app.rasterize import rasterize
-from app.segmenter import Segmenter
 from evaluate.folders import name_of, read_labels
 from evaluate.official import score_pair
 from evaluate.score import ImageScores, aggregate
@@ -35,14 +34,19 @@ def macro(sources):
     return sum(source.mean_f1 for source in sources) / max(len(sources), 1)
 
 
-def try_thresholds(network, listing, progress=iter):
+def knows_uncertainty(record):
+    """Whether a network of this training record learned uncertainties; yes if it does not tell."""
+    return record.get("recipe", {}).get("weights", {}).get("uncertainty", 1) > 0
+
+
+def try_thresholds(segmenter, listing, progress=iter):
     """The scores of all of `listing` for each of THRESHOLDS: {threshold: evaluate.score.Aggregate}.
 
     Every image goes through the network once, at the least threshold; suppression and drawing
     then run for each.
     """
+    network = segmenter.network
     config = network.config
-    segmenter = Segmenter(network)
     network.config = replace(config, score_threshold=THRESHOLDS[0])
     scores = {threshold: [] for threshold in THRESHOLDS}
     for entry in progress(listing):
