@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def scores(monkeypatch):
         out.mkdir(parents=True)
         (out / "best.safetensors").write_text(str(out))
         seen.append((out, recipe, start))
-        return wanted[len(seen) - 1]
+        return SimpleNamespace(best=wanted[len(seen) - 1])
 
     monkeypatch.setattr(generations, "run", run)
     return wanted, seen

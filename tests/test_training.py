@@ -442,6 +442,9 @@ def test_early_stopping_keeps_the_best_weights(pack, tmp_path):
     run.go(batches, clock=lambda: next(time))
     assert len(seen) == 4
     assert (state.best, state.stale) == (0.6, 2)
+    assert 0 < state.best_step < state.step
+    with (tmp_path / "log.csv").open() as lines:
+        assert [int(row["step"]) for row in csv.DictReader(lines)][-1] == state.step
     best, _ = weights.load(tmp_path / "best.safetensors")
     for kept, wanted in zip(best.state_dict().values(), seen[1]):
         assert torch.allclose(kept.float(), wanted.float(), atol=1e-3)
@@ -622,6 +625,8 @@ def test_ones_own_folder_of_images_is_enough(tmp_path, capsys):
         scores = [float(row["mean"]) for row in csv.DictReader(lines)]
     assert len(scores) == 2  # of the weights that it starts from, and in the end
     assert max(scores) > 0
+    assert "1 for validation" in told
+    assert "2 steps in" in told and f"{max(scores):.4f}" in told
     weights.load(out / "best.safetensors")
 
 

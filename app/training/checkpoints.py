@@ -13,7 +13,7 @@ from app.network.config import Config
 from app.training import distributed
 
 # What a State has beside tensors.
-NUMBERS = ("step", "seconds", "origin", "best", "stale")
+NUMBERS = ("step", "seconds", "origin", "best", "best_step", "stale")
 
 
 def save_checkpoint(path, state):

@@ -32,6 +32,7 @@ class State:
     origin: Optional[dict] = None  # training record of the weights that it began with
     best: Optional[float] = None  # validation score so far
     data: Optional[dict] = None  # what it is trained on, for the record of the weights
+    best_step: int = 0  # at which that was
     stale: int = 0  # validations since then
 
     @property
@@ -177,6 +178,8 @@ class Run:
                 self._log(meter.row())
                 meter = Meter()
             self._keep()
+        if meter.steps:
+            self._log(meter.row())
 
     def _log(self, row):
         minutes = round(self.state.seconds / 60, 3)
@@ -202,7 +205,7 @@ class Run:
         better = state.best is None or score > state.best
         state.stale = 0 if better else state.stale + 1
         if better:
-            state.best = score
+            state.best, state.best_step = score, state.step
             if distributed.is_first():
                 export(state, self.recipe, self.out / "best.safetensors")
 

@@ -127,7 +127,7 @@ def result(data, folder, recipe, start, device, packs):
     """The best score of a run, trained now unless its folder has it from before."""
     done = folder / "result.json"
     if not done.is_file():
-        score = run(data, folder, recipe, start, device, packs)
+        score = run(data, folder, recipe, start, device, packs).best
         if distributed.is_first():
             done.write_text(json.dumps({"score": score}))
         distributed.wait()

@@ -167,7 +167,7 @@ def usable(listing, write):
             write(f"{error} (left out)")
             continue
         for sentence in problems(label):
-            write(f"{entry.label}: {sentence}")
+            write(f"{entry.label}: {sentence} (used all the same)")
         kept.append(entry)
     return kept
 

@@ -27,6 +27,7 @@ from evaluate.score import aggregates
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "weights" / "compact.safetensors"
+FEW = 3  # images for validation whose mean says little
 UNLABELLED_SHARE = 0.5  # unlabelled crops for each labelled one, with --listen2student
 
 
@@ -36,12 +37,23 @@ def main(arguments):
     device = distributed.start(options.device)
     try:
         recipe, start = recipe_of(options), start_of(options)
-        run(Data.find(options), options.out, recipe, start, device)
+        state = run(Data.find(options), options.out, recipe, start, device)
+        if distributed.is_first():
+            print(summary(state, options.out / "best.safetensors"))
     finally:
         distributed.stop()
-    if distributed.is_first():
-        print(f"The best weights are {options.out / 'best.safetensors'}")
     return 0
+
+
+def summary(state, path):
+    """What a run has brought, as a sentence."""
+    done = f"{state.step} steps in {state.seconds / 60:.1f} minutes"
+    if state.best_step == 0:
+        return (
+            f"{done}. No validation was better than that of the weights it began with "
+            f"({state.best:.4f}), which {path} holds: train longer, or add images"
+        )
+    return f"{done}. The best validation ({state.best:.4f}) was at step {state.best_step}: {path}"
 
 
 def parse(arguments):
@@ -54,7 +66,9 @@ def parse(arguments):
     add_data_arguments(parser)
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME OF DATA)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="of training, in all")
+    length.add_argument(
+        "--minutes", type=float, help="of training, in all; validation takes its time beside"
+    )
     length.add_argument("--steps", type=int, help="instead of minutes")
     add_recipe_arguments(parser)
     options = parser.parse_args(arguments)
@@ -230,6 +244,8 @@ def usable_parts(training, judged, folder):
         raise ValueError(f"{folder}: no usable labelled image in one of train/ and val/")
     if training == judged:
         tell(f"{folder}: its only image is validated on as well; add more to judge by")
+    elif len(judged) < FEW:
+        tell(f"{folder}: {len(judged)} for validation, so take its scores with care")
     return training, judged
 
 
@@ -259,7 +275,7 @@ class Start:
 
 
 def run(data, out, recipe, start, device, packs=None):
-    """Train one network, or go on with it, in the folder `out`; returns its best score.
+    """Train one network, or go on with it, in the folder `out`; returns its engine.State.
 
     data: Data. start: Start. packs: folder of the packed images (default: in `out`).
     """
@@ -283,7 +299,9 @@ def run(data, out, recipe, start, device, packs=None):
         taught = teacher and recipe.progress(state.step, state.seconds) >= recipe.teacher_from
         return teacher.extend(labelled, state.average) if taught else labelled
 
-    shown = {"bar_format": "{l_bar}{bar}| {postfix}", "disable": not distributed.is_first()}
+    # None: on a terminal only.
+    shown = {"bar_format": "{l_bar}{bar}| {postfix}"}
+    shown["disable"] = None if distributed.is_first() else True
     with tqdm(total=100, unit="%", **shown) as bar:
 
         def show(fraction, text):
@@ -298,7 +316,7 @@ def run(data, out, recipe, start, device, packs=None):
                 f"{out / 'best.safetensors'} to build on it), or give it more --minutes"
             )
         training.go(batch)
-    return state.best
+    return state
 
 
 def begin(out, recipe, start, device):
@@ -380,5 +398,6 @@ class Judge:
         averages = {"mean": whole.mean_f1, "median": whole.median_f1, "macro": macro}
         averages = {name: round(value, 4) for name, value in averages.items()}
         self.log({"minutes": round(minutes, 1), **averages, **by_source})
-        tqdm.write(f"validation at {minutes:.0f} minutes: {averages}")
+        told = ", ".join(f"{name} {value:.4f}" for name, value in averages.items())
+        tqdm.write(f"F1 on {len(images)} images after {minutes:.1f} minutes: {told}")
         return whole.mean_f1
