@@ -112,6 +112,12 @@ def test_the_command_trains_generations(tmp_path, monkeypatch, capsys):
         assert "score" in json.loads((folder / "result.json").read_text())
         stored = json.loads((folder / "recipe.json").read_text())
         assert stored["policy"] in ("mild", "strong")
+    # Killed after a run's last checkpoint, before its score was kept: the run is over, not begun.
+    result = tmp_path / "out" / "generation-0" / "run-1" / "result.json"
+    score = result.read_text()
+    result.unlink()
+    assert command.main([*arguments, "--generations", "1", "--minutes", "0.02"]) == 0
+    assert result.read_text() == score
     assert not Path(tmp_path / "out" / "generation-1").exists()
 
 

@@ -155,9 +155,8 @@ class Run:
 
     def finished(self):
         """Whether its time or its steps are over, or validation has not improved for long."""
-        state, recipe = self.state, self.recipe
-        over = recipe.progress(state.step, state.seconds) >= 1
-        return over or (recipe.patience is not None and state.stale >= recipe.patience)
+        state = self.state
+        return self.recipe.is_over(state.step, state.seconds, state.stale)
 
     def go(self, sampler, clock=time.monotonic):
         """Train until it is finished. sampler(): a batch; clock(): seconds."""

@@ -96,6 +96,12 @@ class Recipe:
         """Share of the run that has passed, 0 to 1, after so many steps and seconds of training."""
         return step / self.steps if self.steps else seconds / (self.minutes * 60)
 
+    def is_over(self, step, seconds, stale):
+        """Whether a run ends: its length is over, or so many validations in a row (`stale`) were
+        not better than one before."""
+        over = self.progress(step, seconds) >= 1
+        return over or (self.patience is not None and stale >= self.patience)
+
 
 # What differs from the defaults. `paper` is its section 3.2.2 and table 2 (reference.md, section
 # 4); `tune` starts from trained weights and a small set of images.

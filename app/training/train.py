@@ -37,6 +37,7 @@ def main(arguments):
     device = distributed.start(options.device)
     try:
         recipe, start = recipe_of(options), start_of(options)
+        check_unfinished(options.out, recipe)
         state = run(Data.find(options), options.out, recipe, start, device)
         if distributed.is_first():
             print(summary(state, options.out / "best.safetensors"))
@@ -309,13 +310,7 @@ def run(data, out, recipe, start, device, packs=None):
             bar.set_postfix_str(text)
 
         judge = Judge(data.validation, out, uncertainty_nms=recipe.weights["uncertainty"] > 0)
-        training = engine.Run(state, recipe, out, judge, show)
-        if training.finished():
-            raise ValueError(
-                f"{out} holds a finished run: choose another --out (with --init "
-                f"{out / 'best.safetensors'} to build on it), or give it more --minutes"
-            )
-        training.go(batch)
+        engine.Run(state, recipe, out, judge, show).go(batch)
     return state
 
 
@@ -336,6 +331,19 @@ def begin(out, recipe, start, device):
     if distributed.is_first():
         print(f"Going on from step {state.step}, {state.seconds / 60:.1f} minutes")
     return state
+
+
+def check_unfinished(out, recipe):
+    """ValueError if `out` holds a run that is over: nothing would be trained."""
+    checkpoint = out / "checkpoint.safetensors"
+    if not checkpoint.is_file():
+        return
+    described = checkpoints.checkpoint_run(checkpoint)
+    if recipe.is_over(*(described[name] for name in ("step", "seconds", "stale"))):
+        raise ValueError(
+            f"{out} holds a finished run: choose another --out (with --init "
+            f"{out / 'best.safetensors'} to build on it), or give it more --minutes"
+        )
 
 
 def check_recipe(out, recipe):
