@@ -379,13 +379,27 @@ def test_losses_that_are_switched_off_count_nothing(pack):
 
 def sources_of(*counts):
     numbers = [number for number, count in enumerate(counts) for _ in range(count)]
-    return type("P", (), {"sources": torch.tensor(numbers)})
+    sides = torch.full((len(numbers),), 256)
+    parts = {"sources": torch.tensor(numbers), "heights": sides, "widths": sides}
+    return type("P", (), parts)
 
 
 def test_every_source_has_a_share_and_large_ones_do_not_drown_the_others():
     chances = sampler.image_chances(sources_of(100, 4), Recipe(minutes=1, source_power=0.5))
     assert chances[:100].sum().item() == pytest.approx(10)
     assert chances[100:].sum().item() == pytest.approx(2)
+
+
+def test_every_look_of_a_source_has_a_share_too():
+    """Sixteen images of one size and four of another, beside a source of four."""
+    pack = sources_of(20, 4)
+    pack.heights = torch.cat([pack.heights[:16], pack.heights[16:] * 4])
+    chances = sampler.image_chances(pack, Recipe(minutes=1, source_power=0.5))
+    assert chances[:16].sum().item() == pytest.approx(20**0.5 * 4 / 6)
+    assert chances[16:20].sum().item() == pytest.approx(20**0.5 * 2 / 6)
+    assert chances[20:].sum().item() == pytest.approx(2)
+    even = sampler.image_chances(pack, Recipe(minutes=1, source_power=1.0))
+    assert even.tolist() == pytest.approx([1] * 24)
 
 
 def test_oversampled_sources_come_more_often():

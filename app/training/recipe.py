@@ -46,7 +46,8 @@ class Recipe:
     crops: tuple = ((256, 12), (512, 3))  # (side, number) of a batch, drawn in turn at random
     turning_size: Optional[float] = 48.0  # images of typically larger objects prefer the largest
     # crops, those of smaller ones the others; None: all alike
-    source_power: float = 0.5  # a source is drawn with its number of images to this power
+    source_power: float = 0.5  # a source is drawn with its number of images to this power, and so
+    # is, within it, each look (sampler.image_chances)
     oversample: dict = field(default_factory=dict)  # source -> how many times as often
     subsample: float = 1.0  # share of the images that the run draws for itself, with replacement
     policy: str = "strong"  # of augmentation (policies.POLICIES)

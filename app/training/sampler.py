@@ -73,10 +73,12 @@ class Sampler:
 
 
 def image_chances(pack, recipe, sources=()):
-    """Relative chance (I,) of every image: its source's size to a power, shared evenly, times
-    how often its source is oversampled and the image itself was drawn for the run.
+    """Relative chance (I,) of every image: its source's size to a power, dealt out to the looks
+    of the source by their size to the same power and there evenly, times how often the source is
+    oversampled and the image itself was drawn for the run.
 
-    ValueError: recipe.oversample names a source that is not among `sources`.
+    A look is all images of a source that agree in height and width: mostly those of one microscope
+    and one stain. ValueError: recipe.oversample names a source that is not among `sources`.
     """
     unknown = set(recipe.oversample) - set(sources)
     if unknown:
@@ -84,11 +86,14 @@ def image_chances(pack, recipe, sources=()):
             f"no source '{sorted(unknown)[0]}' to oversample; there is {', '.join(sources)}"
         )
     owner = pack.sources.cpu()
-    number = torch.bincount(owner).float()
-    often = torch.ones(len(number))
+    shares = torch.bincount(owner).float() ** recipe.source_power
     for name, factor in recipe.oversample.items():
-        often[list(sources).index(name)] = factor
-    return (number**recipe.source_power / number * often)[owner] * subsample(len(owner), recipe)
+        shares[list(sources).index(name)] *= factor
+    traits = torch.stack([owner, pack.heights.cpu(), pack.widths.cpu()], 1)
+    looks, look, number = torch.unique(traits, dim=0, return_inverse=True, return_counts=True)
+    weight = number**recipe.source_power
+    within = weight / torch.zeros(len(shares)).index_add(0, looks[:, 0], weight)[looks[:, 0]]
+    return shares[owner] * (within / number)[look] * subsample(len(owner), recipe)
 
 
 def subsample(count, recipe):
