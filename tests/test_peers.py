@@ -2,14 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from training_data import make_data
 
-from evaluate.folders import EvaluationError, list_images, pairs, read_labels
+from evaluate.folders import EvaluationError, pairs, read_labels
 from evaluate.peers import inputs, table, watershed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,9 +94,23 @@ def test_an_image_without_truth_and_a_broken_one_are_refused(tmp_path):
     (split / "truth" / "a1_label.tif").unlink()
     with pytest.raises(EvaluationError, match="the same names"):
         inputs.labelled(split / "images", split / "truth")
+    with pytest.raises(EvaluationError, match="(99, 120)"):
+        tifffile.imwrite(str(split / "truth" / "a2_label.tif"), np.zeros((99, 120), np.uint8))
+        inputs.read_pair(split / "images" / "a2.tif", split / "truth" / "a2_label.tif")
     (split / "images" / "a0.tif").write_bytes(b"II*\0")
     with pytest.raises(EvaluationError, match="a0.tif"):
         inputs.read(split / "images" / "a0.tif")
+
+
+def test_cells_that_touch_at_a_corner_are_two():
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[8:20, 8:20] = image[20:32, 20:32] = 200
+    assert watershed.part(np.where(image[..., 0] > 0, 3.0, 0.0), min_distance=20).max() == 2
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(EvaluationError, match="holds no images"):
+        inputs.labelled(tmp_path, tmp_path)
 
 
 def scores(folder, **sources):
@@ -135,47 +151,93 @@ def test_the_table_refuses_other_images_and_other_files(tmp_path, capsys):
 
 
 @pytest.fixture(scope="session")
-def stardist():
-    """Runs a command of StarDist in the environment of the peers, which CI makes."""
+def environment():
+    """The Python of the peers' environment, which CI makes."""
     folder = ROOT / ".venv-peers"
     if os.environ.get("CI"):
         pins = "evaluate/peers/requirements.txt"
         subprocess.run(["sh", "environment.sh", str(folder), pins], cwd=ROOT, check=True)
     elif not (folder / "complete").is_file():
         pytest.skip("there is no .venv-peers with StarDist: sh evaluate/peers/run makes it")
+    return folder / "bin" / "python"
 
-    def run(*arguments):
-        command = [folder / "bin" / "python", "-m", "evaluate.peers.stardist_2d", *arguments]
-        return subprocess.run(
-            [str(word) for word in command], cwd=ROOT, capture_output=True, encoding="utf-8"
+
+def run(*words):
+    command = [str(word) for word in words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def compared(environment, tmp_path_factory):
+    """A comparison from start to end on drawn images, with a quarter of a minute of training."""
+    folder = tmp_path_factory.mktemp("my peers")
+    command = ["sh", "evaluate/peers/run", make_data(folder / "data", count=24), folder / "out"]
+    first = run(*command, HOURS)
+    assert first.returncode == 0, first.stderr
+    return command, folder / "out", first
+
+
+HOURS = 0.004
+
+
+def test_all_are_scored_on_the_same_images(compared):
+    _, out, first = compared
+    lines = first.stdout.splitlines()
+    assert "|  | images | ours | stardist | watershed |" in lines
+    assert any(line.startswith("| drawn | 24 |") for line in lines)
+    for name in ("ours", "stardist", "watershed"):
+        labels = [
+            read_labels(pair.labels[0]) for pair in pairs(out / "val/truth", out / "labels" / name)
+        ]
+        truth = [
+            read_labels(pair.truth[0]) for pair in pairs(out / "val/truth", out / "labels" / name)
+        ]
+        assert [image.shape for image in labels] == [image.shape for image in truth]
+
+
+def test_stardist_has_the_cpu_time_of_its_budget_and_no_more(compared):
+    record = json.loads((compared[1] / "stardist" / "training.json").read_text())
+    assert HOURS <= record["cpu_hours"] < HOURS + 0.03  # the last step and its validation on top
+    assert record["parameters"] > 1e6
+
+
+def test_a_second_start_trains_nothing_and_says_the_same(compared):
+    command, out, first = compared
+    trained = (out / "stardist" / "training.json").stat().st_mtime_ns
+    again = run(*command)
+    assert again.returncode == 0, again.stderr
+    table = [line for line in first.stdout.splitlines() if line.startswith("|")]
+    assert [line for line in again.stdout.splitlines() if line.startswith("|")] == table
+    assert (out / "stardist" / "training.json").stat().st_mtime_ns == trained
+
+
+def test_stardist_labels_by_its_thresholds(compared, environment, tmp_path):
+    """However little it has learned: more than the least probability is a cell, or nothing is."""
+    model, images = (
+        shutil.copytree(compared[1] / "stardist", tmp_path / "model"),
+        tmp_path / "images",
+    )
+    images.mkdir()
+    image, truth = discs((100, 120), TOUCHING, 10)
+    tifffile.imwrite(str(images / "a.tif"), image, photometric="rgb")
+    for probability in (1e-6, 1 - 1e-6):
+        (model / "thresholds.json").write_text(json.dumps({"prob": probability, "nms": 0.4}))
+        done = run(
+            *(environment, "-m", "evaluate.peers.stardist_2d", "predict"),
+            *("--model", model, "--images", images, "--out", tmp_path / "out"),
         )
-
-    return run
-
-
-def test_stardist_is_trained_for_its_budget_and_labels_a_folder(stardist, tmp_path):
-    split, model, out = make_split(tmp_path / "val", 24), tmp_path / "model", tmp_path / "out"
-    hours = 0.004
-    trained = stardist("train", "--model", model, "--split", split, "--cpu-hours", hours)
-    assert trained.returncode == 0, trained.stderr
-    record = json.loads((model / "training.json").read_text())
-    assert hours <= record["cpu_hours"] < hours + 0.03  # what ends a step and an epoch comes on top
-    assert record["steps"] >= 1
-
-    chosen = stardist("thresholds", "--model", model, "--split", split)
-    assert chosen.returncode == 0, chosen.stderr
-    assert json.loads((model / "thresholds.json").read_text())["nms"] in (0.3, 0.4, 0.5)
-
-    predicted = stardist("predict", "--model", model, "--images", split / "images", "--out", out)
-    assert predicted.returncode == 0, predicted.stderr
-    assert len(list_images(split / "images")) == len(list(out.iterdir())) == 24
-    for pair in pairs(split / "truth", out):
-        assert read_labels(pair.labels[0]).shape == (100, 120)
+        assert done.returncode == 0, done.stderr
+        labels = read_labels(tmp_path / "out" / "a_label.tiff")
+        assert labels.shape == truth.shape
+        assert labels.any() == (probability < 0.5)
 
 
-def test_stardist_tells_of_too_few_images_and_of_a_missing_model(stardist, tmp_path):
-    split = make_split(tmp_path / "val")
-    trained = stardist("train", "--model", tmp_path / "m", "--split", split, "--cpu-hours", 1)
+def test_stardist_tells_of_too_few_images_and_of_a_missing_model(environment, tmp_path):
+    command = [environment, "-m", "evaluate.peers.stardist_2d"]
+    options = ["--model", tmp_path / "none", "--split", make_split(tmp_path / "val")]
+    trained = run(*command, "train", *options, "--cpu-hours", 1)
     assert trained.returncode == 2 and "more than 20 images" in trained.stderr
-    chosen = stardist("thresholds", "--model", tmp_path / "none", "--split", split)
+    endless = run(*command, "train", *options, "--cpu-hours", "nan")
+    assert endless.returncode == 2 and "--cpu-hours" in endless.stderr
+    chosen = run(*command, "thresholds", *options)
     assert chosen.returncode == 2 and str(tmp_path / "none") in chosen.stderr

@@ -391,14 +391,14 @@ def test_every_source_has_a_share_and_large_ones_do_not_drown_the_others():
 
 
 def test_every_look_of_a_source_has_a_share_too():
-    """Sixteen images of one size and four of another, beside a source of four."""
+    """Sixteen images of about one size and four of another, beside a source of four."""
     pack = sources_of(20, 4)
-    pack.heights = torch.cat([pack.heights[:16], pack.heights[16:] * 4])
+    pack.heights = torch.cat([pack.heights[:16] + torch.arange(16), pack.heights[16:] * 4])
     chances = sampler.image_chances(pack, Recipe(minutes=1, source_power=0.5))
     assert chances[:16].sum().item() == pytest.approx(20**0.5 * 4 / 6)
     assert chances[16:20].sum().item() == pytest.approx(20**0.5 * 2 / 6)
     assert chances[20:].sum().item() == pytest.approx(2)
-    even = sampler.image_chances(pack, Recipe(minutes=1, source_power=1.0))
+    even = sampler.image_chances(pack, Recipe(minutes=1, source_power=1))
     assert even.tolist() == pytest.approx([1] * 24)
 
 

@@ -77,8 +77,10 @@ def image_chances(pack, recipe, sources=()):
     of the source by their size to the same power and there evenly, times how often the source is
     oversampled and the image itself was drawn for the run.
 
-    A look is all images of a source that agree in height and width: mostly those of one microscope
-    and one stain. ValueError: recipe.oversample names a source that is not among `sources`.
+    A look is all images of a source whose height and width agree but for a factor of 1.4 or so:
+    other microscopes and other stains often come in other sizes.
+
+    ValueError: recipe.oversample names a source that is not among `sources`.
     """
     unknown = set(recipe.oversample) - set(sources)
     if unknown:
@@ -89,9 +91,10 @@ def image_chances(pack, recipe, sources=()):
     shares = torch.bincount(owner).float() ** recipe.source_power
     for name, factor in recipe.oversample.items():
         shares[list(sources).index(name)] *= factor
-    traits = torch.stack([owner, pack.heights.cpu(), pack.widths.cpu()], 1)
+    magnitudes = torch.stack([pack.heights, pack.widths], 1).cpu().float().log2().round()
+    traits = torch.cat([owner[:, None], magnitudes.long()], 1)
     looks, look, number = torch.unique(traits, dim=0, return_inverse=True, return_counts=True)
-    weight = number**recipe.source_power
+    weight = number.float() ** recipe.source_power
     within = weight / torch.zeros(len(shares)).index_add(0, looks[:, 0], weight)[looks[:, 0]]
     return shares[owner] * (within / number)[look] * subsample(len(owner), recipe)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app import images
 from app.intensity import to_rgb8
-from evaluate.folders import EvaluationError, list_images, list_truth, only
+from evaluate.folders import EvaluationError, list_images, list_truth, only, read_labels
 
 
 def add_folders(parser):
@@ -25,12 +25,25 @@ def read(path):
     return to_rgb8(image)
 
 
+def read_pair(image, truth):
+    """An image as of `read` and its true labels (H, W), of two Paths.
+
+    EvaluationError, LabelError: one cannot be read, or they differ in height or width.
+    """
+    pixels, labels = read(image), read_labels(truth)
+    if labels.shape != pixels.shape[:2]:
+        raise EvaluationError(f"{truth} has the shape {labels.shape}, its image {pixels.shape[:2]}")
+    return pixels, labels
+
+
 def labelled(image_folder, truth_folder):
     """The (name, image, truth) of two folders of images and their true labels, sorted by name.
 
-    image and truth are Paths. EvaluationError: one has no partner.
+    image and truth are Paths. EvaluationError: one has no partner, or there are none.
     """
     found, truths = list_images(image_folder), list_truth(truth_folder)
+    if not found:
+        raise EvaluationError(f"{image_folder} holds no images")
     if set(found) != set(truths):
         raise EvaluationError(f"{image_folder} and {truth_folder} do not hold the same names")
     return [(name, only(found[name], "image"), only(truths[name], "truth")) for name in found]

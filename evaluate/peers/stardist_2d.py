@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,15 +25,17 @@ import numpy as np
 from csbdeep.utils import normalize
 from stardist.models import Config2D, StarDist2D
 
-from evaluate.folders import EvaluationError, LabelError, group_of, read_groups, read_labels
+from evaluate.folders import EvaluationError, LabelError, group_of, read_groups
 from evaluate.official import score_pair
-from evaluate.peers.inputs import add_folders, label_all, labelled, read
+from evaluate.peers.inputs import add_folders, label_all, labelled, read_pair
+from evaluate.score import write_json
 
 PATCH = 256
-SOURCE_POWER = 0.5  # a source is drawn with its number of images to this power, as in our recipe
+SOURCE_POWER = 0.5  # a source is drawn with its number of images to this power
 DRAWS = 20000  # length of the list in which an image occurs as often as it is to be drawn
 HELD_OUT = 40  # one training image in so many chooses the best epoch instead
-PROBABILITIES = tuple(percent / 100 for percent in range(30, 80, 5))
+PROBABILITIES = tuple(percent / 100 for percent in range(20, 90, 10))
+STEP = 0.05  # then tried to both sides of the best of them
 OVERLAPS = (0.3, 0.4, 0.5)  # StarDist's own default is 0.4
 
 
@@ -64,8 +67,16 @@ def parse(arguments):
         else:
             command.add_argument("--split", type=Path, required=True, metavar="DIR")
         if run is train:
-            command.add_argument("--cpu-hours", type=float, required=True, help="of all threads")
+            command.add_argument("--cpu-hours", type=hours, required=True, help="of all threads")
     return parser.parse_args(arguments)
+
+
+def hours(text):
+    """A positive number of hours. ValueError: it is none."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError(text)
+    return number
 
 
 def train(options):
@@ -97,7 +108,7 @@ def train(options):
         "parameters": model.keras_model.count_params(),
         **{name: version(name) for name in packages},
     }
-    (options.model / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_json(options.model / "training.json", record)
     print(json.dumps(record))
 
 
@@ -135,7 +146,8 @@ def load(split):
         raise EvaluationError(f"{split}: StarDist needs more than {HELD_OUT // 2} images here")
     groups = read_groups(split / "groups.csv")
     sources = [group_of(groups, name) for name, _, _ in listing]
-    samples = [padded(as_input(read(image)), read_labels(truth)) for _, image, truth in listing]
+    pixels_and_labels = [read_pair(image, truth) for _, image, truth in listing]
+    samples = [(padded(as_input(pixels)), padded(labels)) for pixels, labels in pixels_and_labels]
     held = range(HELD_OUT // 2, len(samples), HELD_OUT)
     kept = [number for number in range(len(samples)) if number not in held]
     often = Counter(sources[number] for number in kept)
@@ -149,10 +161,10 @@ def columns(samples, numbers):
     return tuple(map(list, zip(*(samples[number] for number in numbers))))
 
 
-def padded(image, labels):
-    """Both with at least PATCH rows and columns, zeros added."""
-    missing = [(0, max(PATCH - side, 0)) for side in labels.shape]
-    return np.pad(image, [*missing, (0, 0)]), np.pad(labels, missing)
+def padded(pixels):
+    """An image (H, W, C) or labels (H, W) with at least PATCH rows and columns, zeros added."""
+    missing = [(0, max(PATCH - side, 0)) for side in pixels.shape[:2]]
+    return np.pad(pixels, missing + [(0, 0)] * (pixels.ndim - 2))
 
 
 def as_input(image):
@@ -178,9 +190,10 @@ def thresholds(options):
     """Choose the thresholds with the best mean F1 at IoU 0.5 on a split and keep them."""
     model = load_model(options.model)
     listing = labelled(options.split / "images", options.split / "truth")
-    samples = [(read(image), read_labels(truth)) for _, image, truth in listing]
+    samples = [read_pair(image, truth) for _, image, truth in listing]
     maps = [predict_maps(model, image) for image, _ in samples]
 
+    @lru_cache(maxsize=None)
     def mean_f1(probability, overlap):
         found = [
             score_pair(truth, instances(model, image, parts, probability, overlap)).f1
@@ -190,10 +203,12 @@ def thresholds(options):
         return np.mean(found)
 
     usual = model.thresholds.nms
-    probability = max(PROBABILITIES, key=lambda value: mean_f1(value, usual))
+    coarse = max(PROBABILITIES, key=lambda value: mean_f1(value, usual))
+    near = (coarse - STEP, coarse, coarse + STEP)
+    probability = max(near, key=lambda value: mean_f1(value, usual))
     overlap = max(OVERLAPS, key=lambda value: mean_f1(probability, value))
-    chosen = {"prob": probability, "nms": overlap}
-    (options.model / "thresholds.json").write_text(json.dumps(chosen) + "\n")  # where it looks
+    chosen = {"prob": round(probability, 2), "nms": overlap}
+    write_json(options.model / "thresholds.json", chosen)  # where StarDist looks for it
 
 
 def predict(options):
@@ -215,15 +230,18 @@ def load_model(folder):
 
 def predict_maps(model, image):
     """Object probabilities and radial distances of an image (H, W, 3) uint8."""
-    return model.predict(as_input(image), show_tile_progress=False)
+    return model.predict(padded(as_input(image)), show_tile_progress=False)
 
 
 def instances(model, image, maps, probability, overlap):
     """Labels (H, W) of an image from its maps and the two thresholds."""
+    height, width = image.shape[:2]
+    shape = (max(height, PATCH), max(width, PATCH))  # of what was predicted
     # StarDist's own way to try thresholds on maps that are there (utils.optimize_threshold).
-    return model._instances_from_prediction(
-        image.shape[:2], *maps, prob_thresh=probability, nms_thresh=overlap
-    )[0]
+    labels, _ = model._instances_from_prediction(
+        shape, *maps, prob_thresh=probability, nms_thresh=overlap
+    )
+    return labels[:height, :width]
 
 
 if __name__ == "__main__":

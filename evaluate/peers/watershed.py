@@ -12,9 +12,9 @@ import numpy as np
 from scipy import ndimage
 from skimage import color, feature, filters, measure, morphology, segmentation
 
-from evaluate.folders import EvaluationError, LabelError, read_labels
+from evaluate.folders import EvaluationError, LabelError
 from evaluate.official import score_pair
-from evaluate.peers.inputs import add_folders, label_all, labelled, read
+from evaluate.peers.inputs import add_folders, label_all, labelled, read_pair
 
 SMOOTHING = 1.0  # pixels, standard deviation of the Gaussian before the threshold
 LEAST_PIXELS = 20  # smaller pieces of the foreground are noise
@@ -28,10 +28,8 @@ def main(arguments):
     parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="true labels")
     options = parser.parse_args(arguments)
     try:
-        samples = [
-            (read(image), read_labels(truth))
-            for _, image, truth in labelled(options.images, options.truth)
-        ]
+        listing = labelled(options.images, options.truth)
+        samples = [read_pair(image, truth) for _, image, truth in listing]
         distance = choose_distance(samples)
         label_all(options.images, options.out, lambda image: segment(image, distance))
     except (EvaluationError, LabelError, OSError) as error:
@@ -42,15 +40,14 @@ def main(arguments):
 
 def choose_distance(samples):
     """The one of DISTANCES with the best mean F1 on a list of (image, true labels)."""
-    scores = {
-        distance: np.mean(
-            [score_pair(truth, segment(image, distance)).f1 for image, truth in samples]
-        )
-        for distance in DISTANCES
-    }
-    for distance, f1 in scores.items():
+    found = []
+    for image, truth in samples:
+        depth = depths(image)
+        found.append([score_pair(truth, part(depth, distance)).f1 for distance in DISTANCES])
+    means = dict(zip(DISTANCES, np.mean(found, axis=0)))
+    for distance, f1 in means.items():
         print(f"least distance {distance} pixels: mean F1 {f1:.4f}")
-    return max(scores, key=scores.get)
+    return max(means, key=means.get)
 
 
 def segment(image, min_distance):
@@ -58,15 +55,27 @@ def segment(image, min_distance):
 
     min_distance: least distance in pixels between the centres of two cells.
     """
+    return part(depths(image), min_distance)
+
+
+def depths(image):
+    """How deep inside a cell each pixel (H, W) of an image (H, W, 3) uint8 is; 0 is outside."""
     cells = foreground(filters.gaussian(color.rgb2gray(image), SMOOTHING))
-    distance = ndimage.distance_transform_edt(cells)
     # Smoothed, or the corners of a ragged outline would have centres of their own.
-    distance = filters.gaussian(distance, SMOOTHING)
-    pieces = measure.label(cells)
-    centres = feature.peak_local_max(distance, min_distance=min_distance, labels=pieces)
+    depth = filters.gaussian(ndimage.distance_transform_edt(cells), SMOOTHING)
+    return np.where(cells, depth, 0)
+
+
+def part(depth, min_distance):
+    """Labels (H, W) of the cells whose depths (H, W) are given, one for each centre."""
+    cells = depth > 0
+    pieces = measure.label(cells, connectivity=1)  # as the watershed sees them
+    centres = feature.peak_local_max(
+        depth, min_distance=min_distance, labels=pieces, exclude_border=False
+    )
     markers = np.zeros(cells.shape, np.int32)
     markers[tuple(centres.T)] = np.arange(1, len(centres) + 1)
-    return segmentation.watershed(-distance, markers, mask=cells)
+    return segmentation.watershed(-depth, markers, mask=cells)
 
 
 def foreground(grey):
