@@ -19,6 +19,7 @@ LEAST_WINDOW = 256  # pixels: windows are not made smaller than this where memor
 # A cell has a hundred proposals. Of two whose boxes agree better than this only the one of the
 # higher score is refined: that is ten times as fast, and the mean F1 is the same to 0.001.
 DOUBLES = 0.7
+BEST_SCORES = 0.8  # the quantile of an image's scores that stands for its best ones
 CPU = torch.device("cpu")
 
 
@@ -27,7 +28,8 @@ class Segmenter:
 
     `load` makes one from weights files. Several networks are an ensemble: the proposals of all
     go into one suppression. Windows, contour points and the suppression's threshold are the first
-    network's; the score threshold and the refinement are each network's own. All that decides
+    network's, and so is the share of the best scores; the score threshold and the refinement are
+    each network's own. All that decides
     the result is in their configs and in the arguments here:
 
     networks: a CPN or several. device: "auto", "cpu" or "cuda" (see network.device.pick_device).
@@ -130,6 +132,8 @@ class Segmenter:
         cells, recovered = merge(
             parts, *shape[:2], config.nms_threshold, self.uncertainty_nms, config.nms_by_outlines
         )
+        kept = convincing(cells.scores, config.score_share)
+        cells, recovered = cells.filter(kept), int(recovered[kept].sum())
         if not recovered:
             return cells, []
         who = "1 cell" if recovered == 1 else f"{recovered} cells"
@@ -179,6 +183,17 @@ class Segmenter:
             for chunk in zip(*(index.split(CHUNK) for index in at))
         ]
         return Cells.cat(parts)
+
+
+def convincing(scores, share):
+    """Which cells (n,), bool, of an image reach a share (0 to 1) of its best scores (n,).
+
+    What a network is sure of differs from one kind of image to the next, and so does the score
+    that tells cells from the rest: in images that it knows little of all scores are lower.
+    """
+    if not len(scores):
+        return np.ones(0, bool)
+    return scores >= share * np.quantile(scores, BEST_SCORES)
 
 
 def to_cells(proposals):

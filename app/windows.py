@@ -66,9 +66,9 @@ def merge(parts, height, width, threshold, use_uncertainty, by_outlines=False):
     parts: (window, Cells in image coordinates) of every window, in any order. They are taken one
         by one, and only what survives within its window is held: a generator keeps memory low.
     threshold: of `suppress`, or by_outlines of `suppress_covered`.
-    Returns Cells in reading order (by y0, x0 of their boxes), and how many of them no window
-    shows whole (design.md, decision 5): a cell larger than the overlap of the windows comes from
-    the window that shows most of it.
+    Returns Cells in reading order (by y0, x0 of their boxes), and which of them (n,), bool, no
+    window shows whole (design.md, decision 5): a cell larger than the overlap of the windows comes
+    from the window that shows most of it.
     """
 
     def without_doubles(cells, frame):
@@ -90,7 +90,8 @@ def merge(parts, height, width, threshold, use_uncertainty, by_outlines=False):
     recovered = _recover(_extents(fragments.boxes), frames - 0.5, _extents(kept.boxes))
     cells = Cells.cat([kept, fragments.filter(recovered)])
     x0, y0, x1, y1 = cells.boxes.T
-    return cells.filter(np.lexsort((x1, y1, x0, y0))), len(recovered)
+    order = np.lexsort((x1, y1, x0, y0))
+    return cells.filter(order), order >= len(kept)
 
 
 def _extents(boxes):

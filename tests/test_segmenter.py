@@ -201,6 +201,22 @@ def test_what_is_left_out_before_the_refinement_is_all_but_the_same(tiny, noise,
     assert same(tiny.detect(crop)[0], few.filter(few.scores > threshold))
 
 
+def test_cells_reach_a_share_of_the_images_best_scores(tiny, noise):
+    every, _ = tiny.segment(noise)
+    best = np.quantile(every.scores, segmenter.BEST_SCORES)
+    share = float(np.median(every.scores) / best)
+    tiny.network.config = replace(tiny.network.config, score_share=share)
+    few, _ = tiny.segment(noise)
+    assert 0 < len(few) < len(every)
+    assert same(few, every.filter(every.scores >= share * best))
+
+
+def test_a_share_of_no_scores_and_of_one():
+    assert segmenter.convincing(np.zeros(0, np.float32), 0.8).shape == (0,)
+    assert segmenter.convincing(np.array([0.3], np.float32), 0.8).tolist() == [True]
+    assert segmenter.convincing(np.array([0.3, 0.9, 0.9, 0.9]), 0.0).all()
+
+
 def test_a_network_twice_is_the_same_network(noise):
     network = random_network()
     once, _ = Segmenter(network, "cpu").segment(noise)

@@ -492,12 +492,13 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     assert command.main(["validate", *given, "--out", str(tmp_path / "labels")]) == 0
     assert "macro" in capsys.readouterr().out
     assert len(list((tmp_path / "labels" / "drawn").glob("*_label.tiff"))) == 3
-    assert command.main(["calibrate", *given, "--windows", "128/96", "160/120"]) == 0
-    assert "160/120  0.85" in capsys.readouterr().out
+    tried = ["--windows", "128/96", "160/120", "--shares", "0", "0.9"]
+    assert command.main(["calibrate", *given, *tried]) == 0
+    assert "160/120  0.85  0.9  mean" in capsys.readouterr().out
     assert command.main(["calibrate", *given]) == 0
     config = weights.load(out / "weights.safetensors")[0].config
     stored = f"{config.window}/{config.window_stride}, threshold {config.score_threshold}"
-    assert f"stored: windows {stored}" in capsys.readouterr().out
+    assert f"stored: windows {stored}, share {config.score_share}" in capsys.readouterr().out
     started = [*arguments[:-1], "--minutes", "1", "--init", str(out / "weights.safetensors")]
     assert command.main(started) == 2
     assert "holds a run already" in capsys.readouterr().err

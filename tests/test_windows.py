@@ -64,7 +64,8 @@ def look(contours, height, width, size, stride, **how):
 
 def merged(parts, height, width, by_outlines=False):
     threshold = 0.4 if by_outlines else np.pi / 10
-    return merge(parts, height, width, threshold, True, by_outlines)
+    cells, recovered = merge(parts, height, width, threshold, True, by_outlines)
+    return cells, recovered.sum()
 
 
 def in_reading_order(contours):
@@ -193,8 +194,8 @@ def test_two_cells_that_one_window_tells_apart_are_both_recovered():
     cells = cells_of([ellipse(60, 24, 30, 10), ellipse(60, 30, 30, 10)])
     seen = cells_of(np.clip(cells.contours, 0, 63))
     parts = [(here, seen), (there, Cells.empty(32))]
-    assert merge(parts, 64, 112, 0.7, True)[1] == 2
-    assert merge(parts, 64, 112, 0.3, True)[1] == 1
+    assert merge(parts, 64, 112, 0.7, True)[1].sum() == 2
+    assert merge(parts, 64, 112, 0.3, True)[1].sum() == 1
 
 
 @by_either_rule

@@ -64,7 +64,7 @@ def validate(arguments):
 
 
 def calibrate(arguments):
-    """Choose the score threshold, and windows, on a split and store them in the weights file."""
+    """Choose the score threshold, its share and windows on a split; the weights file keeps them."""
     parser = argparse.ArgumentParser(prog="python -m app.training calibrate")
     parser.add_argument("--data", type=Path, required=True, help="as for training")
     parser.add_argument("--split", default="val")
@@ -76,23 +76,32 @@ def calibrate(arguments):
         type=window_size,
         help="windows to choose from, as 1024/768 (default: those of the file alone)",
     )
+    parser.add_argument(
+        "--shares",
+        metavar="SHARE",
+        nargs="+",
+        type=float,
+        help="shares of the best scores to choose from, 0 to 1 (default: that of the file alone)",
+    )
     options = parser.parse_args(arguments)
     network, record = weights.load(options.weights)
     listing = catalog.entries(options.data, options.split)
+    shares = options.shares or [network.config.score_share]
     own = (network.config.window, network.config.window_stride)
     segmenter = Segmenter(network, uncertainty_nms=validation.knows_uncertainty(record))
     found = {}
     for window, stride in options.windows or [own]:
         network.config = replace(network.config, window=window, window_stride=stride)
-        for threshold, scores in validation.try_thresholds(segmenter, listing, tqdm).items():
-            found[window, stride, threshold] = scores
+        tried = validation.try_thresholds(segmenter, listing, shares, tqdm)
+        for (threshold, share), scores in tried.items():
+            found[window, stride, threshold, share] = scores
             print(
-                f"{window}/{stride}  {threshold:.2f}  mean {scores.mean_f1:.4f}  "
+                f"{window}/{stride}  {threshold:.2f}  {share:g}  mean {scores.mean_f1:.4f}  "
                 f"median {scores.median_f1:.4f}"
             )
     best = max(found, key=lambda choice: found[choice].mean_f1)
-    print("stored: windows {}/{}, threshold {}".format(*best))
-    fields = dict(zip(("window", "window_stride", "score_threshold"), best))
+    print("stored: windows {}/{}, threshold {}, share {}".format(*best))
+    fields = dict(zip(("window", "window_stride", "score_threshold", "score_share"), best))
     weights.save(options.weights, network.state_dict(), replace(network.config, **fields), record)
     return 0
 

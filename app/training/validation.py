@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from app import images, predict
 from app.rasterize import rasterize
+from app.segmenter import convincing
 from evaluate.folders import name_of, read_labels
 from evaluate.official import score_pair
 from evaluate.score import ImageScores, aggregate
@@ -39,24 +40,27 @@ def knows_uncertainty(record):
     return record.get("recipe", {}).get("weights", {}).get("uncertainty", 1) > 0
 
 
-def try_thresholds(segmenter, listing, progress=iter):
-    """The scores of all of `listing` for each of THRESHOLDS: {threshold: evaluate.score.Aggregate}.
+def try_thresholds(segmenter, listing, shares, progress=iter):
+    """The scores of all of `listing` for each of THRESHOLDS and shares of the best scores.
 
-    Every image goes through the network once, at the least threshold; suppression and drawing
-    then run for each.
+    shares: list of floats (Config.score_share). Returns {(threshold, share):
+    evaluate.score.Aggregate}. Every image goes through the network once, at the least threshold;
+    suppression then runs for each threshold, drawing for each share as well.
     """
     network = segmenter.network
     config = network.config
-    network.config = replace(config, score_threshold=THRESHOLDS[0])
-    scores = {threshold: [] for threshold in THRESHOLDS}
+    network.config = replace(config, score_threshold=THRESHOLDS[0], score_share=0.0)
+    scores = {(threshold, share): [] for threshold in THRESHOLDS for share in shares}
     for entry in progress(listing):
         image, _ = images.read(entry.image)
         truth = read_labels(entry.label)
         parts = list(segmenter.proposals(image))
-        for threshold, found in scores.items():
+        for threshold in THRESHOLDS:
             passed = [(window, cells.filter(cells.scores > threshold)) for window, cells in parts]
             cells, _ = segmenter.settle(passed, image.shape)
-            labels, _, _ = rasterize(cells, image.shape[:2])
-            found.append(score_pair(truth, labels))
+            for share in shares:
+                kept = cells.filter(convincing(cells.scores, share))
+                labels, _, _ = rasterize(kept, image.shape[:2])
+                scores[threshold, share].append(score_pair(truth, labels))
     network.config = config
-    return {threshold: aggregate(None, 0.5, found) for threshold, found in scores.items()}
+    return {choice: aggregate(None, 0.5, found) for choice, found in scores.items()}
