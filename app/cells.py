@@ -59,6 +59,11 @@ class Cells:
             self.uncertainties,
         )
 
+    def areas(self):
+        """The areas (n,) that the contours enclose, in square pixels."""
+        x, y = np.moveaxis(self.contours.astype(np.float64), -1, 0)
+        return np.abs((x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1)) / 2
+
     def certainties(self):
         """How certain the boundaries are (n,), in (0, 1]: 1 / (1 + mean relative error).
 

@@ -9,7 +9,7 @@ from app.cells import Cells
 from app.intensity import Curve
 from app.network import fourier, weights
 from app.network.device import autocast, is_out_of_memory, pick_device, reduced_precision
-from app.suppression import suppress
+from app.suppression import convincing, suppress
 from app.windows import STRETCH, merge, windows
 
 CHUNK = 8192  # proposals decoded at a time, so that crowded windows need no more memory
@@ -19,7 +19,6 @@ LEAST_WINDOW = 256  # pixels: windows are not made smaller than this where memor
 # A cell has a hundred proposals. Of two whose boxes agree better than this only the one of the
 # higher score is refined: that is ten times as fast, and the mean F1 is the same to 0.001.
 DOUBLES = 0.7
-BEST_SCORES = 0.8  # the quantile of an image's scores that stands for its best ones
 CPU = torch.device("cpu")
 
 
@@ -132,7 +131,7 @@ class Segmenter:
         cells, recovered = merge(
             parts, *shape[:2], config.nms_threshold, self.uncertainty_nms, config.nms_by_outlines
         )
-        kept = convincing(cells.scores, config.score_share)
+        kept = convincing(cells, config.score_share)
         cells, recovered = cells.filter(kept), int(recovered[kept].sum())
         if not recovered:
             return cells, []
@@ -183,17 +182,6 @@ class Segmenter:
             for chunk in zip(*(index.split(CHUNK) for index in at))
         ]
         return Cells.cat(parts)
-
-
-def convincing(scores, share):
-    """Which cells (n,), bool, of an image reach a share (0 to 1) of its best scores (n,).
-
-    What a network is sure of differs from one kind of image to the next, and so does the score
-    that tells cells from the rest: in images that it knows little of all scores are lower.
-    """
-    if not len(scores):
-        return np.ones(0, bool)
-    return scores >= share * np.quantile(scores, BEST_SCORES)
 
 
 def to_cells(proposals):

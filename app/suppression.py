@@ -1,10 +1,14 @@
-"""Uncertainty-aware non-maximum suppression, near-linear in the number of cells."""
+"""Which proposals of an image are its cells: uncertainty-aware non-maximum suppression, near-linear
+in the number of cells, and scores compared within the image."""
 
 from bisect import bisect_left, bisect_right
 from math import floor
 
 import cv2
 import numpy as np
+
+BEST_SCORES = 0.8  # the quantile of an image's scores that stands for its best ones
+SMALLNESS = 0.125  # a cell of half the typical area counts as one of 0.5 ** this times its score
 
 # Rows of bins lie this far apart in a bin's key: more than the columns of any image.
 _ROW = 1 << 24
@@ -130,3 +134,20 @@ def _fill(contour, corner, shape):
         points = np.floor(contour + 0.5) - corner
         cv2.fillPoly(mask, [points.astype(np.int32)], 1)
     return mask
+
+
+def convincing(cells, share):
+    """Which cells (n,), bool, of an image reach a share (0 to 1) of its best scores.
+
+    What a network is sure of differs from one kind of image to the next, and so does the score
+    that tells cells from the rest: where it knows little, all scores are lower. What is smaller
+    than the typical cell of its image is more often debris or a part, and needs a higher score.
+    (Both are chosen by F1, weights/EXPERIMENTS.md; the paper has one threshold for all.)
+    """
+    if not len(cells):
+        return np.ones(0, bool)
+    least = share * np.quantile(cells.scores, BEST_SCORES)
+    areas = cells.areas()
+    typical = np.median(areas[cells.scores >= least])
+    relative = areas / max(typical, 1)
+    return cells.scores * np.minimum(relative, 1) ** SMALLNESS >= least

@@ -66,6 +66,14 @@ def test_certainty_falls_with_the_error_that_the_sides_expect_relative_to_the_ce
     assert cells.certainties() == pytest.approx(1 / (1 + relative))
 
 
+def test_areas_are_those_inside_the_contours_either_way_round_and_anywhere():
+    square = np.array([[0, 0], [4, 0], [4, 3], [0, 3]], np.float32)
+    contours = np.stack([square, square[::-1] + 90000, 0 * square])
+    cells = Cells(contours, np.zeros((3, 4)), np.zeros(3), np.zeros((3, 4)))
+    assert cells.areas().tolist() == [12, 12, 0]
+    assert Cells.empty(4).areas().shape == (0,)
+
+
 def test_of_two_alike_the_larger_is_the_more_certain():
     cells = draw(np.random.default_rng(5), 2)
     cells.uncertainties[:] = 0.3

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from app import images, segmenter
+from app import images, segmenter, suppression
 from app.cells import Cells
 from app.network import device
 from app.network.cpn import CPN, Proposals
@@ -201,20 +201,12 @@ def test_what_is_left_out_before_the_refinement_is_all_but_the_same(tiny, noise,
     assert same(tiny.detect(crop)[0], few.filter(few.scores > threshold))
 
 
-def test_cells_reach_a_share_of_the_images_best_scores(tiny, noise):
+def test_only_convincing_cells_are_left(tiny, noise):
     every, _ = tiny.segment(noise)
-    best = np.quantile(every.scores, segmenter.BEST_SCORES)
-    share = float(np.median(every.scores) / best)
-    tiny.network.config = replace(tiny.network.config, score_share=share)
+    tiny.network.config = replace(tiny.network.config, score_share=0.99)
     few, _ = tiny.segment(noise)
     assert 0 < len(few) < len(every)
-    assert same(few, every.filter(every.scores >= share * best))
-
-
-def test_a_share_of_no_scores_and_of_one():
-    assert segmenter.convincing(np.zeros(0, np.float32), 0.8).shape == (0,)
-    assert segmenter.convincing(np.array([0.3], np.float32), 0.8).tolist() == [True]
-    assert segmenter.convincing(np.array([0.3, 0.9, 0.9, 0.9]), 0.0).all()
+    assert same(few, every.filter(suppression.convincing(every, 0.99)))
 
 
 def test_a_network_twice_is_the_same_network(noise):

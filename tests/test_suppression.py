@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.cells import Cells
-from app.suppression import Grid, box_iou, suppress, suppress_covered
+from app.suppression import BEST_SCORES, Grid, box_iou, convincing, suppress, suppress_covered
 
 SEEDS = range(20)
 FRAME = (-7, 5, 93, 85)  # x0, y0, x1, y1
@@ -223,3 +223,37 @@ def test_by_outlines_none_points_and_cells_outside_the_frame():
     twins = [bar(x, y, 0, 0, 0) for x, y in ((10, 10), (10.2, 10), (900, -900), (900, -900))]
     cells = outlined(twins, [0.9, 0.8, 0.7, 0.6])
     assert suppress_covered(cells, FRAME, 0.4).tolist() == [0, 2, 3]
+
+
+def squares(sides, scores):
+    """Cells of squares with these sides in pixels, apart from one another."""
+    left = 1000 * np.arange(len(sides))
+    boxes = np.stack([left, 0 * left, left + sides, np.asarray(sides)], axis=1)
+    return cells_of(boxes, scores)
+
+
+def test_cells_of_one_size_need_a_share_of_the_best_scores():
+    scores = np.linspace(0.3, 0.9, 13)
+    kept = convincing(squares(np.full(13, 20), scores), 0.75)
+    assert np.array_equal(kept, scores >= 0.75 * np.quantile(scores, BEST_SCORES))
+    assert 0 < kept.sum() < 13
+
+
+def test_where_all_scores_are_lower_the_same_cells_stay():
+    cells = squares([20, 20, 20, 12, 6], [0.9, 0.88, 0.6, 0.9, 0.7])
+    lower = squares([20, 20, 20, 12, 6], 0.6 * cells.scores)
+    assert convincing(cells, 0.8).tolist() == convincing(lower, 0.8).tolist()
+
+
+def test_a_smaller_cell_needs_a_higher_score_and_a_larger_one_no_lower():
+    """A quarter of the typical area counts as 0.84 of the score."""
+    assert convincing(squares([20, 20, 20, 10], [0.9, 0.9, 0.9, 0.87]), 0.8).all()
+    assert convincing(squares([20, 20, 20, 10], [0.9, 0.9, 0.9, 0.84]), 0.8).tolist()[3] is False
+    assert convincing(squares([20, 20, 20, 20], [0.9, 0.9, 0.9, 0.75]), 0.8).all()
+    assert convincing(squares([20, 20, 20, 80], [0.9, 0.9, 0.9, 0.7]), 0.8).tolist()[3] is False
+
+
+def test_no_cell_one_cell_and_no_share():
+    assert convincing(Cells.empty(4), 0.8).shape == (0,)
+    assert convincing(squares([5], [0.3]), 0.8).all()
+    assert convincing(squares([0, 0, 5], [0.3, 0.9, 0.9]), 0.0).all()

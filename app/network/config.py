@@ -35,7 +35,7 @@ class Config:
     window: int = 768  # side of a sliding window in pixels
     window_stride: int = 384
     score_threshold: float = 0.891415
-    score_share: float = 0.0  # of the image's best scores that a cell's own must reach
+    score_share: float = 0.0  # of its image's best scores that a cell must reach (suppression.py)
     # The lesser cell goes above this IoU of boxes, or by outlines above this covered share of it.
     nms_threshold: float = 0.3141592653589793
     nms_by_outlines: bool = False
@@ -76,7 +76,7 @@ PRESETS = {
         window=512,
         window_stride=384,
         score_threshold=0.5,
-        score_share=0.775,
+        score_share=0.725,
         nms_threshold=0.4,
         nms_by_outlines=True,
     ),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from app import images, predict
 from app.rasterize import rasterize
-from app.segmenter import convincing
+from app.suppression import convincing
 from evaluate.folders import name_of, read_labels
 from evaluate.official import score_pair
 from evaluate.score import ImageScores, aggregate
@@ -59,7 +59,7 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
             passed = [(window, cells.filter(cells.scores > threshold)) for window, cells in parts]
             cells, _ = segmenter.settle(passed, image.shape)
             for share in shares:
-                kept = cells.filter(convincing(cells.scores, share))
+                kept = cells.filter(convincing(cells, share))
                 labels, _, _ = rasterize(kept, image.shape[:2])
                 scores[threshold, share].append(score_pair(truth, labels))
     network.config = config
