@@ -28,8 +28,7 @@ class Segmenter:
     `load` makes one from weights files. Several networks are an ensemble: the proposals of all
     go into one suppression. Windows, contour points and the suppression's threshold are the first
     network's, and so is the share of the best scores; the score threshold and the refinement are
-    each network's own. All that decides
-    the result is in their configs and in the arguments here:
+    each network's own. All that decides the result is in their configs and in the arguments here:
 
     networks: a CPN or several. device: "auto", "cpu" or "cuda" (see network.device.pick_device).
     uncertainty_nms: whether certainty counts in the suppression, beside the score. amp: mixed

@@ -144,8 +144,8 @@ def convincing(cells, share):
     than the typical cell of its image is more often debris or a part, and needs a higher score.
     (Both are chosen by F1, weights/EXPERIMENTS.md; the paper has one threshold for all.)
     """
-    if not len(cells):
-        return np.ones(0, bool)
+    if not share or not len(cells):
+        return np.ones(len(cells), bool)
     least = share * np.quantile(cells.scores, BEST_SCORES)
     areas = cells.areas()
     typical = np.median(areas[cells.scores >= least])

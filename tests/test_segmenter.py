@@ -209,6 +209,19 @@ def test_only_convincing_cells_are_left(tiny, noise):
     assert same(few, every.filter(suppression.convincing(every, 0.99)))
 
 
+def test_a_recovered_cell_that_does_not_convince_is_not_told_of(tiny):
+    """A cell that a window cuts, beside a whole one of a higher score."""
+    boxes = np.array([[4, 4, 24, 24], [30, 30, 63, 50]], np.float32)
+    contours = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    scores = np.array([0.9, 0.5], np.float32)
+    cells = Cells(contours, boxes, scores, np.zeros((2, 4), np.float32))
+    parts = [(Window(0, 0, 64, 64), cells), (Window(48, 0, 112, 64), cells.filter([]))]
+    for share, count in ((0.0, 2), (0.8, 1)):
+        tiny.network.config = replace(tiny.network.config, score_share=share)
+        found, notes = tiny.settle(parts, (64, 112))
+        assert (len(found), len(notes)) == (count, count - 1)
+
+
 def test_a_network_twice_is_the_same_network(noise):
     network = random_network()
     once, _ = Segmenter(network, "cpu").segment(noise)

@@ -14,6 +14,7 @@ from training_data import draw_image, make_data
 
 from app.network import fourier, weights
 from app.network.cpn import CPN
+from app.segmenter import Segmenter
 from app.training import __main__ as command
 from app.training import (
     augment,
@@ -27,10 +28,12 @@ from app.training import (
     schedule,
     targets,
     train,
+    validation,
 )
 from app.training.policies import POLICIES
 from app.training.recipe import Recipe, make_recipe, without_losses
 
+SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
 RECIPE = Recipe(minutes=1, crops=((64, 3), (96, 2)), cells=64, samples=16)
 
 
@@ -505,6 +508,22 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     (out / "checkpoint.safetensors").write_bytes(b"damaged")
     assert command.main([*arguments, "--minutes", "1"]) == 2
     assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_calibration_scores_what_prediction_would_give(tmp_path):
+    """The shipped network on drawn cells, at its own threshold and share, and at others."""
+    found = Segmenter.load(SHIPPED, "cpu")
+    config = found.network.config
+    listing = catalog.entries(make_data(tmp_path / "data"), "val")
+    tried = validation.try_thresholds(found, listing, [config.score_share, 1.0])
+    assert found.network.config == config
+    assert {share for _, share in tried} == {config.score_share, 1.0}
+    for threshold, share in ((config.score_threshold, config.score_share), (0.2, 1.0)):
+        found.network.config = replace(config, score_threshold=threshold, score_share=share)
+        f1 = [image.scores[0].f1 for image in validation.validate(found, listing, tmp_path)]
+        assert tried[threshold, share].mean_f1 == pytest.approx(np.mean(f1))
+        assert np.mean(f1) > 0
+    assert tried[0.2, 1.0].pooled != tried[0.2, config.score_share].pooled
 
 
 def test_switches_reach_the_recipe(tmp_path, monkeypatch):

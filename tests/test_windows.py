@@ -217,6 +217,17 @@ def test_the_order_of_windows_does_not_matter(by_outlines):
             assert np.array_equal(getattr(cells, field.name), getattr(expected[0], field.name))
 
 
+def test_which_cells_were_recovered_is_told_in_their_order():
+    here, there = Window(0, 0, 64, 64), Window(48, 0, 112, 64)
+    whole = cells_of([ellipse(20, 8, 6, 6), ellipse(20, 52, 6, 6)])
+    cut = cells_of(np.clip([ellipse(60, 30, 30, 10)], 0, 63))
+    cells, recovered = merge(
+        [(here, Cells.cat([cut, whole])), (there, Cells.empty(32))], 64, 112, 0.3, True
+    )
+    assert recovered.tolist() == [False, True, False]
+    assert np.array_equal(cells.filter(recovered).contours, cut.contours)
+
+
 def test_a_cut_cell_never_suppresses_a_whole_one():
     cut = cells_of([ellipse(52, 30, 11, 10)])
     whole = cells_of([ellipse(50, 30, 10, 10)])

@@ -80,7 +80,7 @@ def calibrate(arguments):
         "--shares",
         metavar="SHARE",
         nargs="+",
-        type=float,
+        type=share_of_best,
         help="shares of the best scores to choose from, 0 to 1 (default: that of the file alone)",
     )
     options = parser.parse_args(arguments)
@@ -104,6 +104,14 @@ def calibrate(arguments):
     fields = dict(zip(("window", "window_stride", "score_threshold", "score_share"), best))
     weights.save(options.weights, network.state_dict(), replace(network.config, **fields), record)
     return 0
+
+
+def share_of_best(text):
+    """A number from 0 to 1."""
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(text)
+    return share
 
 
 def window_size(text):

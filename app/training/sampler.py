@@ -77,8 +77,8 @@ def image_chances(pack, recipe, sources=()):
     of the source by their size to the same power and there evenly, times how often the source is
     oversampled and the image itself was drawn for the run.
 
-    A look is all images of a source whose height and width agree but for a factor of 1.4 or so:
-    other microscopes and other stains often come in other sizes.
+    A look is all images of a source whose heights, and widths, are nearest to the same powers of
+    two: other microscopes and other stains often come in other sizes.
 
     ValueError: recipe.oversample names a source that is not among `sources`.
     """
