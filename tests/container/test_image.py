@@ -179,6 +179,7 @@ def test_it_says_its_version_and_licence(engine, image):
 def test_it_holds_the_program_and_no_more(engine, image):
     found = inside(engine, image, "ls", "-A", "/workspace").split()
     assert found == ["LICENSE", "app", "evaluate", "predict.sh", "requirements.txt", "weights"]
+    assert "peers" not in inside(engine, image, "ls", "evaluate").split()
 
 
 def test_all_modules_import_and_torch_is_the_bases_own(engine, image):
