@@ -510,6 +510,13 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     assert "no checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "most"])
+def test_a_share_is_a_number_from_0_to_1(share, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["calibrate", "--data", "d", "--weights", "w", "--shares", share])
+    assert f"'{share}' is no share from 0 to 1" in capsys.readouterr().err
+
+
 def test_calibration_scores_what_prediction_would_give(tmp_path):
     """The shipped network on drawn cells, at its own threshold and share, and at others."""
     found = Segmenter.load(SHIPPED, "cpu")

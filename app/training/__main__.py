@@ -107,10 +107,13 @@ def calibrate(arguments):
 
 
 def share_of_best(text):
-    """A number from 0 to 1."""
-    share = float(text)
+    """A share, 0 to 1, of the best scores of an image."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
     if not 0 <= share <= 1:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"'{text}' is no share from 0 to 1")
     return share
 
 

@@ -72,10 +72,13 @@ def parse(arguments):
 
 
 def hours(text):
-    """A positive number of hours. ValueError: it is none."""
-    number = float(text)
+    """A number of hours above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < math.inf:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of hours above 0")
     return number
 
 
