@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import TINY
+from torch import nn
 from training_data import draw_image, make_data
 
 from app.network import fourier, weights
@@ -22,6 +23,7 @@ from app.training import (
     checkpoints,
     engine,
     losses,
+    muon,
     own_data,
     recipe,
     sampler,
@@ -34,6 +36,7 @@ from app.training.policies import POLICIES
 from app.training.recipe import Recipe, make_recipe, without_losses
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
+OPTIMISERS = ("adam", "adamw", "muon")
 RECIPE = Recipe(minutes=1, crops=((64, 3), (96, 2)), cells=64, samples=16)
 
 
@@ -250,8 +253,9 @@ def test_targets_of_a_batch_describe_the_chosen_cells(pack):
         assert (found.contours.amax(1) <= found.boxes[:, 2:] + 1e-3).all()
 
 
-def test_a_network_learns_one_batch(pack):
-    recipe = replace(RECIPE, learning_rate=3e-3, warm_up=0.0)
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_a_network_learns_one_batch(pack, optimiser):
+    recipe = replace(RECIPE, learning_rate=3e-3, warm_up=0.0, optimiser=optimiser)
     state, sampler = new_run(recipe=recipe, pack=pack)
     batch = sampler()
     found = [engine.train_step(state, batch, recipe)["loss"] for _ in range(40)]
@@ -266,22 +270,24 @@ def test_a_loss_that_is_not_finite_stops_the_run(pack):
         engine.train_step(state, sampler(), RECIPE)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(pack, tmp_path):
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_a_resumed_run_is_the_uninterrupted_one(pack, tmp_path, optimiser):
     """Same batches, same losses, same weights: everything that matters is in the checkpoint."""
+    recipe = replace(RECIPE, optimiser=optimiser)
 
     def go(state, sampler, steps):
         found = []
         for _ in range(steps):
-            found.append(engine.train_step(state, sampler(), RECIPE)["loss"])
+            found.append(engine.train_step(state, sampler(), recipe)["loss"])
             state.seconds += 7.0
         return found
 
-    straight, sampler = new_run(pack=pack)
+    straight, sampler = new_run(recipe=recipe, pack=pack)
     expected = go(straight, sampler, 6)
-    first, sampler = new_run(pack=pack)
+    first, sampler = new_run(recipe=recipe, pack=pack)
     found = go(first, sampler, 3)
     checkpoints.save_checkpoint(tmp_path / "checkpoint.safetensors", first)
-    second, sampler = new_run(seed=99, pack=pack)
+    second, sampler = new_run(seed=99, recipe=recipe, pack=pack)
     checkpoints.load_checkpoint(tmp_path / "checkpoint.safetensors", second)
     found += go(second, sampler, 3)
     assert found == expected
@@ -344,6 +350,41 @@ def test_the_papers_optimiser_is_adam_of_table_2():
     fast = schedule.make_optimiser(CPN(TINY), make_recipe("fast"))
     assert type(fast) is torch.optim.AdamW
     assert [group["weight_decay"] for group in fast.param_groups] == [0.02, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 40), (40, 6), (1, 9)])
+def test_muon_makes_all_directions_of_a_step_count_alike(shape):
+    """The gradient's singular vectors stay, its singular values all come near 1."""
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    direction = muon.orthogonal(1000 * gradient)
+    assert direction.shape == shape
+    values = torch.linalg.svdvals(direction)
+    assert values.min() > 0.6 and values.max() < 1.3
+    left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+    turned = left.T @ direction @ right.T
+    assert torch.allclose(turned, torch.diag(turned.diag()), atol=1e-4)
+    assert not muon.orthogonal(torch.zeros(shape)).any()
+
+
+def test_muon_moves_kernels_as_far_as_adamw_would_and_vectors_with_adamw():
+    kernel, vector = nn.Parameter(torch.zeros(16, 8, 3, 3)), nn.Parameter(torch.zeros(8))
+    twin, draw = nn.Parameter(torch.zeros(8)), torch.Generator().manual_seed(2)
+    optimiser = muon.Muon([kernel, vector], lr=0.1, weight_decay=0.0)
+    adamw = torch.optim.AdamW([twin], lr=0.1, weight_decay=0.0)
+    kernel.grad = torch.randn(kernel.shape, generator=draw)
+    vector.grad, twin.grad = torch.full((8,), 3.0), torch.full((8,), 3.0)
+    against = kernel.grad.clone()
+    optimiser.step()
+    adamw.step()
+    assert torch.equal(vector, twin)
+    assert kernel.square().mean().sqrt().item() == pytest.approx(0.1 * muon.STEP_RMS, rel=0.2)
+    assert (kernel * against).sum() < 0
+
+
+def test_muon_lets_unused_kernels_be():
+    kernel = nn.Parameter(torch.ones(4, 4, 1, 1))
+    muon.Muon([kernel], lr=0.1, weight_decay=0.5).step()
+    assert torch.equal(kernel, torch.ones(4, 4, 1, 1))
 
 
 @pytest.mark.parametrize("name", sorted(recipe.SCHEDULES))

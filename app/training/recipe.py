@@ -53,7 +53,7 @@ class Recipe:
     policy: str = "strong"  # of augmentation (policies.POLICIES)
     mixed_share: float = 0.3  # of the crops with a random mix of the two 8-bit conversions
     # Optimiser
-    optimiser: str = "adamw"  # "adamw" or "adam" (schedule.make_optimiser)
+    optimiser: str = "adamw"  # "adamw", "adam" or "muon" (schedule.make_optimiser)
     betas: tuple = (0.9, 0.98)
     weight_decay: float = 0.02
     learning_rate: float = 1.5e-3  # peak, for a batch of `reference_batch` crops

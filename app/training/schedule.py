@@ -4,14 +4,16 @@ import math
 
 import torch
 
+from app.training.muon import Muon
+
 FINAL_SHARE = 0.01  # of the peak rate, at the end of a cosine
 MILESTONES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8)  # shares of the run (reference.md, section 4)
 GAMMA = 0.666  # by which the rate falls at each (paper, table 2)
 
 
 def make_optimiser(network, recipe):
-    """The optimiser of a network's parameters: Adam with L2 as in table 2 of the paper, or AdamW,
-    whose decay spares vectors (norm layers, biases)."""
+    """The optimiser of a network's parameters: Adam with L2 as in table 2 of the paper, or AdamW
+    or Muon, whose decay spares vectors (norm layers, biases)."""
     settings = {"lr": recipe.learning_rate, "betas": tuple(recipe.betas)}
     if recipe.optimiser == "adam":
         return torch.optim.Adam(network.parameters(), weight_decay=recipe.weight_decay, **settings)
@@ -21,7 +23,7 @@ def make_optimiser(network, recipe):
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, **settings)
+    return {"adamw": torch.optim.AdamW, "muon": Muon}[recipe.optimiser](groups, **settings)
 
 
 def peak_rate(recipe, processes=1):
