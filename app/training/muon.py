@@ -1,8 +1,8 @@
 """Muon: steps of convolution kernels whose directions all count alike.
 
-K. Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; steps scaled
-as by Moonshot AI 2025, arXiv:2502.16982. `torch.optim.Muon` takes matrices only, and computes in
-bfloat16, which many CPUs have not.
+K. Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; steps scaled as by
+Moonshot AI 2025, arXiv:2502.16982. `torch.optim.Muon` takes matrices only and computes in bfloat16,
+which many CPUs have not; torch 1.12 has none.
 """
 
 import torch
@@ -16,9 +16,13 @@ STEP_RMS = 0.2  # root mean square of a step at rate 1, AdamW's in the mean (arX
 class Muon(torch.optim.AdamW):
     """Muon for parameters of two or more dimensions, AdamW for vectors.
 
-    A kernel (outputs, inputs, height, width) counts as a matrix of `outputs` rows. Rates and
-    weight decay are AdamW's, for both.
+    A kernel (outputs, inputs, height, width) counts as a matrix of `outputs` rows: the first and
+    the last ones too, unlike in Jordan et al. Rate and weight decay are AdamW's, for both.
     """
+
+    def __setstate__(self, state):
+        """Without AdamW's own, which looks for its count of steps in the kernels' states too."""
+        torch.optim.Optimizer.__setstate__(self, state)
 
     @torch.no_grad()
     def step(self):
@@ -26,29 +30,32 @@ class Muon(torch.optim.AdamW):
         for group in self.param_groups:
             for kernel in group["params"]:
                 if kernel.dim() > 1 and kernel.grad is not None:
-                    self._move(kernel, group)
+                    self._move(kernel, group["lr"], group["weight_decay"])
                     kernel.grad = None
         super().step()
 
-    def _move(self, kernel, group):
+    def _move(self, kernel, rate, decay):
+        """One step of a kernel (m, …) along its gradient's momentum, looking ahead (Nesterov)."""
         state = self.state[kernel]
         if not state:
             state["momentum"] = torch.zeros_like(kernel)
         momentum = state["momentum"].lerp_(kernel.grad, 1 - MOMENTUM)
-        ahead = kernel.grad.lerp(momentum, MOMENTUM)  # Nesterov's
+        ahead = kernel.grad.lerp(momentum, MOMENTUM)
         direction = orthogonal(ahead.flatten(1))
         scale = STEP_RMS * max(direction.shape) ** 0.5
-        kernel.mul_(1 - group["lr"] * group["weight_decay"])
-        kernel.add_(direction.view_as(kernel), alpha=-group["lr"] * scale)
+        kernel.mul_(1 - rate * decay)
+        kernel.add_(direction.view_as(kernel), alpha=-rate * scale)
 
 
 def orthogonal(matrix):
-    """A matrix (m, n) with the same singular vectors and singular values of about 1 (0.7 to 1.2;
-    those far below a thousandth of the norm stay small). Zero stays zero."""
+    """A matrix (m, n) with the singular vectors of another and singular values of about 1: 0.68
+    to 1.2, but less for those below 0.0015 of its Frobenius norm. Zero stays zero."""
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonal(matrix.T).T
     a, b, c = COEFFICIENTS
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / wide.norm().clamp(min=1e-12)
+    matrix = matrix / matrix.norm().clamp(min=1e-12)
     for _ in range(ITERATIONS):
-        square = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(square, square, square, beta=b, alpha=c), wide, beta=a)
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+        square = matrix @ matrix.T
+        factor = torch.addmm(square, square, square, beta=b, alpha=c)
+        matrix = torch.addmm(matrix, factor, matrix, beta=a)
+    return matrix

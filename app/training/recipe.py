@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
+OPTIMISERS = ("muon", "adamw", "adam")  # schedule.make_optimiser
 TAUGHT_SIDES = 0.2  # weight of the box sides where a teacher may teach single ones
 TEACHER_EMA = 0.999  # of a teacher, in schedules without averaged weights
 
@@ -43,7 +44,8 @@ class Recipe:
     steps: Optional[int] = None
     seed: int = 0
     # Data
-    crops: tuple = ((256, 12), (512, 3))  # (side, number) of a batch, drawn in turn at random
+    # (side, number) of crops of which a batch consists, one kind at random
+    crops: tuple = ((128, 24), (256, 8), (512, 2))
     turning_size: Optional[float] = 48.0  # images of typically larger objects prefer the largest
     # crops, those of smaller ones the others; None: all alike
     source_power: float = 0.5  # a source is drawn with its number of images to this power, and so
@@ -53,18 +55,20 @@ class Recipe:
     policy: str = "strong"  # of augmentation (policies.POLICIES)
     mixed_share: float = 0.3  # of the crops with a random mix of the two 8-bit conversions
     # Optimiser
-    optimiser: str = "adamw"  # "adamw", "adam" or "muon" (schedule.make_optimiser)
+    optimiser: str = "muon"  # one of OPTIMISERS
     betas: tuple = (0.9, 0.98)
     weight_decay: float = 0.02
-    learning_rate: float = 1.5e-3  # peak, for a batch of `reference_batch` crops
+    learning_rate: float = (
+        8e-3  # Muon bears five times AdamW's; peak, for a batch of `reference_batch` crops
+    )
     learning_rate_std: float = 0.0  # each run draws its own around it
-    reference_batch: int = 12  # the rate grows with the square root of (all crops / this)
+    reference_batch: int = 24  # the rate grows with the square root of (all crops / this)
     decay: str = "cosine"  # "cosine" or "milestones" (schedule.rate_factor)
     warm_up: float = 0.02  # share of the run
     warm_up_steps: int = 0  # the warm-up lasts at least these
     clip: Optional[float] = 5.0  # largest norm of the gradient
     ema: float = 0.998  # decay per step of the averaged weights; 0: no average
-    freeze_norms: float = 0.7  # share of the run after which BatchNorm uses running statistics
+    freeze_norms: float = 0.6  # share of the run after which BatchNorm uses running statistics
     # Targets and losses
     foreground_depth: float = 0.6  # relative distance from the border above which a cell is fg
     background_depth: float = 0.4  # and up to which it is background; ignored between
@@ -92,6 +96,8 @@ class Recipe:
             raise ValueError("the length of a run is given in minutes or in steps, one of the two")
         if (self.minutes if self.steps is None else self.steps) <= 0:
             raise ValueError("the length of a run is more than 0 minutes or steps")
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"no optimiser '{self.optimiser}': there is {', '.join(OPTIMISERS)}")
 
     def progress(self, step, seconds):
         """Share of the run that has passed, 0 to 1, after so many steps and seconds of training."""
@@ -137,7 +143,10 @@ SCHEDULES = {
     },
     "tune": {
         "minutes": 30,
+        "crops": ((256, 12), (512, 3)),
+        "optimiser": "adamw",
         "learning_rate": 3e-4,
+        "reference_batch": 12,
         "warm_up": 0.1,
         "ema": 0.98,
         "freeze_norms": 0.0,
