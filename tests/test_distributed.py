@@ -31,14 +31,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-def train(folder, processes, crops, *more):
+def train(folder, processes, crops, optimiser):
     """Train in a folder of its own; returns it."""
-    out = folder / f"{processes}-processes"
+    out = folder / f"{processes}-processes-{optimiser}"
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     command = [sys.executable, *(launcher if processes > 1 else ())]
     command += ["-m", "app.training", "--data", folder / "data", "--device", "cpu", "--out", out]
-    command += ["--init", folder / "start.safetensors", "--steps", STEPS, *more, "--set"]
+    command += ["--init", folder / "start.safetensors", "--steps", STEPS, "--set"]
     command += [f"crops=[[64,{crops}]]", "freeze_norms=0.0", "cells=100000", "patience=null"]
+    command += [f'optimiser="{optimiser}"']
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         list(map(str, command)), cwd=str(ROOT), env=environment, capture_output=True, text=True
@@ -58,13 +59,18 @@ def log(out):
         return list(csv.DictReader(lines))
 
 
+@pytest.fixture(scope="module", params=["adamw", "muon"])
+def optimiser(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def alone(folder):
-    return train(folder, 1, 4)
+def alone(folder, optimiser):
+    return train(folder, 1, 4, optimiser)
 
 
-def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder, alone):
-    together = train(folder, 2, 2)
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder, alone, optimiser):
+    together = train(folder, 2, 2, optimiser)
     rows = list(zip(log(alone), log(together)))
     assert len(rows) == STEPS // 20
     for one, two in rows:
