@@ -58,9 +58,7 @@ class Recipe:
     optimiser: str = "muon"  # one of OPTIMISERS
     betas: tuple = (0.9, 0.98)
     weight_decay: float = 0.02
-    learning_rate: float = (
-        8e-3  # Muon bears five times AdamW's; peak, for a batch of `reference_batch` crops
-    )
+    learning_rate: float = 8e-3  # peak, for a batch of `reference_batch` crops
     learning_rate_std: float = 0.0  # each run draws its own around it
     reference_batch: int = 24  # the rate grows with the square root of (all crops / this)
     decay: str = "cosine"  # "cosine" or "milestones" (schedule.rate_factor)
@@ -73,7 +71,7 @@ class Recipe:
     foreground_depth: float = 0.6  # relative distance from the border above which a cell is fg
     background_depth: float = 0.4  # and up to which it is background; ignored between
     background_weight: float = 2.0
-    quality: tuple = (0.3, 0.8)  # IoU with the true cell that should score 0, and 1
+    quality: tuple = (0.3, 0.8)  # IoU between which the score's target rises to 1
     quality_of: str = "contour"  # whose IoU that is: "contour" or "box"
     cells: int = 1024  # foreground cells that learn contours in a process's part of a batch
     samples: int = 48  # contour points in training
