@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -662,6 +663,19 @@ def test_a_run_that_is_over_or_was_begun_otherwise_is_not_gone_on_with(
     cv2.imwrite(str(data / "drawn" / "0_label.png"), label * (label > 1))
     assert command.main([*arguments, "--steps", "4"]) == 2
     assert "labels have changed" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_a_copy_of_its_data(tmp_path, monkeypatch):
+    """On another machine the files lie elsewhere and are newer; their content decides."""
+    use_tiny(monkeypatch)
+    data, out = make_data(tmp_path / "data"), tmp_path / "run"
+    arguments = ["--out", str(out), "--device", "cpu", "--from-scratch"]
+    assert command.main(["--data", str(data), *arguments, "--steps", "2"]) == 0
+    packed = (out / "pack" / "complete").stat().st_mtime_ns
+    copied = tmp_path / "copied"
+    shutil.copytree(data, copied, copy_function=shutil.copyfile)
+    assert command.main(["--data", str(copied), *arguments, "--steps", "4"]) == 0
+    assert (out / "pack" / "complete").stat().st_mtime_ns == packed
 
 
 def test_commercial_use_needs_a_start_that_allows_it(tmp_path, monkeypatch, capsys):

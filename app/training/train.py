@@ -9,7 +9,7 @@ weights of the best validation: sh predict.sh INPUTS OUTPUTS --weights OUT/best.
 import argparse
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -360,12 +360,21 @@ def check_recipe(out, recipe):
 
 
 def fingerprint(listing):
-    """What decides a pack: the Entries, and size and time of their files."""
+    """What decides a pack: the Entries with the content of their files.
+
+    Not where the files are nor of when, so that a run goes on with a copy of its data.
+    """
     lines = []
     for entry in listing:
-        files = [path.stat() for path in (entry.image, entry.label) if path]
-        lines.append(repr((entry, [(file.st_size, file.st_mtime_ns) for file in files])))
+        files = {"image": entry.image, "label": entry.label}
+        digests = {name: path and digest(path) for name, path in files.items()}
+        lines.append(repr(replace(entry, **digests)))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def digest(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_pack(listing, folder, begins):
