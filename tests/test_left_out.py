@@ -1,47 +1,104 @@
-"""evaluate/left_out.sh: what is lost on sources that training never saw."""
+"""What is lost on sources that training never saw: the command and its table."""
 
 import csv
-import os
 import shutil
-import subprocess
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tiny import TINY
 from training_data import make_data
 
 from app.network import weights
-
-ROOT = Path(__file__).resolve().parents[1]
+from app.network.config import PRESETS
+from app.training import __main__ as command
+from app.training import left_out
 
 
 @pytest.fixture
 def data(tmp_path):
-    """A data folder of two sources, drawn and strange, with an image each of train and val."""
+    """A data folder of the sources drawn, strange and strange_too, an image each of train and val.
+
+    strange_too has none in val.
+    """
     folder = make_data(tmp_path / "data", count=1)
-    shutil.copytree(folder / "drawn", folder / "strange")
     with (folder / "catalog.csv").open() as file:
         header, *rows = csv.reader(file)
+    for source in ("strange", "strange_too"):
+        shutil.copytree(str(folder / "drawn"), str(folder / source))
+    rows += [["strange", *row[1:]] for row in rows] + [["strange_too", *rows[0][1:]]]
     with (folder / "catalog.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows, *(["strange", *row[1:]] for row in rows)])
+        csv.writer(file).writerows([header, *rows])
     return folder
 
 
-def test_two_networks_are_trained_and_scored_on_the_sources_that_one_never_saw(data, tmp_path):
+def arguments(data, out, *more):
+    given = ["left-out", "--data", data, "--out", out, "--from-scratch", "--steps", "1", *more]
+    return [str(word) for word in [*given, "--device", "cpu", "--set", "crops=[[64,2]]"]]
+
+
+def sources_of(folder):
+    return weights.load(folder / "best.safetensors")[1]["data"]["sources"]
+
+
+def test_two_networks_are_scored_on_the_sources_that_one_never_saw(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(PRESETS, "compact", TINY)
     out = tmp_path / "out"
-    command = ["sh", str(ROOT / "evaluate" / "left_out.sh"), str(data), str(out), "1", "strange"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}  # would lead astray
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    seen, unseen = done.stdout.split("without:")
-    for table in (seen, unseen):
-        groups = [line.split("  ")[0] for line in table.splitlines()]
-        assert "strange train" in groups and "strange val" in groups
-        assert not any(group.startswith("drawn") for group in groups)
-    assert sorted(path.name for path in (out / "sources" / "images").iterdir()) == [
-        "strange__0.png",
-        "strange__1.png",
+    call = arguments(data, out, "--without", "strange", "strange_too")
+    assert command.main(call) == 0
+    told = capsys.readouterr().out
+    header, *rows = [line.split() for line in told.splitlines()[-4:]]
+    assert header == ["source", "split", "images", "with", "without", "drop"]
+    assert [row[:3] for row in rows] == [
+        ["strange", "train", "1"],
+        ["strange", "val", "1"],
+        ["strange_too", "train", "1"],
     ]
-    for name, sources in (("with", ["drawn", "strange"]), ("without", ["drawn"])):
-        _, record = weights.load(out / name / "weights.safetensors")
-        assert record["data"]["sources"] == sources and record["steps"] == 1
-        assert len(list((out / "labels" / name).iterdir())) == 2
+    for row in rows:
+        seen, unseen, drop = map(float, row[3:])
+        assert drop == pytest.approx(seen - unseen, abs=2e-4)
+    assert sources_of(out / "with") == ["drawn", "strange", "strange_too"]
+    assert sources_of(out / "without-strange-strange_too") == ["drawn"]
+
+    written = [path.stat().st_mtime_ns for path in sorted(out.glob("*/best.safetensors"))]
+    assert command.main(call) == 0
+    assert capsys.readouterr().out.splitlines()[-4:] == told.splitlines()[-4:]
+    assert [path.stat().st_mtime_ns for path in sorted(out.glob("*/best.safetensors"))] == written
+
+
+def test_a_drop_is_what_the_run_without_the_source_has_less(tmp_path, monkeypatch):
+    """The first folder's F1 less the second's, source by source."""
+
+    def judge(folder, *_):
+        f1 = {"seen": {"a": 0.75, "b": 0.5}, "unseen": {"a": 0.5, "b": 0.625}}[folder]
+        return [
+            SimpleNamespace(group=source, images=3, mean_f1=value) for source, value in f1.items()
+        ]
+
+    monkeypatch.setattr(left_out, "judge", judge)
+    table = left_out.compare("seen", "unseen", {"val": ["images"]})
+    assert [line.split() for line in table.splitlines()[1:]] == [
+        ["a", "val", "3", "0.7500", "0.5000", "0.2500"],
+        ["b", "val", "3", "0.5000", "0.6250", "-0.1250"],
+    ]
+
+
+def test_a_source_that_is_not_there_is_said_before_anything_is_trained(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert command.main(arguments(data, out, "--without", "strnge")) == 2
+    assert "no source 'strnge'; there is drawn, strange" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("missing, said", [("--without", "--without"), ("--from-scratch", "seen")])
+def test_sources_and_a_start_that_has_not_seen_them_are_needed(
+    data, tmp_path, capsys, missing, said
+):
+    call = arguments(data, tmp_path / "out", "--without", "strange")
+    if missing == "--without":
+        call.remove("strange")
+    call.remove(missing)
+    with pytest.raises(SystemExit):
+        command.main(call)
+    assert said in capsys.readouterr().err

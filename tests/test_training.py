@@ -671,11 +671,9 @@ def test_a_run_goes_on_with_a_copy_of_its_data(tmp_path, monkeypatch):
     data, out = make_data(tmp_path / "data"), tmp_path / "run"
     arguments = ["--out", str(out), "--device", "cpu", "--from-scratch"]
     assert command.main(["--data", str(data), *arguments, "--steps", "2"]) == 0
-    packed = (out / "pack" / "complete").stat().st_mtime_ns
     copied = tmp_path / "copied"
     shutil.copytree(data, copied, copy_function=shutil.copyfile)
     assert command.main(["--data", str(copied), *arguments, "--steps", "4"]) == 0
-    assert (out / "pack" / "complete").stat().st_mtime_ns == packed
 
 
 def test_commercial_use_needs_a_start_that_allows_it(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,5 @@
 """python -m app.training [COMMAND]: trains a network (--help). Commands with a --help of their own:
-validate, calibrate, split, generations.
+validate, calibrate, split, generations, left-out.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from app.images import ImageError
 from app.network import weights
 from app.network.weights import WeightsError
 from app.segmenter import Segmenter
-from app.training import catalog, generations, split, train, validation
+from app.training import catalog, generations, left_out, split, train, validation
 from evaluate.folders import LabelError
 from evaluate.score import aggregates, group_table, write_csv
 
@@ -29,6 +29,7 @@ def main(arguments):
         "calibrate": calibrate,
         "split": split.main,
         "generations": generations.main,
+        "left-out": left_out.main,
     }
     warnings.formatwarning = one_line
     command = commands.get(arguments[0] if arguments else None)

@@ -362,13 +362,12 @@ def check_recipe(out, recipe):
 def fingerprint(listing):
     """What decides a pack: the Entries with the content of their files.
 
-    Not where the files are nor of when, so that a run goes on with a copy of its data.
+    Neither where the files lie nor when they were written: a run goes on with a copy of its data.
     """
     lines = []
     for entry in listing:
-        files = {"image": entry.image, "label": entry.label}
-        digests = {name: path and digest(path) for name, path in files.items()}
-        lines.append(repr(replace(entry, **digests)))
+        label = entry.label and digest(entry.label)
+        lines.append(repr(replace(entry, image=digest(entry.image), label=label)))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -1,0 +1,104 @@
+"""python -m app.training left-out: what F1 loses on sources that training never saw.
+
+Two networks are trained, alike but that one never sees the sources of --without, and both are
+scored on all images of these, by the organisers' rules. On `val` neither has seen an image; on
+`train` the one with the sources is flattered, for it has learned from these very images. Started
+again with the same --out it goes on where it was.
+"""
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from app.network import weights
+from app.segmenter import Segmenter
+from app.training import catalog, distributed, validation
+from app.training.generations import result
+from app.training.train import (
+    Data,
+    add_data_arguments,
+    add_recipe_arguments,
+    check,
+    recipe_of,
+    start_of,
+)
+from evaluate.score import aggregates, text_table
+
+SPLITS = ("train", "val")
+
+
+def main(arguments):
+    """Run the command; returns the exit status."""
+    options = parse(arguments)
+    device = distributed.start(options.device)
+    try:
+        # First the one without: what is wrong with the sources' names is said at once.
+        folders = {}
+        for name, without in (("without", options.without), ("with", [])):
+            folders[name] = options.out / "-".join([name, *without])
+            data = Data.find(argparse.Namespace(**{**vars(options), "without": without}))
+            start = start_of(options)
+            result(data, folders[name], recipe_of(options), start, device, folders[name])
+        if distributed.is_first():
+            print(compare(folders["with"], folders["without"], left_out(options)))
+    finally:
+        distributed.stop()
+    return 0
+
+
+def parse(arguments):
+    """The options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m app.training left-out",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, help="folder of both runs")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="of training in each run")
+    length.add_argument("--steps", type=int, help="instead of minutes")
+    add_recipe_arguments(parser)
+    options = parser.parse_args(arguments)
+    check(options, parser)
+    if not options.without:
+        parser.error("name the sources to leave out: --without SOURCE ...")
+    if not (options.from_scratch or options.init):
+        parser.error(
+            "our weights have seen all sources: left-out needs --from-scratch, or --init with "
+            "weights that have not"
+        )
+    return options
+
+
+def left_out(options):
+    """{split: list of catalog.Entry}: the images of the sources that are left out."""
+    found = {}
+    for split in SPLITS:
+        commercial = options.licence == "commercial"
+        listing = catalog.entries(options.data, split, commercial=commercial)
+        found[split] = [entry for entry in listing if entry.source in options.without]
+    return found
+
+
+def compare(seen, unseen, images):
+    """The table of mean F1 of both runs, as text.
+
+    seen, unseen: folders of the runs with the sources and without. images: of `left_out`.
+    """
+    rows = []
+    for split, listing in images.items():
+        scored = [judge(folder, split, listing) for folder in (seen, unseen)]
+        for one, other in zip(*scored):
+            drop = one.mean_f1 - other.mean_f1
+            rows.append((one.group, split, one.images, one.mean_f1, other.mean_f1, drop))
+    return text_table(("source", "split", "images", "with", "without", "drop"), sorted(rows))
+
+
+def judge(folder, split, listing):
+    """The evaluate.score.Aggregate of each source of a listing, by the best weights of a run."""
+    network, record = weights.load(folder / "best.safetensors")
+    segmenter = Segmenter(network, uncertainty_nms=validation.knows_uncertainty(record))
+    images = validation.validate(segmenter, listing, folder / "left-out" / split, tqdm)
+    return aggregates(images, [0.5])[1:]
