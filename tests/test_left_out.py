@@ -67,6 +67,18 @@ def test_two_networks_are_scored_on_the_sources_that_one_never_saw(
     assert [path.stat().st_mtime_ns for path in sorted(out.glob("*/best.safetensors"))] == written
 
 
+def test_runs_that_begin_with_weights_go_on_where_they_were(data, tmp_path, monkeypatch, capsys):
+    """As after an interruption: a checkpoint is there, a result is not."""
+    monkeypatch.setitem(PRESETS, "compact", TINY)
+    first, out = tmp_path / "first", tmp_path / "out"
+    assert command.main(arguments(data, first, "--without", "strange")) == 0
+    call = arguments(data, out, "--without", "strange")
+    call[call.index("--from-scratch")] = f"--init={first / 'without-strange' / 'best.safetensors'}"
+    assert command.main(call) == 0
+    (out / "with" / "result.json").unlink()
+    assert command.main(call) == 0, capsys.readouterr().err
+
+
 def test_a_drop_is_what_the_run_without_the_source_has_less(tmp_path, monkeypatch):
     """The first folder's F1 less the second's, source by source."""
 

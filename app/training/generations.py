@@ -20,6 +20,7 @@ from app.training.train import (
     Data,
     Start,
     add_data_arguments,
+    add_length_arguments,
     add_recipe_arguments,
     check,
     recipe_of,
@@ -66,9 +67,7 @@ def parse(arguments):
     parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--runs", type=int, default=3, help="in each generation")
     parser.add_argument("--generations", type=int, default=6, help="at most")
-    length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--minutes", type=float, help="of training in each run")
-    length.add_argument("--steps", type=int, help="instead of minutes")
+    add_length_arguments(parser, required=True)
     add_recipe_arguments(parser)
     options = parser.parse_args(arguments)
     check(options, parser)

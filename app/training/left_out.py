@@ -7,6 +7,7 @@ again with the same --out it goes on where it was.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from app.training.generations import result
 from app.training.train import (
     Data,
     add_data_arguments,
+    add_length_arguments,
     add_recipe_arguments,
     check,
     recipe_of,
@@ -33,13 +35,13 @@ def main(arguments):
     options = parse(arguments)
     device = distributed.start(options.device)
     try:
+        start, recipe = replace(start_of(options), chosen=False), recipe_of(options)
         # First the one without: what is wrong with the sources' names is said at once.
         folders = {}
         for name, without in (("without", options.without), ("with", [])):
             folders[name] = options.out / "-".join([name, *without])
             data = Data.find(argparse.Namespace(**{**vars(options), "without": without}))
-            start = start_of(options)
-            result(data, folders[name], recipe_of(options), start, device, folders[name])
+            result(data, folders[name], recipe, start, device, folders[name])
         if distributed.is_first():
             print(compare(folders["with"], folders["without"], left_out(options)))
     finally:
@@ -56,9 +58,7 @@ def parse(arguments):
     )
     add_data_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder of both runs")
-    length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--minutes", type=float, help="of training in each run")
-    length.add_argument("--steps", type=int, help="instead of minutes")
+    add_length_arguments(parser, required=True)
     add_recipe_arguments(parser)
     options = parser.parse_args(arguments)
     check(options, parser)

@@ -66,16 +66,21 @@ def parse(arguments):
     )
     add_data_arguments(parser)
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME OF DATA)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument(
-        "--minutes", type=float, help="of training, in all; validation takes its time beside"
-    )
-    length.add_argument("--steps", type=int, help="instead of minutes")
+    add_length_arguments(parser)
     add_recipe_arguments(parser)
     options = parser.parse_args(arguments)
     check(options, parser)
     options.out = options.out or Path("runs") / options.data.resolve().name
     return options
+
+
+def add_length_arguments(parser, required=False):
+    """The options that say how long a run is."""
+    length = parser.add_mutually_exclusive_group(required=required)
+    length.add_argument(
+        "--minutes", type=float, help="of training of a run; validation takes its time beside"
+    )
+    length.add_argument("--steps", type=int, help="instead of minutes")
 
 
 def add_recipe_arguments(parser):
