@@ -3,7 +3,9 @@
 Takes predictions with kept uncertainties (app.predict --cells leaves NAME_cells.csv beside
 NAME_label.tiff) and the truth, and asks three things:
 - do sides with a larger delta (7 x the predicted uncertainty, in pixels) lie further from the
-  true side? Spearman correlation per side of the boxes;
+  true side? Spearman correlation per side of the boxes, and beside it the one that these deltas
+  have with errors that are normal and exactly as wide: who knows how wide an error is does not
+  know how large it is, so no better one can be hoped for from them;
 - does delta say how far? Reliability: where the mean delta is d, a normal distribution of that
   width has a mean absolute error of d x sqrt(2 / pi);
 - does score x certainty tell cells with IoU >= 0.5 from the others better than the score alone?
@@ -21,7 +23,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import halfnorm, rankdata
 
 from . import strict
 from .bootstrap import auroc, estimate, mean, spearman
@@ -44,6 +46,7 @@ SCALE = 7.0  # pixels of delta per unit of uncertainty, as in training
 LEAST_IOU = 0.3  # of a cell whose sides are compared with the truth
 CORRECT_IOU = 0.5  # of a cell that is told from the others
 NORMAL = float(np.sqrt(2 / np.pi))  # mean absolute error of a normal distribution, in its widths
+QUANTILES = 32  # of a normal distribution's absolute errors, that stand for it
 BINS = 10
 FIGURES = ("sides", "delta", "|error|", "of a normal")  # number; means in pixels
 # Told apart with any colour vision (Okabe and Ito's palette), and by their markers.
@@ -283,17 +286,31 @@ def side_summary(delta, error, image):
 
     sides: how many. delta: mean. error: estimate of the mean. expected: mean absolute error of
     normal distributions of width delta. spearman: estimate of the correlation of delta with
-    error. reliability: the first four in bins of equal count, least delta first.
+    error. normal_spearman: see there. reliability: the first four in bins of equal count, least
+    delta first.
     """
     bins = quantile_bins(delta)
     return {
         **means(delta, error, image),
         "spearman": estimate(spearman(delta, error), image),
+        "normal_spearman": normal_spearman(delta),
         "reliability": [
             means(delta[members], error[members], image[members])
             for members in (bins == k for k in np.unique(bins))
         ],
     }
+
+
+def normal_spearman(delta):
+    """Spearman correlation of delta (k,) with absolute errors that are normal, of width delta.
+
+    Not of errors drawn, but of QUANTILES of them for each delta. None: delta is constant, or empty.
+    """
+    if not len(np.unique(delta)) > 1:
+        return None
+    errors = halfnorm.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    correlation = spearman(np.repeat(delta, QUANTILES), np.outer(delta, errors).ravel())
+    return float(correlation(np.ones((1, len(delta) * QUANTILES)))[0])
 
 
 def quantile_bins(values):
@@ -330,13 +347,14 @@ def text(result):
     """What was found, as tables for the screen."""
     whole = result["all"]
     sides = [
-        (side, *figures(told), span(told["spearman"])) for side, told in whole["sides"].items()
+        (side, *figures(told), span(told["spearman"]), number(told["normal_spearman"]))
+        for side, told in whole["sides"].items()
     ]
     parts = [
         f"{whole['cells']} cells of {len(result['images'])} images: {whole['correct']} with IoU >= "
         f"{CORRECT_IOU}, {whole['compared']} with IoU >= {LEAST_IOU}, whose sides are compared",
         "Sides: mean delta and mean |error| in pixels, Spearman correlation of the two\n"
-        + text_table(("side", *FIGURES, "Spearman"), sides),
+        + text_table(("side", *FIGURES, "Spearman", FIGURES[-1]), sides),
         "Reliability: all sides, in bins of equal count by delta\n"
         + text_table(
             ("bin", *FIGURES),

@@ -122,6 +122,19 @@ def test_errors_drawn_with_delta_as_their_width_are_as_large_as_expected():
     assert np.all(np.diff([bin["delta"] for bin in side["reliability"]]) > 0)
 
 
+def test_errors_drawn_with_delta_as_their_width_rank_as_well_as_normal_errors_can():
+    rng = np.random.default_rng(6)
+    cells = some_cells(rng, n=4000)
+    for spread in (0.2, 0.7, 2.0):
+        cells.delta = np.exp(rng.normal(0, spread, cells.delta.shape))
+        cells.error = np.abs(rng.normal(0, cells.delta))
+        side = analyse(cells)["sides"]["all"]
+        assert side["normal_spearman"] == pytest.approx(side["spearman"]["value"], abs=0.02)
+    cells.error = cells.delta  # not noise: all is known, and more than of normal errors
+    side = analyse(cells)["sides"]["all"]
+    assert side["spearman"]["value"] == pytest.approx(1) and side["normal_spearman"] < 0.95
+
+
 def test_the_order_of_the_cells_tells_nothing():
     rng = np.random.default_rng(7)
     cells = some_cells(rng)
@@ -152,12 +165,12 @@ def test_where_nothing_can_be_told_there_is_no_number():
     none = analyse(cells.filter(np.zeros(400, bool)))
     assert none["cells"] == 0 and none["sides"]["all"]["reliability"] == []
     assert none["auroc"]["score"] == none["sides"]["top"]["spearman"] == nothing
-    assert none["sides"]["top"]["delta"] is None
+    assert none["sides"]["top"]["delta"] is none["sides"]["top"]["normal_spearman"] is None
     cells.iou[:] = 0.9
     cells.delta[:] = 1
     same = analyse(cells)
     assert same["auroc"]["gain"] == same["sides"]["all"]["spearman"] == nothing
-    assert same["sides"]["all"]["delta"] == 1
+    assert same["sides"]["all"]["delta"] == 1 and same["sides"]["all"]["normal_spearman"] is None
 
 
 # Which cells are compared, with what
