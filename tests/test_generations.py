@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +30,7 @@ def scores(monkeypatch):
     def run(data, out, recipe, start, device, packs=None):
         out.mkdir(parents=True)
         (out / "best.safetensors").write_text(str(out))
+        (out / "recipe.json").write_text(json.dumps(asdict(recipe)))
         seen.append((out, recipe, start))
         return SimpleNamespace(best=wanted[len(seen) - 1])
 
@@ -61,6 +63,15 @@ def test_what_is_done_is_not_done_again(tmp_path, scores):
     again = generations.evolve(None, options(tmp_path), begun, "cpu")
     assert again == rows
     assert len(seen) == 4
+
+
+def test_what_is_done_with_other_settings_is_not_taken_for_what_is_asked_for(tmp_path, scores):
+    scores[0].extend([0.5, 0.6, 0.1, 0.2])
+    begun = train.Start(preset="compact")
+    generations.evolve(None, options(tmp_path), begun, "cpu")
+    for other in (["--minutes", "7"], ["--seed", "5"]):
+        with pytest.raises(ValueError, match=f"run-0 holds a run with other.*{other[0][2:]}"):
+            generations.evolve(None, options(tmp_path, *other), begun, "cpu")
 
 
 def test_over_the_generations_rates_fall_foreground_grows_and_all_images_are_used(tmp_path):

@@ -66,6 +66,10 @@ def test_two_networks_are_scored_on_the_sources_that_one_never_saw(
     assert capsys.readouterr().out.splitlines()[-4:] == told.splitlines()[-4:]
     assert [path.stat().st_mtime_ns for path in sorted(out.glob("*/best.safetensors"))] == written
 
+    longer = [*call, "--steps", "2"]
+    assert command.main(longer) == 2
+    assert "other settings (steps)" in capsys.readouterr().err
+
 
 def test_runs_that_begin_with_weights_go_on_where_they_were(data, tmp_path, monkeypatch, capsys):
     """As after an interruption: a checkpoint is there, a result is not."""

@@ -23,6 +23,7 @@ from app.training.train import (
     add_length_arguments,
     add_recipe_arguments,
     check,
+    check_recipe,
     recipe_of,
     run,
     start_of,
@@ -123,9 +124,14 @@ def draw_recipe(options, generation, number):
 
 
 def result(data, folder, recipe, start, device, packs):
-    """The best score of a run, trained now unless its folder has it from before."""
+    """The best score of a run, trained now unless its folder has it from before.
+
+    ValueError: its folder holds a run with other settings, or a finished one of another length.
+    """
     done = folder / "result.json"
-    if not done.is_file():
+    if done.is_file():
+        check_recipe(folder, recipe, may_change=())
+    else:
         score = run(data, folder, recipe, start, device, packs).best
         if distributed.is_first():
             done.write_text(json.dumps({"score": score}))

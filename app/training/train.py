@@ -351,12 +351,12 @@ def check_unfinished(out, recipe):
         )
 
 
-def check_recipe(out, recipe):
-    """ValueError unless a run goes on as it began; only its length may change."""
+def check_recipe(out, recipe, may_change=("minutes", "steps")):
+    """ValueError unless a run goes on as it began; only these fields, its length, may change."""
     begun = json.loads((out / "recipe.json").read_text())
     wanted = json.loads(json.dumps(asdict(recipe)))
     changed = [name for name in wanted if begun.get(name) != wanted[name]]
-    changed = [name for name in changed if name not in ("minutes", "steps")]
+    changed = [name for name in changed if name not in may_change]
     if changed:
         raise ValueError(
             f"{out} holds a run with other settings ({', '.join(changed)}): choose another --out, "
