@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +14,9 @@ from training_data import make_data
 from app.network import weights
 from app.network.cpn import CPN
 from app.training import __main__ as command
-from app.training import generations, recipe, train
+from app.training import catalog, generations, recipe, train
+
+NO_IMAGES = train.Data(training=[], validation=[], unlabelled=[], licence="any")
 
 
 def options(out, *more):
@@ -31,6 +33,7 @@ def scores(monkeypatch):
         out.mkdir(parents=True)
         (out / "best.safetensors").write_text(str(out))
         (out / "recipe.json").write_text(json.dumps(asdict(recipe)))
+        (out / "start.json").write_text(json.dumps(train.described(start, data)))
         seen.append((out, recipe, start))
         return SimpleNamespace(best=wanted[len(seen) - 1])
 
@@ -41,7 +44,7 @@ def scores(monkeypatch):
 def test_the_next_generation_starts_from_the_best_until_none_is_better(tmp_path, scores):
     wanted, seen = scores
     wanted += [0.5, 0.6, 0.7, 0.65, 0.69, 0.7]  # the third generation does not improve on 0.7
-    rows = generations.evolve(None, options(tmp_path), train.Start(preset="compact"), "cpu")
+    rows = generations.evolve(NO_IMAGES, options(tmp_path), train.Start(preset="compact"), "cpu")
     assert [row["score"] for row in rows] == wanted
     starts = [start.weights for _, _, start in seen]
     first, second = (tmp_path / f"generation-{g}" / f"run-{r}" for g, r in ((0, 1), (1, 0)))
@@ -59,8 +62,8 @@ def test_what_is_done_is_not_done_again(tmp_path, scores):
     wanted, seen = scores
     wanted += [0.5, 0.6, 0.1, 0.2]
     begun = train.Start(preset="compact")
-    rows = generations.evolve(None, options(tmp_path), begun, "cpu")
-    again = generations.evolve(None, options(tmp_path), begun, "cpu")
+    rows = generations.evolve(NO_IMAGES, options(tmp_path), begun, "cpu")
+    again = generations.evolve(NO_IMAGES, options(tmp_path), begun, "cpu")
     assert again == rows
     assert len(seen) == 4
 
@@ -68,10 +71,34 @@ def test_what_is_done_is_not_done_again(tmp_path, scores):
 def test_what_is_done_with_other_settings_is_not_taken_for_what_is_asked_for(tmp_path, scores):
     scores[0].extend([0.5, 0.6, 0.1, 0.2])
     begun = train.Start(preset="compact")
-    generations.evolve(None, options(tmp_path), begun, "cpu")
+    generations.evolve(NO_IMAGES, options(tmp_path), begun, "cpu")
     for other in (["--minutes", "7"], ["--seed", "5"]):
         with pytest.raises(ValueError, match=f"run-0 holds a run with other.*{other[0][2:]}"):
-            generations.evolve(None, options(tmp_path, *other), begun, "cpu")
+            generations.evolve(NO_IMAGES, options(tmp_path, *other), begun, "cpu")
+
+
+def test_what_is_done_from_another_start_is_not_taken_for_what_is_asked_for(tmp_path, scores):
+    scores[0].extend([0.5, 0.6, 0.1, 0.2])
+    out, one, other = (tmp_path / name for name in ("out", "one", "other"))
+    one.write_text("weights")
+    other.write_text("other weights")
+    generations.evolve(NO_IMAGES, options(out), train.Start(weights=one), "cpu")
+    with pytest.raises(ValueError, match=r"run-0 holds a run with other settings \(weights\)"):
+        generations.evolve(NO_IMAGES, options(out), train.Start(weights=other), "cpu")
+    # By its content: the same weights elsewhere are the same start.
+    generations.evolve(NO_IMAGES, options(out), train.Start(weights=one.rename(other)), "cpu")
+
+
+@pytest.mark.parametrize("part", ["training", "validation", "unlabelled"])
+def test_what_is_done_on_other_images_is_not_taken_for_what_is_asked_for(tmp_path, scores, part):
+    scores[0].extend([0.5, 0.6, 0.1, 0.2])
+    start, out = train.Start(preset="compact"), tmp_path / "out"
+    generations.evolve(NO_IMAGES, options(out), start, "cpu")
+    image = tmp_path / "image.png"
+    image.write_text("pixels")
+    data = replace(NO_IMAGES, **{part: [catalog.Entry("own", image)]})
+    with pytest.raises(ValueError, match=f"{part} images"):
+        generations.evolve(data, options(out), start, "cpu")
 
 
 def test_over_the_generations_rates_fall_foreground_grows_and_all_images_are_used(tmp_path):
@@ -112,7 +139,7 @@ def test_the_command_trains_generations(tmp_path, monkeypatch, capsys):
     start = tmp_path / "start.safetensors"
     weights.save(start, CPN(TINY).state_dict(), TINY)
     small = {"crops": ((64, 2),), "cells": 64, "samples": 16}
-    monkeypatch.setitem(recipe.SCHEDULES, "fast", small)
+    monkeypatch.setitem(recipe.SCHEDULES, "tune", small)
     arguments = ["generations", "--data", str(make_data(tmp_path / "data")), "--device", "cpu"]
     arguments += ["--out", str(tmp_path / "out"), "--init", str(start), "--runs", "2"]
     assert command.main([*arguments, "--generations", "1", "--minutes", "0.02"]) == 0
@@ -130,6 +157,21 @@ def test_the_command_trains_generations(tmp_path, monkeypatch, capsys):
     assert command.main([*arguments, "--generations", "1", "--minutes", "0.02"]) == 0
     assert result.read_text() == score
     assert not Path(tmp_path / "out" / "generation-1").exists()
+
+
+@pytest.mark.parametrize("name", generations.DRAWN)
+def test_what_every_run_draws_cannot_be_set(tmp_path, capsys, name):
+    with pytest.raises(SystemExit):
+        options(tmp_path, "--set", f"{name}=1")
+    assert f"draws its own {name}" in capsys.readouterr().err
+
+
+def test_all_that_is_set_but_not_drawn_holds(tmp_path):
+    base = generations.recipe_of(options(tmp_path, "--set", "clip=3", "samples=32"))
+    drawn = generations.draw_recipe(options(tmp_path, "--set", "clip=3", "samples=32"), 0, 0)
+    changed = {name for name, value in asdict(base).items() if getattr(drawn, name) != value}
+    assert changed <= {"seed", "learning_rate", *generations.DRAWN}
+    assert (drawn.clip, drawn.samples) == (3, 32)
 
 
 def test_numbers_that_make_no_sense_are_refused(tmp_path, capsys):

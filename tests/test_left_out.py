@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from training_data import make_data
 
 from app.network import weights
 from app.network.config import PRESETS
+from app.network.cpn import CPN
 from app.training import __main__ as command
 from app.training import left_out
 
@@ -69,6 +71,45 @@ def test_two_networks_are_scored_on_the_sources_that_one_never_saw(
     longer = [*call, "--steps", "2"]
     assert command.main(longer) == 2
     assert "other settings (steps)" in capsys.readouterr().err
+
+
+def test_the_best_weights_of_both_runs_are_judged_as_what_they_are(
+    data, tmp_path, monkeypatch, capsys
+):
+    """The columns are those of the runs, and each is of its best validation, not of its end."""
+    monkeypatch.setitem(PRESETS, "compact", TINY)
+    out, judged = tmp_path / "out", []
+    load, f1 = left_out.validation.load, iter((0.75, 0.25))
+
+    def remember(path, device):
+        judged.append((path.relative_to(out), device))
+        return load(path, device)
+
+    def aggregates(images, thresholds):
+        return [None, SimpleNamespace(group="strange_too", images=1, mean_f1=next(f1))]
+
+    monkeypatch.setattr(left_out.validation, "load", remember)
+    monkeypatch.setattr(left_out, "aggregates", aggregates)
+    monkeypatch.setattr(left_out, "SPLITS", ("train",))
+    assert command.main(arguments(data, out, "--without", "strange_too")) == 0
+    assert capsys.readouterr().out.split()[-3:] == ["0.7500", "0.2500", "0.5000"]
+    best = [Path(name) / "best.safetensors" for name in ("with", "without-strange_too")]
+    assert judged == [(path, "cpu") for path in best]
+
+
+def test_weights_that_have_seen_the_source_are_refused_and_so_are_those_that_came_of_such(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(PRESETS, "compact", TINY)
+    out, later = tmp_path / "out", tmp_path / "later.safetensors"
+    seen, unseen = {"data": {"sources": ["drawn", "strange"]}}, {"data": {"sources": ["drawn"]}}
+    for record in (seen, {**unseen, "origin": seen}):
+        weights.save(later, CPN(TINY).state_dict(), TINY, record)
+        call = arguments(data, out, "--without", "strange", "strange_too")
+        call[call.index("--from-scratch")] = f"--init={later}"
+        assert command.main(call) == 2
+        assert "later.safetensors was trained on strange:" in capsys.readouterr().err
+        assert not out.exists()
 
 
 def test_runs_that_begin_with_weights_go_on_where_they_were(data, tmp_path, monkeypatch, capsys):

@@ -253,6 +253,18 @@ def test_a_smaller_cell_needs_a_higher_score_and_a_larger_one_no_lower():
     assert convincing(squares([20, 20, 20, 80], [0.9, 0.9, 0.9, 0.7]), 0.8).tolist()[3] is False
 
 
+def test_the_typical_cell_is_one_of_those_that_reach_the_share():
+    """Many small outlines of low score, as debris has, do not make small cells typical."""
+    sides = [20, 20, 20, 10, *[6] * 12]
+    scores = [0.9, 0.9, 0.9, 0.8, *[0.3] * 12]
+    assert convincing(squares(sides, scores), 0.9).tolist() == [True] * 3 + [False] * 13
+
+
+def test_outlines_without_area_are_no_cells():
+    with np.errstate(all="raise"):
+        assert not convincing(squares([0, 0, 0], [0.9, 0.85, 0.3]), 0.8).any()
+
+
 def test_no_cell_one_cell_and_no_share():
     assert convincing(Cells.empty(4), 0.8).shape == (0,)
     assert convincing(squares([5], [0.3]), 0.8).all()

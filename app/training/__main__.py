@@ -13,7 +13,6 @@ from tqdm import tqdm
 from app.images import ImageError
 from app.network import weights
 from app.network.weights import WeightsError
-from app.segmenter import Segmenter
 from app.training import catalog, generations, left_out, split, train, validation
 from evaluate.folders import LabelError
 from evaluate.score import aggregates, group_table, write_csv
@@ -54,8 +53,7 @@ def validate(arguments):
     parser.add_argument("--out", type=Path, required=True, help="labels and scores.csv go here")
     options = parser.parse_args(arguments)
     listing = catalog.entries(options.data, options.split)
-    network, record = weights.load(options.weights)
-    segmenter = Segmenter(network, uncertainty_nms=validation.knows_uncertainty(record))
+    segmenter, _ = validation.load(options.weights)
     images = validation.validate(segmenter, listing, options.out, tqdm)
     write_csv(options.out / "scores.csv", images, rules="official")
     whole, *sources = aggregates(images, [0.5])
@@ -85,11 +83,11 @@ def calibrate(arguments):
         help="shares of the best scores to choose from, 0 to 1 (default: that of the file alone)",
     )
     options = parser.parse_args(arguments)
-    network, record = weights.load(options.weights)
+    segmenter, record = validation.load(options.weights)
+    network = segmenter.network
     listing = catalog.entries(options.data, options.split)
     shares = options.shares or [network.config.score_share]
     own = (network.config.window, network.config.window_stride)
-    segmenter = Segmenter(network, uncertainty_nms=validation.knows_uncertainty(record))
     found = {}
     for window, stride in options.windows or [own]:
         network.config = replace(network.config, window=window, window_stride=stride)

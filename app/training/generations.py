@@ -24,6 +24,7 @@ from app.training.train import (
     add_recipe_arguments,
     check,
     check_recipe,
+    check_start,
     recipe_of,
     run,
     start_of,
@@ -38,6 +39,8 @@ IGNORED = 0.2
 FALL = 0.5  # of the learning rate from one generation to the next
 SPREAD = 1 / 8  # standard deviation of the rate, relative to its mean (paper: N(8e-4, 1e-4))
 POLICIES = ("mild", "strong")
+# Fields of the Recipe that are drawn outright; the learning rate is drawn around the one given.
+DRAWN = ("policy", "subsample", "foreground_depth", "background_depth", "learning_rate_std")
 COLUMNS = ("generation", "run", "start", "learning_rate", "policy", "subsample")
 COLUMNS += ("foreground_depth", "score", "kept")
 
@@ -72,7 +75,9 @@ def parse(arguments):
     add_recipe_arguments(parser)
     options = parser.parse_args(arguments)
     check(options, parser)
-    options.schedule = options.schedule or "fast"
+    given = sorted(set(DRAWN) & set(dict(options.set)))
+    if given:
+        parser.error(f"each run draws its own {', '.join(given)}: leave that out of --set")
     if options.runs < 1 or options.generations < 1:
         parser.error("--runs and --generations are at least 1")
     return options
@@ -126,9 +131,11 @@ def draw_recipe(options, generation, number):
 def result(data, folder, recipe, start, device, packs):
     """The best score of a run, trained now unless its folder has it from before.
 
-    ValueError: its folder holds a run with other settings, or a finished one of another length.
+    ValueError: its folder holds a run with other settings, from other weights or on other images,
+    or a finished one of another length.
     """
     done = folder / "result.json"
+    check_start(folder, start, data)
     if done.is_file():
         check_recipe(folder, recipe, may_change=())
     else:

@@ -13,7 +13,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from app.network import weights
-from app.segmenter import Segmenter
 from app.training import catalog, distributed, validation
 from app.training.generations import result
 from app.training.train import (
@@ -35,6 +34,7 @@ def main(arguments):
     options = parse(arguments)
     device = distributed.start(options.device)
     try:
+        check_unseen(options.init, options.without)
         start, recipe = replace(start_of(options), chosen=False), recipe_of(options)
         # First the one without: what is wrong with the sources' names is said at once.
         folders = {}
@@ -43,7 +43,7 @@ def main(arguments):
             data = Data.find(argparse.Namespace(**{**vars(options), "without": without}))
             result(data, folders[name], recipe, start, device, folders[name])
         if distributed.is_first():
-            print(compare(folders["with"], folders["without"], left_out(options)))
+            print(compare(folders["with"], folders["without"], left_out(options), options.device))
     finally:
         distributed.stop()
     return 0
@@ -72,6 +72,21 @@ def parse(arguments):
     return options
 
 
+def check_unseen(path, sources):
+    """ValueError if the weights in a file (None: no weights) are known to have seen a source.
+
+    Their record tells, and those of the weights that they began with, and so on.
+    """
+    record = weights.load(path)[1] if path else None
+    while record:
+        seen = sorted(set(sources) & set((record.get("data") or {}).get("sources", ())))
+        if seen:
+            raise ValueError(
+                f"{path} was trained on {', '.join(seen)}: its drop would mean nothing"
+            )
+        record = record.get("origin")
+
+
 def left_out(options):
     """{split: list of catalog.Entry}: the images of the sources that are left out."""
     found = {}
@@ -82,23 +97,23 @@ def left_out(options):
     return found
 
 
-def compare(seen, unseen, images):
+def compare(seen, unseen, images, device="auto"):
     """The table of mean F1 of both runs, as text.
 
-    seen, unseen: folders of the runs with the sources and without. images: of `left_out`.
+    seen, unseen: folders of the runs with the sources and without. images: of `left_out`. device:
+    "auto", "cpu" or "cuda".
     """
     rows = []
     for split, listing in images.items():
-        scored = [judge(folder, split, listing) for folder in (seen, unseen)]
+        scored = [judge(folder, split, listing, device) for folder in (seen, unseen)]
         for one, other in zip(*scored):
             drop = one.mean_f1 - other.mean_f1
             rows.append((one.group, split, one.images, one.mean_f1, other.mean_f1, drop))
     return text_table(("source", "split", "images", "with", "without", "drop"), sorted(rows))
 
 
-def judge(folder, split, listing):
+def judge(folder, split, listing, device):
     """The evaluate.score.Aggregate of each source of a listing, by the best weights of a run."""
-    network, record = weights.load(folder / "best.safetensors")
-    segmenter = Segmenter(network, uncertainty_nms=validation.knows_uncertainty(record))
+    segmenter, _ = validation.load(folder / "best.safetensors", device)
     images = validation.validate(segmenter, listing, folder / "left-out" / split, tqdm)
     return aggregates(images, [0.5])[1:]

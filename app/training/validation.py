@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from app import images, predict
+from app.network import weights
 from app.rasterize import rasterize
+from app.segmenter import Segmenter
 from app.suppression import convincing
 from evaluate.folders import name_of, read_labels
 from evaluate.official import score_pair
@@ -11,6 +13,15 @@ from evaluate.score import ImageScores, aggregate
 
 # Score thresholds that `calibrate` tries.
 THRESHOLDS = tuple(percent / 100 for percent in range(20, 90, 5))
+
+
+def load(path, device="auto"):
+    """The Segmenter of a weights file, and the file's training record.
+
+    Uncertainties count in the suppression if the network has learned them.
+    """
+    network, record = weights.load(path)
+    return Segmenter(network, device, uncertainty_nms=knows_uncertainty(record)), record
 
 
 def validate(segmenter, listing, out, progress=iter):
