@@ -4,8 +4,8 @@ Takes predictions with kept uncertainties (app.predict --cells leaves NAME_cells
 NAME_label.tiff) and the truth, and asks three things:
 - do sides with a larger delta (7 x the predicted uncertainty, in pixels) lie further from the
   true side? Spearman correlation per side of the boxes, and beside it the one that these deltas
-  have with errors that are normal and exactly as wide: who knows how wide an error is does not
-  know how large it is, so no better one can be hoped for from them;
+  have with errors that are normal and exactly as wide: knowing the spread of an error does not
+  tell its size, so that even perfect deltas do not reach 1;
 - does delta say how far? Reliability: where the mean delta is d, a normal distribution of that
   width has a mean absolute error of d x sqrt(2 / pi);
 - does score x certainty tell cells with IoU >= 0.5 from the others better than the score alone?
