@@ -18,6 +18,7 @@ from app.training.recipe import Recipe
 from app.training.schedule import peak_rate
 
 ROOT = Path(__file__).resolve().parents[1]
+TRAINING = Path(__file__).with_name("train_in_float32.py")
 STEPS = 40
 
 
@@ -36,11 +37,11 @@ def train(folder, processes, crops, optimiser):
     out = folder / f"{processes}-processes-{optimiser}"
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     command = [sys.executable, *(launcher if processes > 1 else ())]
-    command += ["-m", "app.training", "--data", folder / "data", "--device", "cpu", "--out", out]
+    command += [TRAINING, "--data", folder / "data", "--device", "cpu", "--out", out]
     command += ["--init", folder / "start.safetensors", "--steps", STEPS, "--set"]
     command += [f"crops=[[64,{crops}]]", "freeze_norms=0.0", "cells=100000", "patience=null"]
     command += [f'optimiser="{optimiser}"']
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         list(map(str, command)), cwd=str(ROOT), env=environment, capture_output=True, text=True
     )
