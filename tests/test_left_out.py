@@ -134,7 +134,7 @@ def test_a_drop_is_what_the_run_without_the_source_has_less(tmp_path, monkeypatc
         ]
 
     monkeypatch.setattr(left_out, "judge", judge)
-    table = left_out.compare("seen", "unseen", {"val": ["images"]})
+    table = left_out.compare("seen", "unseen", {"val": ["images"]}, "cpu")
     assert [line.split() for line in table.splitlines()[1:]] == [
         ["a", "val", "3", "0.7500", "0.5000", "0.2500"],
         ["b", "val", "3", "0.5000", "0.6250", "-0.1250"],

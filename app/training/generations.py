@@ -24,7 +24,9 @@ from app.training.train import (
     add_recipe_arguments,
     check,
     check_recipe,
-    check_start,
+    check_same,
+    digest,
+    fingerprint,
     recipe_of,
     run,
     start_of,
@@ -135,7 +137,7 @@ def result(data, folder, recipe, start, device, packs):
     or a finished one of another length.
     """
     done = folder / "result.json"
-    check_start(folder, start, data)
+    hold_start(folder / "start.json", start, data)
     if done.is_file():
         check_recipe(folder, recipe, may_change=())
     else:
@@ -144,6 +146,25 @@ def result(data, folder, recipe, start, device, packs):
             done.write_text(json.dumps({"score": score}))
         distributed.wait()
     return json.loads(done.read_text())["score"]
+
+
+def hold_start(path, start, data):
+    """Write what a run begins with, by content, beside it; ValueError if it began with other."""
+    begins = {
+        "weights": start.weights and digest(start.weights),
+        "preset": start.preset,
+        "training images": fingerprint(data.training),
+        "validation images": fingerprint(data.validation),
+        "unlabelled images": fingerprint(data.unlabelled),
+    }
+    begun = path.is_file()
+    distributed.wait()  # before the first process writes it
+    if begun:
+        check_same(path, begins)
+    elif distributed.is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(begins, indent=2))
+    distributed.wait()
 
 
 def row_of(generation, number, start, recipe, score):

@@ -97,7 +97,7 @@ def left_out(options):
     return found
 
 
-def compare(seen, unseen, images, device="auto"):
+def compare(seen, unseen, images, device):
     """The table of mean F1 of both runs, as text.
 
     seen, unseen: folders of the runs with the sources and without. images: of `left_out`. device:

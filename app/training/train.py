@@ -294,8 +294,6 @@ def run(data, out, recipe, start, device, packs=None):
         raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
         (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
-        if state.step == 0:
-            (out / "start.json").write_text(json.dumps(described(start, data), indent=2))
     sampler = Sampler(pack, state.network.config, recipe, state.draw, data.sources)
     teacher = None
     if data.unlabelled:
@@ -356,23 +354,6 @@ def check_unfinished(out, recipe):
 def check_recipe(out, recipe, may_change=("minutes", "steps")):
     """ValueError unless a run goes on as it began; only these fields, its length, may change."""
     check_same(out / "recipe.json", asdict(recipe), may_change)
-
-
-def check_start(out, start, data):
-    """ValueError if `out` holds a run that began with other weights or other images."""
-    if (out / "start.json").is_file():
-        check_same(out / "start.json", described(start, data))
-
-
-def described(start, data):
-    """What a run begins with, by content: where the files lie does not count."""
-    return {
-        "weights": start.weights and digest(start.weights),
-        "preset": start.preset,
-        "training images": fingerprint(data.training),
-        "validation images": fingerprint(data.validation),
-        "unlabelled images": fingerprint(data.unlabelled),
-    }
 
 
 def check_same(path, wanted, may_change=()):
