@@ -115,7 +115,7 @@ def test_a_look_up_is_linear_between_the_entries_of_each_crops_own_table():
     assert torch.allclose(found, expected[:, None, None].expand_as(found), atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["none", "mild", "strong"])
+@pytest.mark.parametrize("policy", ["none", "mild", "strong", "wide"])
 def test_a_part_of_the_views_shows_what_it_shows_as_part_of_the_whole(pack, policy):
     views = draw(pack, POLICIES[policy], 12, side=53)
     whole = gather(pack, views)

@@ -3,7 +3,7 @@
 A policy is a value of `Policy`; a recipe names one of `POLICIES`.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import torch
 
@@ -134,3 +134,8 @@ POLICIES = {
         rgb=Colours(mix=0.25, mixing=0.08, shuffle=0.1),
     ),
 }
+
+# As `strong`, over all sizes that users bring: an image's typical object becomes 8 to 400 pixels.
+POLICIES["wide"] = replace(
+    POLICIES["strong"], least_size=8.0, largest_size=400.0, least_scale=0.2, largest_scale=4.0
+)
