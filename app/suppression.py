@@ -86,9 +86,9 @@ def suppress_covered(cells, frame, share, use_uncertainty=True):
 
     A cell falls when heavier ones that stay cover more than `share` (0..1) of its pixels: a label
     image has room for one cell at a pixel. Unlike boxes, outlines tell a double from a neighbour
-    that lies aslant, and also a part of a cell from a cell (weights/EXPERIMENTS.md). Weights are
-    those of `suppress`. Equal ones are ordered by boxes, by outlines, then by index: the order of
-    the cells does not matter.
+    that lies aslant, and also a part of a cell from a cell (experiments/EXPERIMENTS.md). Weights
+    are those of `suppress`. Equal ones are ordered by boxes, by outlines, then by index: the order
+    of the cells does not matter.
 
     frame: x0, y0, x1, y1 in pixels. Only its pixels x0 <= x < x1, y0 <= y < y1 count; a cell
     without any stays. The memory is a byte for each.
@@ -142,7 +142,7 @@ def convincing(cells, share):
     What a network is sure of differs from one kind of image to the next, and so does the score
     that tells cells from the rest: where it knows little, all scores are lower. What is smaller
     than the typical cell of its image is more often debris or a part, and needs a higher score.
-    (Both are chosen by F1, weights/EXPERIMENTS.md; the paper has one threshold for all.)
+    (Both are chosen by F1, experiments/EXPERIMENTS.md; the paper has one threshold for all.)
     """
     if not share or not len(cells):
         return np.ones(len(cells), bool)

@@ -10,8 +10,8 @@ from training_data import make_data
 
 from app import images as files
 from app.intensity import to_rgb8
-from app.training import augment, catalog, targets
-from app.training.policies import POLICIES, Policy
+from training import augment, catalog, targets
+from training.policies import POLICIES, Policy
 
 SIDE = 64
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from evaluate.bench import bench, bench_scorer, drawn_pair
 from evaluate.folders import EvaluationError
 from evaluate.matching import frame_labels
 from evaluate.strict import scores
+from experiments.bench import bench, bench_scorer, drawn_pair
 
 
 def test_bench_times_a_command_on_both_folders(data, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from drawn import drawn, save
 
 from app.intensity import Curve, to_rgb8
-from app.training import catalog
+from training import catalog
 
 DRAW = np.random.default_rng(0)
 COLUMNS = ("source", "image", "label", "split")

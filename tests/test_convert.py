@@ -1,4 +1,4 @@
-"""python -m app.training.convert: the published layouts, exactly, and what is wrong with them."""
+"""python -m training.convert: the published layouts, exactly, and what is wrong with them."""
 
 import csv
 import json
@@ -12,10 +12,10 @@ import pytest
 import tifffile
 
 from app import images
-from app.training import catalog
-from app.training.convert import __main__ as command
-from app.training.convert import coco, instances, patches, writing
-from app.training.convert.datasets import DATASETS
+from training import catalog
+from training.convert import __main__ as command
+from training.convert import coco, instances, patches, writing
+from training.convert.datasets import DATASETS
 
 SHAPE = (12, 16)
 

@@ -13,9 +13,9 @@ from training_data import make_data
 
 from app.network import weights
 from app.network.cpn import CPN
-from app.training import distributed
-from app.training.recipe import Recipe
-from app.training.schedule import peak_rate
+from training import distributed
+from training.recipe import Recipe
+from training.schedule import peak_rate
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = Path(__file__).with_name("train_in_float32.py")

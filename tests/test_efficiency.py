@@ -1,4 +1,4 @@
-"""`python -m app.efficiency`: the size, the speed and the memory of the presets."""
+"""`python -m evaluate efficiency`: the size, the speed and the memory of the presets."""
 
 import subprocess
 import sys
@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny import TINY
 
-from app import efficiency
-from app.efficiency import Speed, count_flops, count_parameters, main, measure
 from app.network.config import PRESETS
 from app.network.cpn import CPN
+from evaluate import efficiency
+from evaluate.__main__ import main
+from evaluate.efficiency import Speed, count_flops, count_parameters, measure
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,8 +38,9 @@ def test_peak_memory_is_of_this_measurement_alone():
     assert large.peak_memory < held.numel() * 4
 
 
-def test_the_command_prints_ours_beside_the_papers():
-    command = [sys.executable, "-m", "app.efficiency", "--size", "32", "--device", "cpu"]
+@pytest.mark.parametrize("module", [["evaluate", "efficiency"], ["app.efficiency"]])
+def test_the_command_prints_ours_beside_the_papers(module):
+    command = [sys.executable, "-m", *module, "--size", "32", "--device", "cpu"]
     result = subprocess.run(command, cwd=str(ROOT), check=True, stdout=subprocess.PIPE)
     rows = [line.split("  ") for line in result.stdout.decode().splitlines()]
     table = {row[0]: [cell.strip() for cell in row[1:] if cell.strip()] for row in rows}
@@ -55,10 +57,9 @@ def test_the_command_prints_ours_beside_the_papers():
 def test_without_a_gpu_it_says_so(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(efficiency, "measure", lambda *_: Speed(1.0, 2**30))
-    main(["--size", "32"])
+    assert main(["efficiency", "--size", "32"]) == 0
     assert "No GPU can be used" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main(["--device", "cuda"])
+    assert main(["efficiency", "--device", "cuda"]) == 2
     assert "The device cuda cannot be used" in capsys.readouterr().err
 
 

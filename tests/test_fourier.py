@@ -8,7 +8,7 @@ import torch
 from app.cells import Cells
 from app.network import fourier
 from app.rasterize import rasterize
-from app.training.catalog import describe_objects, read_label
+from training.catalog import describe_objects, read_label
 
 
 def drawn(contour, shape):

@@ -13,8 +13,8 @@ from training_data import make_data
 
 from app.network import weights
 from app.network.cpn import CPN
-from app.training import __main__ as command
-from app.training import catalog, generations, recipe, train
+from training import __main__ as command
+from training import catalog, generations, recipe, train
 
 NO_IMAGES = train.Data(training=[], validation=[], unlabelled=[], licence="any")
 

@@ -14,8 +14,8 @@ import tifffile
 from PIL import Image
 
 from app.samples import fluorescence
-from tests import fuzz
-from tests.fuzz import predict, problems
+from experiments import fuzz
+from experiments.fuzz import predict, problems
 from tests.valid_files import (
     colour_files,
     picture,
@@ -347,7 +347,7 @@ def test_files_and_folders_that_are_closed_to_the_user(tmp_path):
     check_one_sentence(predict(inputs, outputs, before=without_powers), "inputs")
 
 
-# Random damage: a part of  python -m tests.fuzz
+# Random damage: a part of  python -m experiments fuzz
 
 
 def test_mutated_files_are_read_or_refused(tmp_path):

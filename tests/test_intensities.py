@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.training import intensities
-from app.training.policies import POLICIES, Blurs, Chance, Colours, Policy
+from training import intensities
+from training.policies import POLICIES, Blurs, Chance, Colours, Policy
 
 COUNT = 24
 

@@ -12,8 +12,8 @@ from training_data import make_data
 from app.network import weights
 from app.network.config import PRESETS
 from app.network.cpn import CPN
-from app.training import __main__ as command
-from app.training import left_out
+from experiments import __main__ as command
+from experiments import left_out
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from app.training.licences import commercial
+from training.licences import commercial
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from app.training import losses
-from app.training.recipe import Recipe
+from training import losses
+from training.recipe import Recipe
 
 TRUE_BOX = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from drawn import drawn, save
 
-from app.training import catalog, own_data
+from training import catalog, own_data
 
 SHAPE = (60, 70)
 

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE_FILES = ("requirements.txt", "evaluate/requirements.txt")  # what the Dockerfile installs
-OTHER_FILES = ("app/training/requirements.txt", "tests/requirements.txt")
+OTHER_FILES = ("training/requirements.txt", "tests/requirements.txt")
 OLD_PLATFORMS = ["manylinux2014_x86_64", *(f"manylinux_2_{n}_x86_64" for n in range(5, 28))]
 WITHOUT_WHEEL = {"fvcore", "iopath"}
 

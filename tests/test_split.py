@@ -1,4 +1,4 @@
-"""python -m app.training split: the catalogue's images as folders that the evaluator takes."""
+"""python -m training split: the catalogue's images as folders that the evaluator takes."""
 
 import csv
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from app.training import __main__ as command
 from evaluate.folders import group_of, list_images, pairs, read_groups
+from training import __main__ as command
 
 
 def make_data(folder, rows):

@@ -1,4 +1,4 @@
-"""python -m evaluate tables: which predictions the paper's tables ask for, and what is printed."""
+"""python -m experiments tables: what the paper's tables ask for, and what is printed."""
 
 import json
 import sys
@@ -15,9 +15,9 @@ from app import samples
 from app.network import weights
 from app.network.config import PRESETS
 from app.network.cpn import CPN
-from evaluate import tables
-from evaluate.__main__ import main
 from evaluate.folders import EvaluationError
+from experiments import tables
+from experiments.__main__ import main
 
 
 def save(path, record):

@@ -11,10 +11,10 @@ from training_data import draw_image, make_data
 
 from app.network import device
 from app.network.cpn import CPN
-from app.training import catalog, engine, losses, teacher
-from app.training.recipe import Recipe, make_recipe, with_teacher
-from app.training.sampler import Sampler
-from app.training.targets import Targets, draw_locations
+from training import catalog, engine, losses, teacher
+from training.recipe import Recipe, make_recipe, with_teacher
+from training.sampler import Sampler
+from training.targets import Targets, draw_locations
 
 # A teacher whose every proposal is a label, and a student that is unsure of every side.
 RECIPE = Recipe(

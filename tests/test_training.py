@@ -17,8 +17,8 @@ from training_data import draw_image, make_data
 from app.network import fourier, weights
 from app.network.cpn import CPN
 from app.segmenter import Segmenter
-from app.training import __main__ as command
-from app.training import (
+from training import __main__ as command
+from training import (
     augment,
     catalog,
     checkpoints,
@@ -33,8 +33,8 @@ from app.training import (
     train,
     validation,
 )
-from app.training.policies import POLICIES
-from app.training.recipe import Recipe, make_recipe, without_losses
+from training.policies import POLICIES
+from training.recipe import Recipe, make_recipe, without_losses
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
 RECIPE = Recipe(minutes=1, crops=((64, 3), (96, 2)), cells=64, samples=16)

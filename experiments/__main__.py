@@ -1,0 +1,24 @@
+"""Tables and comparisons: python -m experiments COMMAND (COMMAND --help says more of each)
+
+Other methods on the same images: sh experiments/peers/run
+"""
+
+import sys
+
+from evaluate import commands
+
+COMMANDS = {
+    "tables": ("tables", "the paper's tables 3 and 4 for given networks on labelled images"),
+    "left-out": ("left_out", "what F1 loses on sources that training never saw"),
+    "bench": ("bench", "time the whole prediction command, or the scorer, beside something simple"),
+    "fuzz": ("fuzz", "damaged files through the reader and through the command"),
+}
+
+
+def main(arguments):
+    """Run a command; its exit status (see evaluate.commands)."""
+    return commands.main("experiments", __doc__, COMMANDS, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

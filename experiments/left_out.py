@@ -1,0 +1,120 @@
+"""python -m experiments left-out: what F1 loses on sources that training never saw.
+
+Two networks are trained, alike but that one never sees the sources of --without, and both are
+scored on all images of these, by the organisers' rules. On `val` neither has seen an image; on
+`train` the one with the sources is flattered, for it has learned from these very images. Started
+again with the same --out it goes on where it was.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from app.network import weights
+from evaluate.folders import EvaluationError
+from evaluate.score import aggregates, text_table
+from training import catalog, distributed, validation
+from training.generations import result
+from training.train import (
+    EXPECTED,
+    Data,
+    add_data_arguments,
+    add_length_arguments,
+    add_recipe_arguments,
+    check,
+    recipe_of,
+    start_of,
+)
+
+SPLITS = ("train", "val")
+
+
+def add_arguments(parser):
+    """What the command takes."""
+    add_data_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, help="folder of both runs")
+    add_length_arguments(parser, required=True)
+    add_recipe_arguments(parser)
+
+
+def run(options):
+    """Train both, print the table; returns the exit status. EvaluationError."""
+    check(options, options.parser)
+    if not options.without:
+        options.parser.error("name the sources to leave out: --without SOURCE ...")
+    if not (options.from_scratch or options.init):
+        options.parser.error(
+            "our weights have seen all sources: left-out needs --from-scratch, or --init with "
+            "weights that have not"
+        )
+    device = distributed.start(options.device)
+    try:
+        train_and_compare(options, device)
+    except EXPECTED as error:
+        raise EvaluationError(error) from error
+    finally:
+        distributed.stop()
+    return 0
+
+
+def train_and_compare(options, device):
+    """Both runs, on a torch.device, and their table on the screen."""
+    check_unseen(options.init, options.without)
+    start, recipe = replace(start_of(options), chosen=False), recipe_of(options)
+    # First the one without: what is wrong with the sources' names is said at once.
+    folders = {}
+    for name, without in (("without", options.without), ("with", [])):
+        folders[name] = options.out / "-".join([name, *without])
+        data = Data.find(argparse.Namespace(**{**vars(options), "without": without}))
+        result(data, folders[name], recipe, start, device, folders[name])
+    if distributed.is_first():
+        print(compare(folders["with"], folders["without"], left_out(options), options.device))
+
+
+def check_unseen(path, sources):
+    """ValueError if the weights in a file (None: no weights) are known to have seen a source.
+
+    Their record tells, and those of the weights that they began with, and so on.
+    """
+    record = weights.load(path)[1] if path else None
+    while record:
+        seen = sorted(set(sources) & set((record.get("data") or {}).get("sources", ())))
+        if seen:
+            raise ValueError(
+                f"{path} was trained on {', '.join(seen)}: its drop would mean nothing"
+            )
+        record = record.get("origin")
+
+
+def left_out(options):
+    """{split: list of catalog.Entry}: the images of the sources that are left out."""
+    found = {}
+    for split in SPLITS:
+        commercial = options.licence == "commercial"
+        listing = catalog.entries(options.data, split, commercial=commercial)
+        found[split] = [entry for entry in listing if entry.source in options.without]
+    return found
+
+
+def compare(seen, unseen, images, device):
+    """The table of mean F1 of both runs, as text.
+
+    seen, unseen: folders of the runs with the sources and without. images: of `left_out`. device:
+    "auto", "cpu" or "cuda".
+    """
+    rows = []
+    for split, listing in images.items():
+        scored = [judge(folder, split, listing, device) for folder in (seen, unseen)]
+        for one, other in zip(*scored):
+            drop = one.mean_f1 - other.mean_f1
+            rows.append((one.group, split, one.images, one.mean_f1, other.mean_f1, drop))
+    return text_table(("source", "split", "images", "with", "without", "drop"), sorted(rows))
+
+
+def judge(folder, split, listing, device):
+    """The evaluate.score.Aggregate of each source of a listing, by the best weights of a run."""
+    segmenter, _ = validation.load(folder / "best.safetensors", device)
+    images = validation.validate(segmenter, listing, folder / "left-out" / split, tqdm)
+    return aggregates(images, [0.5])[1:]

@@ -1,0 +1,38 @@
+"""Packages import one way: app <- evaluate <- training <- experiments (design.md, rooms)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("app", "evaluate", "training", "experiments")
+
+
+def imported(path):
+    """The top-level packages that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_none_that_is_built_on_it(package):
+    later = PACKAGES[PACKAGES.index(package) + 1 :]
+    modules = sorted((ROOT / package).rglob("*.py"))
+    assert modules
+    for path in modules:
+        assert not set(imported(path)) & set(later), path
+
+
+def test_the_evaluator_knows_no_network_but_to_measure_it():
+    for path in sorted((ROOT / "evaluate").rglob("*.py")):
+        names = {
+            node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module
+        }
+        knows = any(name.startswith(("app.network", "app.segmenter")) for name in names)
+        assert knows == (path.name == "efficiency.py"), path

@@ -1,0 +1,124 @@
+"""python -m training [COMMAND]: trains a network (--help). Commands with a --help of their own:
+validate, calibrate, split, generations.
+"""
+
+import argparse
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from app.network import weights
+from evaluate.score import aggregates, group_table, write_csv
+from training import catalog, generations, split, train, validation
+
+
+def main(arguments):
+    """Run the command; returns the exit status."""
+    commands = {
+        "validate": validate,
+        "calibrate": calibrate,
+        "split": split.main,
+        "generations": generations.main,
+    }
+    warnings.formatwarning = one_line
+    command = commands.get(arguments[0] if arguments else None)
+    try:
+        return command(arguments[1:]) if command else train.main(arguments)
+    except train.EXPECTED as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def one_line(message, *where):
+    """A warning as a line for the user, without the code that it comes from."""
+    return f"{message}\n"
+
+
+def validate(arguments):
+    """Predict a split with given weights and print its scores per source."""
+    parser = argparse.ArgumentParser(prog="python -m training validate")
+    parser.add_argument("--data", type=Path, required=True, help="as for training")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="labels and scores.csv go here")
+    options = parser.parse_args(arguments)
+    listing = catalog.entries(options.data, options.split)
+    segmenter, _ = validation.load(options.weights)
+    images = validation.validate(segmenter, listing, options.out, tqdm)
+    write_csv(options.out / "scores.csv", images, rules="official")
+    whole, *sources = aggregates(images, [0.5])
+    print(group_table([whole, *sources]))
+    print(f"macro over sources: mean F1 {validation.macro(sources):.4f}")
+    return 0
+
+
+def calibrate(arguments):
+    """Choose the score threshold, its share and windows on a split; the weights file keeps them."""
+    parser = argparse.ArgumentParser(prog="python -m training calibrate")
+    parser.add_argument("--data", type=Path, required=True, help="as for training")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--weights", type=Path, required=True, help="changed in place")
+    parser.add_argument(
+        "--windows",
+        metavar="SIDE/STRIDE",
+        nargs="+",
+        type=window_size,
+        help="windows to choose from, as 1024/768 (default: those of the file alone)",
+    )
+    parser.add_argument(
+        "--shares",
+        metavar="SHARE",
+        nargs="+",
+        type=share_of_best,
+        help="shares of the best scores to choose from, 0 to 1 (default: that of the file alone)",
+    )
+    options = parser.parse_args(arguments)
+    segmenter, record = validation.load(options.weights)
+    network = segmenter.network
+    listing = catalog.entries(options.data, options.split)
+    shares = options.shares or [network.config.score_share]
+    own = (network.config.window, network.config.window_stride)
+    found = {}
+    for window, stride in options.windows or [own]:
+        network.config = replace(network.config, window=window, window_stride=stride)
+        tried = validation.try_thresholds(segmenter, listing, shares, tqdm)
+        for (threshold, share), scores in tried.items():
+            found[window, stride, threshold, share] = scores
+            print(
+                f"{window}/{stride}  {threshold:.2f}  {share:g}  mean {scores.mean_f1:.4f}  "
+                f"median {scores.median_f1:.4f}"
+            )
+    best = max(found, key=lambda choice: found[choice].mean_f1)
+    print("stored: windows {}/{}, threshold {}, share {}".format(*best))
+    fields = dict(zip(("window", "window_stride", "score_threshold", "score_share"), best))
+    weights.save(options.weights, network.state_dict(), replace(network.config, **fields), record)
+    return 0
+
+
+def share_of_best(text):
+    """A share, 0 to 1, of the best scores of an image."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share from 0 to 1")
+    return share
+
+
+def window_size(text):
+    """SIDE/STRIDE -> (side, stride) in pixels."""
+    try:
+        side, stride = map(int, text.split("/"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form SIDE/STRIDE") from error
+    if not 0 < stride <= side:
+        raise argparse.ArgumentTypeError(f"the stride of '{text}' is not in 1..{side}")
+    return side, stride
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

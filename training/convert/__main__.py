@@ -1,0 +1,130 @@
+"""python -m training.convert NAME SRC DST: a published data set as a folder for training.
+
+DST gets the images as they are, a label image for each, and catalog.csv: then
+python -m training --data DST. Published splits are kept, with test images for validation
+where there is no split for that; without any, one image in ten is for validation. Where objects
+overlap, the smaller lies on top.
+"""
+
+import argparse
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+from tqdm import tqdm
+
+from app.images import ImageError
+from training.catalog import TABLE
+from training.convert import patches
+from training.convert.datasets import DATASETS
+from training.convert.sample import share
+from training.convert.writing import write_catalogue, write_samples
+
+EXPECTED = (ValueError, OSError, ImageError)  # what can be wrong with SRC or DST as a whole
+EXIT = "exit status: 0; 1 if something was missing or damaged (named, left out); 2 without result"
+SEVERAL = (
+    "For several sets together, put their folders NAME/ into one and the lines of their catalogues "
+    "under one header."
+)
+
+
+def main(arguments):
+    """Run the command; returns the exit status."""
+    options = parse(arguments)
+    try:
+        check_folders(options.source, options.target)
+        return convert(options.name, options.source, options.target)
+    except EXPECTED as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def parse(arguments):
+    """The options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.convert",
+        description=__doc__,
+        epilog=layouts(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", choices=sorted(DATASETS), help=", ".join(DATASETS))
+    parser.add_argument("source", metavar="SRC", type=Path, help="folder of the unpacked data set")
+    parser.add_argument("target", metavar="DST", type=Path, help="folder without a catalog.csv")
+    return parser.parse_args(arguments)
+
+
+def layouts():
+    """The epilog of the help: which files are expected of each data set."""
+    width = max(map(len, DATASETS)) + 4
+    lines = ["expected in SRC:"]
+    for name, dataset in DATASETS.items():
+        lines += textwrap.wrap(
+            dataset.layout,
+            100,
+            initial_indent=f"  {name}".ljust(width),
+            subsequent_indent=" " * width,
+            break_on_hyphens=False,
+        )
+    return "\n".join([*lines, "", EXIT, "", textwrap.fill(SEVERAL, 100)])
+
+
+def check_folders(source, target):
+    """ValueError unless there is a source, and a target beside it that holds no catalogue."""
+    if not source.is_dir():
+        raise ValueError(f"{source} is no folder")
+    if (target / TABLE).exists():
+        raise ValueError(f"{target} holds a {TABLE} already: choose another DST")
+    if source.resolve() in (target.resolve(), *target.resolve().parents):
+        raise ValueError(f"{target} is within {source}: choose a DST outside")
+
+
+def convert(name, source, target):
+    """Convert a data set from a folder (Path) to another; returns the exit status.
+
+    The catalogue is written last: without it, the folder is not taken for complete.
+    """
+    dataset, problems = DATASETS[name], []
+
+    def warn(text):
+        problems.append(text)
+        tqdm.write(text, file=sys.stderr)
+
+    samples = share(find(dataset, source, warn))
+    if problems or not samples:
+        print(f"expected in {source}: {dataset.layout}", file=sys.stderr)
+    rows = write_samples(tqdm(samples), target / name, warn)
+    if not rows:
+        print(f"{source} has no usable image of {name}", file=sys.stderr)
+        return 2
+    if name == "neurips":
+        write_unlabelled(source, target / "unlabelled", warn)
+    write_catalogue(target, [{"source": name, **row, **dataset.facts()} for row in rows])
+    count = sum(row["split"] == "train" for row in rows)
+    print(f"{count} images for training and {len(rows) - count} for validation are in {target}")
+    return 1 if problems else 0
+
+
+def find(dataset, source, warn):
+    """The Samples of a data set; its warnings, which are UserWarnings, go to `warn`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        samples = dataset.find(source)
+    for warning in caught:
+        if warning.category is UserWarning:
+            warn(str(warning.message))
+    return samples
+
+
+def write_unlabelled(source, folder, warn):
+    """Write the unlabelled images of a data set to a folder; damaged ones go to `warn`."""
+    taken = set()
+    for path in tqdm(patches.find_unlabelled(source)):
+        try:
+            patches.write_patches(path, folder, taken)
+        except ImageError as error:
+            warn(f"{path} is left out: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

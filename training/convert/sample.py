@@ -1,0 +1,84 @@
+"""A labelled image of a published data set, before it is converted."""
+
+import itertools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Callable, Optional
+
+from app import images
+from training import own_data
+
+VALIDATION = 10  # one image in so many, where there is no published split
+SPLITS = {"train": "train", "val": "val", "test": "val", "tuning": "val"}
+
+
+@dataclass
+class Sample:
+    """One labelled image.
+
+    name: what to call it; several samples may have one name. label: a function of the image's
+    shape (H, W) that gives the label image, (H, W) integers with 0 for background; it raises
+    ValueError or evaluate.folders.LabelError where the annotation is damaged. split: "train",
+    "val" or "test", None where none is published.
+    """
+
+    name: str
+    image: Path
+    label: Callable
+    split: Optional[str] = None
+
+
+def split_of(path):
+    """The split that the innermost folder called train/, test_sorted/, Tuning/ names, or None."""
+    for part in reversed(path.parts):
+        for start, split in SPLITS.items():
+            if part.lower().startswith(start):
+                return split
+    return None
+
+
+def share(samples):
+    """The samples sorted by name, each with a split.
+
+    The published split is kept. Without one, or where all of it would be on one side, the second
+    of every VALIDATION is for validation.
+    """
+    samples = sorted(samples, key=lambda sample: sample.name)
+    if not {"train", "val"} <= {sample.split for sample in samples}:
+        samples = [replace(sample, split=None) for sample in samples]
+    dealt = itertools.cycle(["train", "val"] + ["train"] * (VALIDATION - 2))
+    return [replace(sample, split=sample.split or next(dealt)) for sample in samples]
+
+
+def unique(name, taken):
+    """A file name without dots, as `name` or with a number behind it, that nobody has yet.
+
+    taken: the set of names in use, in lower case, to which it is added. So are those of its label
+    image, and of names that differ in capitals only, which some file systems do not tell apart.
+    """
+    base = name.replace(".", "_")
+    for candidate in itertools.chain([base], (f"{base}_{n}" for n in itertools.count(2))):
+        names = {candidate.lower(), f"{candidate}_label".lower()}
+        if not names & taken:
+            taken |= names
+            return candidate
+
+
+def image_files(folder):
+    """The image files of a folder, sorted; none where there is no folder."""
+    paths = own_data.visible(folder)
+    return [path for path in paths if own_data.has_ending(path, images.EXTENSIONS)]
+
+
+def folders(source):
+    """A folder and all below it, sorted; hidden ones are left out."""
+    return [source] + [path for path in below(source) if path.is_dir()]
+
+
+def below(folder):
+    """All paths below a folder, sorted; what is hidden is left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )

@@ -1,0 +1,216 @@
+"""The training loop: batches, steps, averaged weights, checkpoints, validation, early stopping."""
+
+import copy
+import csv
+import time
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+import torch
+from torch import nn
+
+from app.network.device import autocast
+from training import distributed
+from training.checkpoints import export, save_checkpoint
+from training.losses import total_loss
+from training.schedule import make_optimiser, peak_rate, rate_factor
+
+LOGGED_STEPS = 20  # of which a row of log.csv gives the means
+
+
+@dataclass
+class State:
+    """Everything that a run needs to go on."""
+
+    network: nn.Module
+    parallel: Callable  # the network, or what averages its gradients over several processes
+    average: nn.Module
+    optimiser: torch.optim.Optimizer
+    draw: torch.Generator
+    step: int = 0
+    seconds: float = 0.0  # of training, without validation and pauses
+    origin: Optional[dict] = None  # training record of the weights that it began with
+    best: Optional[float] = None  # validation score so far
+    data: Optional[dict] = None  # what it is trained on, for the record of the weights
+    best_step: int = 0  # at which that was
+    stale: int = 0  # validations since then
+
+    @property
+    def device(self):
+        """The torch.device of the network."""
+        return next(self.network.parameters()).device
+
+
+def new_state(network, recipe, device):
+    """A run at its start. network: CPN with its initial weights."""
+    network = network.to(device).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    parallel = distributed.parallel(network)
+    draw = torch.Generator().manual_seed(recipe.seed)
+    return State(network, parallel, average, make_optimiser(network, recipe), draw)
+
+
+def train_step(state, batch, recipe):
+    """One step of the optimiser. Returns the loss terms and the gradient's norm as floats.
+
+    Raises FloatingPointError when the loss is not finite.
+    """
+    images, targets = batch
+    progress = recipe.progress(state.step, state.seconds)
+    rate = peak_rate(recipe, distributed.processes()) * rate_factor(progress, state.step, recipe)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.network.train()
+    if progress >= recipe.freeze_norms:
+        freeze_norms(state.network)
+    with autocast(images.device, training=True):
+        maps = state.parallel(images)
+    terms = total_loss(state.network, maps, targets, images.shape[-2:], recipe, state.draw)
+    values = distributed.averaged(torch.stack([value.detach() for value in terms.values()]))
+    means = dict(zip(terms, values.tolist()))
+    if not values[-1].isfinite():
+        raise FloatingPointError(f"step {state.step}: the loss is {means['loss']}")
+    state.optimiser.zero_grad(set_to_none=True)
+    terms["loss"].backward()
+    limit = float("inf") if recipe.clip is None else recipe.clip
+    means["gradient"] = nn.utils.clip_grad_norm_(state.network.parameters(), limit).item()
+    state.optimiser.step()
+    state.step += 1
+    update_average(state, recipe)
+    return means
+
+
+def freeze_norms(network):
+    """BatchNorm uses its running statistics, as in prediction: the last part of a run trains
+    the weights for them, which small batches of mixed modalities otherwise never see."""
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+            module.eval()
+
+
+@torch.no_grad()
+def update_average(state, recipe):
+    """Exponential moving average of weights and running statistics, short at the start."""
+    decay = min(recipe.ema, (1 + state.step) / (10 + state.step))
+    for mean, value in zip(
+        state.average.state_dict().values(), state.network.state_dict().values()
+    ):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+class Log:
+    """A CSV file with one row per call; all rows have the same keys."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, row):
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+class Meter:
+    """Means of the loss terms and speeds over some steps."""
+
+    def __init__(self):
+        self.sums, self.steps, self.crops, self.seconds, self.data_seconds = {}, 0, 0, 0.0, 0.0
+
+    def add(self, terms, crops, seconds, data_seconds):
+        """A step: its loss terms, crops of all processes, seconds, and those of the sampler."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps += 1
+        self.crops += crops
+        self.seconds += seconds
+        self.data_seconds += data_seconds
+
+    def row(self):
+        """A row of the log."""
+        return {
+            **{name: round(value / self.steps, 5) for name, value in self.sums.items()},
+            "crops_per_second": round(self.crops / max(self.seconds, 1e-9), 2),
+            "data_crops_per_second": round(self.crops / max(self.data_seconds, 1e-9), 2),
+        }
+
+
+class Run:
+    """A run in its folder: log.csv, checkpoint.safetensors, weights.safetensors (the averaged
+    weights of the last checkpoint) and best.safetensors (those of the best validation)."""
+
+    def __init__(self, state, recipe, out, validate, progress=lambda fraction, text: None):
+        """out: Path of the folder. validate(network, minutes) -> score, the higher the better;
+        it is called every `validation_minutes` and at the end, by the first process alone.
+        progress(fraction, text) shows how far it is."""
+        self.state, self.recipe, self.out = state, recipe, out
+        self.validate, self.progress = validate, progress
+        self.log = Log(out / "log.csv")
+        self.saved = self.validated = state.seconds
+
+    def finished(self):
+        """Whether its time or its steps are over, or validation has not improved for long."""
+        state = self.state
+        return self.recipe.is_over(state.step, state.seconds, state.stale)
+
+    def go(self, sampler, clock=time.monotonic):
+        """Train until it is finished. sampler(): a batch; clock(): seconds."""
+        state, meter = self.state, Meter()
+        if state.step == 0 and state.origin is not None:
+            self._judge()  # what is there already is the score to beat
+        while not self.finished():
+            started = clock()
+            batch = sampler()
+            if batch[0].is_cuda:
+                torch.cuda.synchronize()  # or the clock would see the launches alone
+            drawn = clock()
+            terms = train_step(state, batch, self.recipe)
+            taken = distributed.from_first(clock() - started, state.device)
+            state.seconds += taken
+            meter.add(terms, len(batch[0]) * distributed.processes(), taken, drawn - started)
+            if state.step % LOGGED_STEPS == 0:
+                self._log(meter.row())
+                meter = Meter()
+            self._keep()
+        if meter.steps:
+            self._log(meter.row())
+
+    def _log(self, row):
+        minutes = round(self.state.seconds / 60, 3)
+        if distributed.is_first():
+            self.log({"step": self.state.step, "minutes": minutes, **row})
+            fraction = self.recipe.progress(self.state.step, self.state.seconds)
+            self.progress(fraction, f"loss {row['loss']:.2f}, {row['crops_per_second']} crops/s")
+
+    def _keep(self):
+        """Validation and checkpoint, when they are due."""
+        seconds, recipe = self.state.seconds, self.recipe
+        judged = self.finished() or seconds - self.validated > recipe.validation_minutes * 60
+        if judged:
+            self._judge()
+        if judged or seconds - self.saved > recipe.checkpoint_minutes * 60:
+            self._save()
+
+    def _judge(self):
+        state = self.state
+        self.validated = state.seconds
+        score = self.validate(state.average, state.seconds / 60) if distributed.is_first() else 0.0
+        score = distributed.from_first(score, state.device)
+        better = state.best is None or score > state.best
+        state.stale = 0 if better else state.stale + 1
+        if better:
+            state.best, state.best_step = score, state.step
+            if distributed.is_first():
+                export(state, self.recipe, self.out / "best.safetensors")
+
+    def _save(self):
+        self.saved = self.state.seconds
+        if distributed.is_first():
+            save_checkpoint(self.out / "checkpoint.safetensors", self.state)
+            export(self.state, self.recipe, self.out / "weights.safetensors")
+        distributed.wait()

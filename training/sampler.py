@@ -1,0 +1,109 @@
+"""Batches of crops from packed images. A CPU generator decides everything of the whole batch of
+all processes; each computes its own part."""
+
+import copy
+from dataclasses import fields
+
+import torch
+
+from training import augment, catalog, distributed, intensities
+from training.policies import POLICIES
+from training.targets import draw_locations, make_targets
+
+
+class Crops:
+    """Random views of the images of a Pack."""
+
+    def __init__(self, pack, recipe, draw):
+        """pack: Pack on the training device; draw: CPU generator."""
+        self.pack, self.recipe, self.draw = pack, recipe, draw
+        self.policy = POLICIES[recipe.policy]
+        # What decides the views is small and stays on the CPU with the generator.
+        self.index = copy.copy(pack)
+        for field in fields(pack):
+            if field.name not in ("colours", "objects", "depths", "curves"):
+                setattr(self.index, field.name, getattr(pack, field.name).cpu())
+        self.sizes = self.policy.bounds(self.index)
+
+    def views(self, image, side):
+        """Views of the images (B,), the mix (B,) of their 8-bit conversions and their
+        intensities.Changes, each of this process's part of the batch."""
+        draw, index = self.draw, self.index
+        sizes = tuple(bound[image] for bound in self.sizes)
+        views = augment.draw_views(index, image, sizes, side, self.policy, draw)
+        mixed = torch.rand(len(image), generator=draw) < self.recipe.mixed_share
+        mixes = torch.where(mixed, torch.rand(len(image), generator=draw), index.mixes[image])
+        changes = intensities.draw_changes(self.policy, index.grey[image], draw)
+        own = distributed.own_part(len(image))
+        return views.select(own), mixes[own], changes.select(own)
+
+
+class Sampler:
+    """Draws batches of labelled crops from a Pack."""
+
+    def __init__(self, pack, config, recipe, draw, sources=()):
+        """config: of the network. sources: names of the pack's sources, by their number."""
+        self.pack, self.config, self.recipe, self.draw = pack, config, recipe, draw
+        self.crops = Crops(pack, recipe, draw)
+        self.typical = catalog.typical_sizes(pack)
+        self.chances = image_chances(pack, recipe, sources)
+
+    def __call__(self):
+        """One batch: images (B, 3, side, side) float32 in 0..1, and its Targets."""
+        kind = int(torch.randint(len(self.recipe.crops), (), generator=self.draw))
+        side, count = self.recipe.crops[kind]
+        image = self._draw_images(kind, count * distributed.processes())
+        views, mixes, changes = self.crops.views(image, side)
+        t = draw_locations(self.recipe.samples, self.draw)
+        seed = int(torch.randint(2**31, (), generator=self.draw))
+        images, objects, depths = augment.gather_crops(self.pack, views, mixes)
+        views = views.to(images.device)
+        targets = make_targets(self.pack, views, objects, depths, self.config, self.recipe, t, seed)
+        images = intensities.apply_changes(images, changes)
+        return images.contiguous(memory_format=torch.channels_last), targets
+
+    def _draw_images(self, kind, count):
+        """Images (count,) for crops of a kind: those of large objects prefer the largest one."""
+        if self.recipe.turning_size is None:
+            return torch.multinomial(self.chances, count, True, generator=self.draw)
+        ratio = self.recipe.turning_size / self.typical
+        larger = kind == len(self.recipe.crops) - 1 and kind > 0
+        fitting = (1 / ratio if larger else ratio).clamp(max=1)
+        return torch.multinomial(self.chances * fitting, count, True, generator=self.draw)
+
+
+def image_chances(pack, recipe, sources=()):
+    """Relative chance (I,) of every image: its source's size to a power, dealt out to the looks
+    of the source by their size to the same power and there evenly, times how often the source is
+    oversampled and the image itself was drawn for the run.
+
+    A look is all images of a source whose heights, and widths, are nearest to the same powers of
+    two: other microscopes and other stains often come in other sizes.
+
+    ValueError: recipe.oversample names a source that is not among `sources`.
+    """
+    unknown = set(recipe.oversample) - set(sources)
+    if unknown:
+        raise ValueError(
+            f"no source '{sorted(unknown)[0]}' to oversample; there is {', '.join(sources)}"
+        )
+    owner = pack.sources.cpu()
+    shares = torch.bincount(owner).float() ** recipe.source_power
+    for name, factor in recipe.oversample.items():
+        shares[list(sources).index(name)] *= factor
+    magnitudes = torch.stack([pack.heights, pack.widths], 1).cpu().float().log2().round()
+    traits = torch.cat([owner[:, None], magnitudes.long()], 1)
+    looks, look, number = torch.unique(traits, dim=0, return_inverse=True, return_counts=True)
+    weight = number.float() ** recipe.source_power
+    within = weight / torch.zeros(len(shares)).index_add(0, looks[:, 0], weight)[looks[:, 0]]
+    return shares[owner] * (within / number)[look] * subsample(len(owner), recipe)
+
+
+def subsample(count, recipe):
+    """How often (count,) each image is among those that the run draws for itself (paper, section
+    3.2.2: random data pruning; images can be over- or undersampled)."""
+    if recipe.subsample >= 1:
+        return torch.ones(count)
+    draw = torch.Generator().manual_seed(recipe.seed)
+    drawn = torch.randint(count, (max(round(count * recipe.subsample), 1),), generator=draw)
+    return torch.bincount(drawn, minlength=count).float()

@@ -1,0 +1,64 @@
+"""python -m training split: one split of the catalogue as plain folders of labelled images.
+
+DIR/images/SOURCE__NAME.* and DIR/truth/SOURCE__NAME_label.*, with DIR/groups.csv beside them (name,
+group, source): what the commands of python -m evaluate take.
+"""
+
+import argparse
+import csv
+import shutil
+from pathlib import Path
+
+from training import catalog
+
+
+def main(arguments):
+    """Run the command; returns the exit status. Raises ValueError, OSError."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training split",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with catalog.csv")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--out", type=Path, required=True, help="a folder without such folders")
+    parser.add_argument(
+        "--group",
+        choices=("modality", "source"),
+        default="modality",
+        help="what groups.csv calls the group of an image",
+    )
+    options = parser.parse_args(arguments)
+    count = write_split(options.data, options.split, options.out, options.group)
+    print(f"{count} images, their true labels and groups.csv are in {options.out}")
+    return 0
+
+
+def write_split(data, split, out, group="modality"):
+    """Copy the images of a split, their true labels and the table of groups to `out` (Path).
+
+    data: folder with catalog.csv. group: the column of the catalogue that is an image's group.
+    Returns how many images there are. ValueError: the catalogue does not tell, two images would
+    have the same name, or `out` holds a split already.
+    """
+    listing = catalog.entries(data, split)
+    groups = [getattr(entry, group) for entry in listing]
+    if None in groups:
+        raise ValueError(f"{data / 'catalog.csv'} has no column {group}: choose another --group")
+    names = [f"{entry.source}__{entry.image.stem}".replace(".", "_") for entry in listing]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{data / 'catalog.csv'}: two images would be named {name}")
+    for folder in (out / "images", out / "truth"):
+        if folder.exists():
+            raise ValueError(f"{folder} is there already: choose another --out")
+        folder.mkdir(parents=True)
+    for name, entry in zip(names, listing):
+        shutil.copyfile(str(entry.image), str(out / "images" / (name + entry.image.suffix)))
+        label = f"{name}_label{entry.label.suffix}"
+        shutil.copyfile(str(entry.label), str(out / "truth" / label))
+    with (out / "groups.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "group", "source"))
+        writer.writerows(zip(names, groups, (entry.source for entry in listing)))
+    return len(listing)
