@@ -37,7 +37,7 @@ def draw(pack, policy, count, seed=0, side=SIDE):
     image = torch.arange(count) % len(pack.starts)
     sizes = tuple(bound[image] for bound in policy.bounds(pack))
     generator = torch.Generator().manual_seed(seed)
-    return augment.draw_views(pack, image, sizes, side, policy, generator)
+    return augment.random_views(pack, image, sizes, side, policy, generator)
 
 
 def gather(pack, views):
@@ -171,7 +171,7 @@ def test_a_share_of_the_crops_is_rescaled(pack, policy):
 )
 def test_scales_keep_the_least_object_visible_and_the_largest_whole(policy, least, most, low, high):
     sizes = (torch.full((4000,), float(least)), torch.full((4000,), float(most)))
-    scale = augment.draw_scales(sizes, POLICIES[policy], torch.Generator().manual_seed(0))
+    scale = augment.random_scales(sizes, POLICIES[policy], torch.Generator().manual_seed(0))
     assert scale.min().item() == pytest.approx(low, rel=5e-3)
     assert scale.max().item() == pytest.approx(high, rel=5e-3)
     middle = (low * high) ** 0.5 if policy == "strong" else (low + high) / 2
@@ -199,7 +199,7 @@ def test_views_of_images_without_objects_can_be_drawn(pack):
     sizes = (torch.full((6,), 32.0),) * 2
     generator = torch.Generator().manual_seed(0)
     image = torch.arange(6) % 3
-    views = augment.draw_views(empty, image, sizes, SIDE, POLICIES["strong"], generator)
+    views = augment.random_views(empty, image, sizes, SIDE, POLICIES["strong"], generator)
     assert views.offset.isfinite().all()
 
 

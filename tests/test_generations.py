@@ -101,7 +101,7 @@ def test_what_is_done_on_other_images_is_not_taken_for_what_is_asked_for(tmp_pat
 
 def test_over_the_generations_rates_fall_foreground_grows_and_all_images_are_used(tmp_path):
     drawn = [
-        [generations.draw_recipe(options(tmp_path), g, r) for r in range(40)] for g in range(4)
+        [generations.random_recipe(options(tmp_path), g, r) for r in range(40)] for g in range(4)
     ]
 
     def means(name):
@@ -116,18 +116,18 @@ def test_over_the_generations_rates_fall_foreground_grows_and_all_images_are_use
     assert {each.subsample for some in drawn[2:] for each in some} == {1.0}
     assert {each.policy for each in drawn[0]} == {"mild", "strong"}
     assert len({each.seed for some in drawn for each in some}) == 160
-    same = generations.draw_recipe(options(tmp_path), 1, 2)
+    same = generations.random_recipe(options(tmp_path), 1, 2)
     assert same == drawn[1][2]
 
 
 def test_switches_hold_for_all_runs_and_the_papers_targets_have_no_ignore_zone(tmp_path):
     more = ["--schedule", "paper", "--oversample", "neurips=5", "--no-giou"]
-    drawn = generations.draw_recipe(options(tmp_path, *more), 0, 0)
+    drawn = generations.random_recipe(options(tmp_path, *more), 0, 0)
     assert drawn.oversample == {"neurips": 5}
     assert drawn.weights["boundary"] == 0
     assert drawn.optimiser == "adam"
     assert drawn.background_depth == drawn.foreground_depth
-    fast = generations.draw_recipe(options(tmp_path), 0, 0)
+    fast = generations.random_recipe(options(tmp_path), 0, 0)
     assert fast.foreground_depth - fast.background_depth == pytest.approx(generations.IGNORED)
 
 
@@ -136,7 +136,7 @@ def test_the_command_trains_generations(tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     start = tmp_path / "start.safetensors"
     weights.save(start, CPN(TINY).state_dict(), TINY)
-    small = {"crops": ((64, 2),), "cells": 64, "samples": 16}
+    small = {"crops": ((64, 2),), "positions": 64, "samples": 16}
     monkeypatch.setitem(recipe.SCHEDULES, "tune", small)
     arguments = ["generations", "--data", str(make_data(tmp_path / "data")), "--device", "cpu"]
     arguments += ["--out", str(tmp_path / "out"), "--init", str(start), "--runs", "2"]
@@ -157,7 +157,7 @@ def test_the_command_trains_generations(tmp_path, monkeypatch, capsys):
     assert not Path(tmp_path / "out" / "generation-1").exists()
 
 
-@pytest.mark.parametrize("name", generations.DRAWN)
+@pytest.mark.parametrize("name", generations.RANDOM)
 def test_what_every_run_draws_cannot_be_set(tmp_path, capsys, name):
     with pytest.raises(SystemExit):
         options(tmp_path, "--set", f"{name}=1")
@@ -166,9 +166,9 @@ def test_what_every_run_draws_cannot_be_set(tmp_path, capsys, name):
 
 def test_all_that_is_set_but_not_drawn_holds(tmp_path):
     base = generations.recipe_of(options(tmp_path, "--set", "clip=3", "samples=32"))
-    drawn = generations.draw_recipe(options(tmp_path, "--set", "clip=3", "samples=32"), 0, 0)
+    drawn = generations.random_recipe(options(tmp_path, "--set", "clip=3", "samples=32"), 0, 0)
     changed = {name for name, value in asdict(base).items() if getattr(drawn, name) != value}
-    assert changed <= {"seed", "learning_rate", *generations.DRAWN}
+    assert changed <= {"seed", "learning_rate", *generations.RANDOM}
     assert (drawn.clip, drawn.samples) == (3, 32)
 
 

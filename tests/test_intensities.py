@@ -15,7 +15,7 @@ COUNT = 24
 
 def draw(policy, grey=False, count=COUNT, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return intensities.draw_changes(policy, torch.full((count,), grey), generator)
+    return intensities.random_changes(policy, torch.full((count,), grey), generator)
 
 
 def random_crops(count=COUNT, grey=False, height=37, width=45):
@@ -49,7 +49,7 @@ def test_a_part_of_a_batch_changes_bit_for_bit_as_in_the_whole(policy):
     images = random_crops()
     grey = torch.arange(COUNT) % 2 == 0
     generator = torch.Generator().manual_seed(0)
-    changes = intensities.draw_changes(POLICIES[policy], grey, generator)
+    changes = intensities.random_changes(POLICIES[policy], grey, generator)
     whole = intensities.apply_changes(images, changes)
     for index in (slice(0, 1), slice(5, 17), torch.tensor([20, 3])):
         part = intensities.apply_changes(images[index], changes.select(index))
@@ -269,7 +269,7 @@ def test_only_maps_and_shifts_of_colours_colour_grey_crops(policy):
 def test_grey_and_colour_crops_of_one_batch_have_their_own_colours():
     grey = torch.arange(4000) % 2 == 0
     generator = torch.Generator().manual_seed(0)
-    changes = intensities.draw_changes(POLICIES["mild"], grey, generator)
+    changes = intensities.random_changes(POLICIES["mild"], grey, generator)
     assert changes.bone[grey].any()
     assert not changes.bone[~grey].any()
     assert changes.common[grey].all()

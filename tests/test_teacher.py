@@ -14,13 +14,13 @@ from app.network.cpn import CPN
 from training import catalog, engine, losses, teacher
 from training.recipe import Recipe, make_recipe, with_teacher
 from training.sampler import Sampler
-from training.targets import Targets, draw_locations
+from training.targets import Targets, random_locations
 
 # A teacher whose every proposal is a label, and a student that is unsure of every side.
 RECIPE = Recipe(
     minutes=1,
     crops=((64, 4),),
-    cells=64,
+    positions=64,
     samples=16,
     unlabelled=0.5,
     teacher_foreground=0.0,
@@ -41,9 +41,9 @@ def run(tmp_path):
     torch.manual_seed(0)
     state = engine.new_state(CPN(TINY), RECIPE, torch.device("cpu"))
     pack = catalog.pack(catalog.entries(data, "train"))
-    sampler = Sampler(pack, TINY, RECIPE, state.draw)
+    sampler = Sampler(pack, TINY, RECIPE, state.generator)
     unlabelled = catalog.pack(catalog.unlabelled(tmp_path / "unlabelled"))
-    return state, sampler, teacher.Teacher(unlabelled, RECIPE, state.draw)
+    return state, sampler, teacher.Teacher(unlabelled, RECIPE, state.generator)
 
 
 def test_unlabelled_crops_follow_the_labelled_ones(run):
@@ -53,11 +53,11 @@ def test_unlabelled_crops_follow_the_labelled_ones(run):
     assert len(joined) == 6
     assert torch.equal(joined[:4], images)
     assert torch.equal(both.foreground[:4], targets.foreground)
-    known = len(targets.cells[0])
+    known = len(targets.positions[0])
     assert not both.taught[:known].any()
     assert both.taught[known:].all()
-    assert (both.cells[0][known:] >= 4).all()
-    assert both.foreground[both.cells].all()
+    assert (both.positions[0][known:] >= 4).all()
+    assert both.foreground[both.positions].all()
     assert len(both.boxes) == len(both.contours) == len(both.uncertainties) > known
 
 
@@ -83,10 +83,10 @@ def test_scores_between_the_thresholds_are_ignored(run, float32):
 def test_labels_are_the_teachers_refined_proposals(run, float32):
     state, sampler, _ = run
     images, _ = sampler()
-    t = draw_locations(RECIPE.samples, state.draw)
+    t = random_locations(RECIPE.samples, state.generator)
     taught = teacher.teach(state.average, images, t, RECIPE, seed=3)
     with torch.no_grad():
-        found = state.average.propose(state.average(images), taught.cells, (64, 64), t)
+        found = state.average.propose(state.average(images), taught.positions, (64, 64), t)
     assert torch.allclose(taught.contours, found.refined, atol=0.5)
     assert torch.allclose(taught.uncertainties, found.uncertainties, atol=0.02)
     assert not taught.contours.requires_grad
@@ -146,7 +146,7 @@ def test_batches_of_no_cells_join(run):
     _, targets = sampler()
     nothing = replace(
         targets,
-        cells=tuple(c[:0] for c in targets.cells),
+        positions=tuple(c[:0] for c in targets.positions),
         **{
             name: getattr(targets, name)[:0]
             for name in ("contours", "coefficients", "centres", "boxes", "taught", "uncertainties")
@@ -154,4 +154,4 @@ def test_batches_of_no_cells_join(run):
     )
     both = Targets.cat([nothing, targets, nothing])
     assert len(both.foreground) == 12
-    assert torch.equal(both.cells[0], targets.cells[0] + 4)
+    assert torch.equal(both.positions[0], targets.positions[0] + 4)

@@ -37,7 +37,7 @@ from training.policies import POLICIES
 from training.recipe import Recipe, make_recipe, without_losses
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
-RECIPE = Recipe(minutes=1, crops=((64, 3), (96, 2)), cells=64, samples=16)
+RECIPE = Recipe(minutes=1, crops=((64, 3), (96, 2)), positions=64, samples=16)
 
 
 @pytest.fixture
@@ -150,12 +150,12 @@ def test_cells_are_chosen_evenly_over_objects_not_over_area():
     foreground = torch.ones(1, 40, 40, dtype=torch.bool)
     small = 0
     for seed in range(50):
-        crop, row, column = targets.choose_cells(owner, foreground, 8, seed)
+        crop, row, column = targets.choose_positions(owner, foreground, 8, seed)
         assert len(crop) == 8
         assert len({(r, c) for r, c in zip(row.tolist(), column.tolist())}) == 8
         small += (owner[crop, row, column] == 1).sum().item()
     assert small / 50 > 2  # of 4 cells in 1600; by area it would be 0.02
-    assert len(targets.choose_cells(owner, foreground, 5000, 0)[0]) == 1600
+    assert len(targets.choose_positions(owner, foreground, 5000, 0)[0]) == 1600
 
 
 def test_contours_that_leave_the_crop_are_clipped_to_it(pack):
@@ -180,11 +180,11 @@ def test_a_disc_goes_to_targets_to_maps_to_a_proposal_and_is_the_disc_again(pack
         fourier=torch.zeros_like(maps.fourier),
         refinement=torch.zeros_like(maps.refinement),
     )
-    crop, row, column = found.cells
+    crop, row, column = found.positions
     offset = (found.centres - network.grid_points(row, column)) / config.contour_scale
     maps.location[crop, :, row, column] = offset
     maps.fourier[crop, :, row, column] = found.coefficients.flatten(1) / config.contour_scale
-    proposals = network.propose(maps, found.cells, (64, 64), iterations=0)
+    proposals = network.propose(maps, found.positions, (64, 64), iterations=0)
     assert len(row) > 4
     for contour in proposals.contours.detach().numpy():
         filled = np.zeros(label.shape, np.uint8)
@@ -206,7 +206,7 @@ def test_a_true_side_teaches_the_map_channel_of_that_side(pack, side):
         terms = losses.total_loss(state.network, maps, given, images.shape[-2:], RECIPE, draw)
         return torch.autograd.grad(terms["uncertainty"], maps.uncertainty, retain_graph=True)[0]
 
-    proposals = state.network.propose(maps, found.cells, images.shape[-2:], found.t, 1)
+    proposals = state.network.propose(maps, found.positions, images.shape[-2:], found.t, 1)
     near = proposals.boxes.detach()
     changed = near.clone()
     changed[:, side] += 1e-2
@@ -221,7 +221,9 @@ def test_crops_without_any_cell_teach_the_background_alone(pack):
     objects = torch.full((count, side, side), -1, dtype=torch.int32)
     image = torch.zeros(count, dtype=torch.long)
     size = torch.full((count,), 9.0)
-    view = augment.draw_views(pack, image, (size, size), side, POLICIES["strong"], state.draw)
+    view = augment.random_views(
+        pack, image, (size, size), side, POLICIES["strong"], state.generator
+    )
     depths, t = torch.zeros_like(objects).byte(), fourier.uniform_locations(16)
     found = targets.make_targets(pack, view, objects, depths, TINY, RECIPE, t, 0)
     terms = engine.train_step(state, (images, found), RECIPE)
@@ -233,7 +235,7 @@ def new_run(seed=0, recipe=RECIPE, pack=None):
     torch.manual_seed(seed)
     network = CPN(TINY)
     state = engine.new_state(network, recipe, torch.device("cpu"))
-    return state, sampler.Sampler(pack, network.config, recipe, state.draw)
+    return state, sampler.Sampler(pack, network.config, recipe, state.generator)
 
 
 def test_targets_of_a_batch_describe_the_chosen_cells(pack):
@@ -242,8 +244,8 @@ def test_targets_of_a_batch_describe_the_chosen_cells(pack):
         images, found = sampler()
         assert images.shape[2] in (64, 96)
         assert 0 <= images.min() <= images.max() <= 1
-        k = len(found.cells[0])
-        assert found.foreground[found.cells].all()
+        k = len(found.positions[0])
+        assert found.foreground[found.positions].all()
         assert found.contours.shape == (k, RECIPE.samples, 2)
         assert found.coefficients.shape == (k, TINY.order, 4)
         inside = (found.centres >= found.boxes[:, :2]) & (found.centres <= found.boxes[:, 2:])
@@ -485,7 +487,7 @@ def test_large_cells_prefer_large_crops_unless_all_are_alike(pack):
     batches.typical = torch.tensor([10.0, 40.0, 40.0])
 
     def share(kind):
-        return (batches._draw_images(kind, 3000) == 0).float().mean().item()
+        return (batches._random_images(kind, 3000) == 0).float().mean().item()
 
     assert share(0) == pytest.approx(1 / 2, abs=0.04)  # 1 : 1/2 : 1/2
     assert share(1) == pytest.approx(1 / 5, abs=0.04)  # 1/2 : 1 : 1
@@ -536,7 +538,7 @@ def test_early_stopping_keeps_the_best_weights(pack, tmp_path):
 def use_tiny(monkeypatch):
     """The command trains a tiny network with small crops."""
     monkeypatch.setitem(train.PRESETS, "compact", replace(TINY, window=128, window_stride=96))
-    small = {"crops": ((64, 3), (96, 2)), "cells": 64, "samples": 16}
+    small = {"crops": ((64, 3), (96, 2)), "positions": 64, "samples": 16}
     for name in ("fast", "tune"):
         monkeypatch.setitem(recipe.SCHEDULES, name, {**recipe.SCHEDULES[name], **small})
 

@@ -1,6 +1,6 @@
 """Crops as tensor programs: random affine views of the packed images.
 
-Everything works on a whole batch at once, on the pack's device (design.md, decision 3). `draw`
+Everything works on a whole batch at once, on the pack's device (design.md, decision 3). `generator`
 is a torch.Generator on the CPU, so that a run can be resumed exactly.
 """
 
@@ -40,29 +40,29 @@ class Views:
         return (points - self.offset[row][:, None]) @ inverse
 
 
-def draw_views(pack, image, sizes, side, policy, draw):
+def random_views(pack, image, sizes, side, policy, generator):
     """Random views of the images (B,) int64: rotation, flip, scale, aspect, position.
 
     sizes: least and largest object (each (B,), in pixels) of each image, as of Policy.bounds;
     they bound the scale (paper, instance-aware rescaling). Views that are neither turned freely
     nor rescaled show whole pixels, which blurs nothing.
     """
-    turns, turned = draw_turns(len(image), policy, draw)
-    stretches, rescaled = draw_stretches(sizes, policy, draw)
+    turns, turned = random_turns(len(image), policy, generator)
+    stretches, rescaled = random_stretches(sizes, policy, generator)
     matrix = turns * stretches[:, None]
-    centre = draw_centres(pack, image, matrix, side, draw)
+    centre = random_centres(pack, image, matrix, side, generator)
     middle = torch.full((2,), (side - 1) / 2)
     offset = centre - matrix @ middle
     blurred = (turned | rescaled)[:, None]
     return Views(image, matrix, torch.where(blurred, offset, offset.round()), side)
 
 
-def draw_turns(count, policy, draw):
+def random_turns(count, policy, generator):
     """Rotations (count, 2, 2): exact quarter turns, some of them turned on freely; and which
     (count,)."""
-    quarter = torch.randint(4, (count,), generator=draw) * (math.pi / 2)
-    free = torch.rand(count, generator=draw) < policy.free_rotation
-    angle = (torch.rand(count, generator=draw) - 0.5) * (math.pi / 2) * free
+    quarter = torch.randint(4, (count,), generator=generator) * (math.pi / 2)
+    free = torch.rand(count, generator=generator) < policy.free_rotation
+    angle = (torch.rand(count, generator=generator) - 0.5) * (math.pi / 2) * free
     return rotations(quarter).round() @ rotations(angle), free
 
 
@@ -72,35 +72,35 @@ def rotations(angle):
     return torch.stack([cos, -sin, sin, cos], -1).view(-1, 2, 2)
 
 
-def draw_stretches(sizes, policy, draw):
+def random_stretches(sizes, policy, generator):
     """Image pixels per crop pixel (B, 2) along the crop's x and y, negative where x is flipped;
     and which crops are rescaled (B,)."""
     count = len(sizes[0])
-    flip = torch.where(torch.rand(count, generator=draw) < 0.5, -1.0, 1.0)
-    scale = draw_scales(sizes, policy, draw)
-    aspect = (torch.randn(count, generator=draw) * policy.aspect_std).exp()
+    flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    scale = random_scales(sizes, policy, generator)
+    aspect = (torch.randn(count, generator=generator) * policy.aspect_std).exp()
     stretches = torch.stack([flip * aspect, 1 / aspect], -1) / scale[:, None]
     plain = torch.stack([flip, torch.ones(count)], -1)
-    rescaled = torch.rand(count, generator=draw) < policy.rescaled
+    rescaled = torch.rand(count, generator=generator) < policy.rescaled
     return torch.where(rescaled[:, None], stretches, plain), rescaled
 
 
-def draw_scales(sizes, policy, draw):
+def random_scales(sizes, policy, generator):
     """Scales (B,) within a Policy's bounds, of which 1 is always one.
 
-    sizes: least and largest object of each image, as of `draw_views`.
+    sizes: least and largest object of each image, as of `random_views`.
     """
     least, most = sizes
     low = (policy.least_size / least).clamp(policy.least_scale, 1.0)
     high = (policy.largest_size / most).clamp(max=policy.largest_scale)
     low, high = torch.minimum(low, high), high.clamp(min=1.0)
-    share = torch.rand(len(least), generator=draw)
+    share = torch.rand(len(least), generator=generator)
     if policy.log_scale:
         return low * (high / low) ** share
     return low + (high - low) * share
 
 
-def draw_centres(pack, image, matrix, side, draw):
+def random_centres(pack, image, matrix, side, generator):
     """Image points (B, 2) that the crops show in their middle.
 
     Most crops look near a random object, so that sparse images teach as much as crowded ones;
@@ -110,11 +110,11 @@ def draw_centres(pack, image, matrix, side, draw):
     extent = torch.stack([pack.widths[image], pack.heights[image]], -1).float()
     half = matrix.abs().sum(2) * side / 2
     low, high = torch.minimum(half, extent / 2), torch.maximum(extent - half, extent / 2)
-    anywhere = torch.rand(count, 2, generator=draw)
+    anywhere = torch.rand(count, 2, generator=generator)
     centre = low + (high - low) * anywhere
     objects = pack.counts[image]
-    chosen = pack.first[image] + (torch.rand(count, generator=draw) * objects).long()
-    aimed = (torch.rand(count, generator=draw) < AIMED_SHARE) & (objects > 0)
+    chosen = pack.first[image] + (torch.rand(count, generator=generator) * objects).long()
+    aimed = (torch.rand(count, generator=generator) < AIMED_SHARE) & (objects > 0)
     middle = pack.polygons[chosen[aimed]].mean(1)
     centre[aimed] = middle + (anywhere[aimed] - 0.5) * half[aimed]
     return torch.minimum(torch.maximum(centre, low), high) - 0.5

@@ -18,7 +18,7 @@ NUMBERS = ("step", "seconds", "origin", "best", "best_step", "stale")
 
 def save_checkpoint(path, state):
     """Write the whole State as safetensors, atomically."""
-    tensors = {"draw": state.draw.get_state(), "random": torch.get_rng_state()}
+    tensors = {"generator": state.generator.get_state(), "random": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["random_cuda"] = torch.cuda.get_rng_state()
     tensors.update({f"network.{k}": v for k, v in state.network.state_dict().items()})
@@ -45,7 +45,7 @@ def load_checkpoint(path, state):
         moments.setdefault(int(index), {})[key] = value
     groups = state.optimiser.state_dict()["param_groups"]
     state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    state.draw.set_state(tensors["draw"])
+    state.generator.set_state(tensors["generator"])
     if distributed.is_first():  # the file holds its own; the others need another
         torch.set_rng_state(tensors["random"])
         if "random_cuda" in tensors and torch.cuda.is_available():

@@ -26,7 +26,7 @@ class State:
     parallel: Callable  # the network, or what averages its gradients over several processes
     average: nn.Module
     optimiser: torch.optim.Optimizer
-    draw: torch.Generator
+    generator: torch.Generator
     step: int = 0
     seconds: float = 0.0  # of training, without validation and pauses
     origin: Optional[dict] = None  # training record of the weights that it began with
@@ -46,8 +46,8 @@ def new_state(network, recipe, device):
     network = network.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     parallel = distributed.parallel(network)
-    draw = torch.Generator().manual_seed(recipe.seed)
-    return State(network, parallel, average, make_optimiser(network, recipe), draw)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    return State(network, parallel, average, make_optimiser(network, recipe), generator)
 
 
 def train_step(state, batch, recipe):
@@ -65,7 +65,7 @@ def train_step(state, batch, recipe):
         freeze_norms(state.network)
     with autocast(images.device, training=True):
         maps = state.parallel(images)
-    terms = total_loss(state.network, maps, targets, images.shape[-2:], recipe, state.draw)
+    terms = total_loss(state.network, maps, targets, images.shape[-2:], recipe, state.generator)
     values = distributed.averaged(torch.stack([value.detach() for value in terms.values()]))
     means = dict(zip(terms, values.tolist()))
     if not values[-1].isfinite():

@@ -42,7 +42,7 @@ FALL = 0.5  # of the learning rate from one generation to the next
 SPREAD = 1 / 8  # standard deviation of the rate, relative to its mean (paper: N(8e-4, 1e-4))
 POLICIES = ("mild", "strong")
 # Fields of the Recipe that are drawn outright; the learning rate is drawn around the one given.
-DRAWN = ("policy", "subsample", "foreground_depth", "background_depth", "learning_rate_std")
+RANDOM = ("policy", "subsample", "foreground_depth", "background_depth", "learning_rate_std")
 COLUMNS = ("generation", "run", "start", "learning_rate", "policy", "subsample")
 COLUMNS += ("foreground_depth", "score", "kept")
 
@@ -77,7 +77,7 @@ def parse(arguments):
     add_recipe_arguments(parser)
     options = parser.parse_args(arguments)
     check(options, parser)
-    given = sorted(set(DRAWN) & set(dict(options.set)))
+    given = sorted(set(RANDOM) & set(dict(options.set)))
     if given:
         parser.error(f"each run draws its own {', '.join(given)}: leave that out of --set")
     if options.runs < 1 or options.generations < 1:
@@ -91,7 +91,7 @@ def evolve(data, options, start, device):
     for generation in range(options.generations):
         tried = []
         for number in range(options.runs):
-            recipe = draw_recipe(options, generation, number)
+            recipe = random_recipe(options, generation, number)
             folder = options.out / f"generation-{generation}" / f"run-{number}"
             score = result(data, folder, recipe, start, device, options.out)
             tried.append((score, number, folder))
@@ -110,21 +110,21 @@ def evolve(data, options, start, device):
     return rows
 
 
-def draw_recipe(options, generation, number):
+def random_recipe(options, generation, number):
     """The Recipe of a run, drawn by the seed, its generation and its number (from 0)."""
-    draw = random.Random(f"{options.seed} {generation} {number}")
+    generator = random.Random(f"{options.seed} {generation} {number}")
     stage = min(generation, len(DEPTHS) - 1)
     base = recipe_of(options)
     ignores = base.background_depth < base.foreground_depth
-    depth = round(draw.uniform(*DEPTHS[stage]), 3)
-    rate = base.learning_rate * FALL**generation * (1 + SPREAD * draw.gauss(0, 1))
+    depth = round(generator.uniform(*DEPTHS[stage]), 3)
+    rate = base.learning_rate * FALL**generation * (1 + SPREAD * generator.gauss(0, 1))
     return replace(
         base,
-        seed=draw.randrange(2**31),
+        seed=generator.randrange(2**31),
         learning_rate=rate,
         learning_rate_std=0.0,
-        policy=draw.choice(POLICIES),
-        subsample=round(draw.uniform(*SUBSAMPLES[stage]), 3),
+        policy=generator.choice(POLICIES),
+        subsample=round(generator.uniform(*SUBSAMPLES[stage]), 3),
         foreground_depth=depth,
         background_depth=round(depth - IGNORED, 3) if ignores else depth,
     )

@@ -1,6 +1,6 @@
 """Random intensities of crops as a tensor program (design.md, decision 3).
 
-`draw_changes` draws everything of a whole batch on the CPU, `apply_changes` computes: a part of a
+`random_changes` draws everything of a whole batch on the CPU, `apply_changes` computes: a part of a
 batch gets bit for bit what it gets as a part of the whole, so that several GPUs share a batch.
 Hence sums over pixels or taps are written such that their order cannot depend on the batch.
 """
@@ -45,66 +45,66 @@ class Changes:
         return Changes(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def draw_changes(policy, grey, draw):
+def random_changes(policy, grey, generator):
     """Random Changes of crops, grey (B,) bool or not, by a Policy.
 
-    draw: torch.Generator on the CPU, as all tensors given and returned.
+    generator: torch.Generator on the CPU, as all tensors given and returned.
     """
     count, colours = len(grey), policy.colours(grey)
-    median, kernel = _draw_blurs(policy.blurs, count, draw)
-    noise, common = _draw_noise(policy, count, draw)
+    median, kernel = _random_blurs(policy.blurs, count, generator)
+    noise, common = _random_noise(policy, count, generator)
     return Changes(
         median=median,
         kernel=kernel,
-        gamma=_draw_factors(policy.gamma, count, draw),
-        contrast=_draw_factors(policy.contrast, count, draw),
-        brightness=_draw_amounts(policy.brightness, count, draw),
-        light=_draw_light(policy, count, draw),
+        gamma=_random_factors(policy.gamma, count, generator),
+        contrast=_random_factors(policy.contrast, count, generator),
+        brightness=_random_amounts(policy.brightness, count, generator),
+        light=_random_light(policy, count, generator),
         noise=noise,
         common=common | grey,
-        seed=torch.randint(2**31, (count,), generator=draw),
-        invert=_chosen(colours.invert, count, draw),
-        bone=_chosen(colours.bone, count, draw),
-        shift=_draw_shifts(colours, count, draw),
-        mixing=_draw_mixing(colours, count, draw),
+        seed=torch.randint(2**31, (count,), generator=generator),
+        invert=_chosen(colours.invert, count, generator),
+        bone=_chosen(colours.bone, count, generator),
+        shift=_random_shifts(colours, count, generator),
+        mixing=_random_mixing(colours, count, generator),
     )
 
 
-def _chosen(share, count, draw):
+def _chosen(share, count, generator):
     """Which crops (count,) bool are among a share, a number or one of each crop (count,)."""
-    return torch.rand(count, generator=draw) < share
+    return torch.rand(count, generator=generator) < share
 
 
-def _one_of(shares, count, draw):
+def _one_of(shares, count, generator):
     """Number (count,) of the kind that each crop is, kind k with probability shares[k]; there is
     one kind more, for all other crops."""
     limits = torch.tensor(shares).cumsum(0)
-    return torch.bucketize(torch.rand(count, generator=draw), limits, right=True)
+    return torch.bucketize(torch.rand(count, generator=generator), limits, right=True)
 
 
-def _between(low, high, count, draw):
-    return low + (high - low) * torch.rand(count, generator=draw)
+def _between(low, high, count, generator):
+    return low + (high - low) * torch.rand(count, generator=generator)
 
 
-def _draw_amounts(chance, count, draw):
+def _random_amounts(chance, count, generator):
     """Numbers (count,) by a Chance; 0 elsewhere."""
-    amounts = _between(chance.low, chance.high, count, draw)
-    return amounts * _chosen(chance.share, count, draw)
+    amounts = _between(chance.low, chance.high, count, generator)
+    return amounts * _chosen(chance.share, count, generator)
 
 
-def _draw_factors(chance, count, draw):
+def _random_factors(chance, count, generator):
     """Numbers (count,) by a Chance, a factor as likely as its inverse; 1 elsewhere."""
     low, high = math.log(chance.low), math.log(chance.high)
-    return (_between(low, high, count, draw) * _chosen(chance.share, count, draw)).exp()
+    return (_between(low, high, count, generator) * _chosen(chance.share, count, generator)).exp()
 
 
-def _draw_blurs(blurs, count, draw):
+def _random_blurs(blurs, count, generator):
     """Which crops (count,) get the median, and the kernels (count, 7, 7) of all crops."""
     kinds = (blurs.motion, blurs.box, blurs.gaussian, blurs.median)
-    kind = _one_of(kinds, count, draw)
-    length = _between(3.0, 2.0 * RADIUS + 1, count, draw)
-    angle = _between(0.0, math.pi, count, draw)
-    sigma = _between(*blurs.sigma, count, draw)
+    kind = _one_of(kinds, count, generator)
+    length = _between(3.0, 2.0 * RADIUS + 1, count, generator)
+    angle = _between(0.0, math.pi, count, generator)
+    sigma = _between(*blurs.sigma, count, generator)
     drawn = (line_kernels(length, angle), box_kernels(count), gaussian_kernels(sigma))
     kernel = unit_kernels(count)
     for number, kernels in enumerate(drawn):
@@ -112,37 +112,37 @@ def _draw_blurs(blurs, count, draw):
     return kind == len(drawn), kernel
 
 
-def _draw_light(policy, count, draw):
-    slope = _draw_amounts(policy.gradient, count, draw)
-    angle = _between(0.0, 2 * math.pi, count, draw)
-    fall = _draw_amounts(policy.vignette, count, draw)
+def _random_light(policy, count, generator):
+    slope = _random_amounts(policy.gradient, count, generator)
+    angle = _between(0.0, 2 * math.pi, count, generator)
+    fall = _random_amounts(policy.vignette, count, generator)
     return torch.stack([slope * angle.cos(), slope * angle.sin(), fall], 1)
 
 
-def _draw_noise(policy, count, draw):
+def _random_noise(policy, count, generator):
     """Standard deviations (count,), and whether the noise is common to the channels."""
     chances = (policy.noise, policy.common_noise)
-    kind = _one_of([chance.share for chance in chances], count, draw)
+    kind = _one_of([chance.share for chance in chances], count, generator)
     amount = torch.zeros(count)
     for number, chance in enumerate(chances):
-        drawn = _between(chance.low, chance.high, count, draw)
+        drawn = _between(chance.low, chance.high, count, generator)
         amount = torch.where(kind == number, drawn, amount)
     return amount, kind == 1
 
 
-def _draw_shifts(colours, count, draw):
+def _random_shifts(colours, count, generator):
     limits = torch.stack([colours.hue, colours.saturation, colours.value], 1)
-    shifts = limits * (2 * torch.rand(count, 3, generator=draw) - 1)
-    return shifts * _chosen(colours.shift, count, draw)[:, None]
+    shifts = limits * (2 * torch.rand(count, 3, generator=generator) - 1)
+    return shifts * _chosen(colours.shift, count, generator)[:, None]
 
 
-def _draw_mixing(colours, count, draw):
+def _random_mixing(colours, count, generator):
     """Mixing of the channels, whose rows have sum 1 (grey stays grey), and then their shuffle."""
-    spread = colours.mixing * _chosen(colours.mix, count, draw)
-    mixing = torch.eye(3) + torch.randn(count, 3, 3, generator=draw) * spread.view(-1, 1, 1)
+    spread = colours.mixing * _chosen(colours.mix, count, generator)
+    mixing = torch.eye(3) + torch.randn(count, 3, 3, generator=generator) * spread.view(-1, 1, 1)
     mixing = mixing / mixing.sum(2, keepdim=True)
-    order = torch.rand(count, 3, generator=draw).argsort(1)
-    shuffled = _chosen(colours.shuffle, count, draw)[:, None]
+    order = torch.rand(count, 3, generator=generator).argsort(1)
+    shuffled = _chosen(colours.shuffle, count, generator)[:, None]
     order = torch.where(shuffled, order, torch.arange(3))
     return mixing.gather(1, order[..., None].expand(-1, -1, 3))
 
@@ -279,9 +279,9 @@ def add_noise(images, noise, common, seed):
     common (B,): the same in all channels."""
     changed = []
     for image, amount, alike, number in zip(images, noise, common.tolist(), seed.tolist()):
-        draw = torch.Generator(images.device).manual_seed(number)
+        generator = torch.Generator(images.device).manual_seed(number)
         shape = (1 if alike else 3, *image.shape[1:])
-        grain = torch.randn(shape, generator=draw, device=images.device)
+        grain = torch.randn(shape, generator=generator, device=images.device)
         changed.append(torch.addcmul(image, grain, amount))
     return torch.stack(changed)
 

@@ -156,7 +156,7 @@ def learned_sides(uncertainties, targets, recipe):
     return ~targets.taught[:, None] | (unsure & better)
 
 
-def total_loss(network, maps, targets, size, recipe, draw):
+def total_loss(network, maps, targets, size, recipe, generator):
     """Equation 5: all terms of a batch as a dict of scalars, with their weighted sum "loss".
 
     "learned", for the log, is the share of the cells' sides that are learned (Listen2Student).
@@ -167,8 +167,8 @@ def total_loss(network, maps, targets, size, recipe, draw):
     logits = maps.score[:, 0].float()
     background = ~(targets.foreground | targets.ignored)
     most = network.config.refinement_iterations
-    iterations = int(torch.randint(1, most + 1, (), generator=draw))
-    found = network.propose(maps, targets.cells, size, targets.t, iterations)
+    iterations = int(torch.randint(1, most + 1, (), generator=generator))
+    found = network.propose(maps, targets.positions, size, targets.t, iterations)
     overlap, _, _ = box_iou(found.boxes.detach(), targets.boxes)
     shape = contour_iou(found.refined.detach(), targets.contours)
     quality = score_target(shape if recipe.quality_of == "contour" else overlap, recipe.quality)
@@ -179,7 +179,7 @@ def total_loss(network, maps, targets, size, recipe, draw):
     true_contours, true_boxes = targets.contours[whole], targets.boxes[whole]
     terms = {
         "object": score_loss(
-            logits[targets.cells], quality, logits[background], recipe.background_weight
+            logits[targets.positions], quality, logits[background], recipe.background_weight
         ),
         "uncertainty": uncertainty_loss(
             found.uncertainties[whole], found.boxes[whole], true_boxes, overlap[whole]

@@ -73,7 +73,7 @@ class Recipe:
     background_weight: float = 2.0
     quality: tuple = (0.3, 0.8)  # IoU between which the score's target rises to 1
     quality_of: str = "contour"  # whose IoU that is: "contour" or "box"
-    cells: int = 1024  # foreground cells that learn contours in a process's part of a batch
+    positions: int = 1024  # of the foreground that learn contours in a process's part of a batch
     samples: int = 48  # contour points in training
     boundary_of: str = "contours"  # GIoU of the contours before refinement, or of the "refined"
     weights: dict = field(default_factory=balanced_weights)
@@ -134,7 +134,7 @@ SCHEDULES = {
         "background_depth": 0.75,
         "quality": (0.0, 1.0),
         "quality_of": "box",
-        "cells": 2**31,
+        "positions": 2**31,
         "samples": 224,
         "boundary_of": "refined",
         "weights": paper_weights(),

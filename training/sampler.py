@@ -8,15 +8,15 @@ import torch
 
 from training import augment, catalog, distributed, intensities
 from training.policies import POLICIES
-from training.targets import draw_locations, make_targets
+from training.targets import make_targets, random_locations
 
 
 class Crops:
     """Random views of the images of a Pack."""
 
-    def __init__(self, pack, recipe, draw):
-        """pack: Pack on the training device; draw: CPU generator."""
-        self.pack, self.recipe, self.draw = pack, recipe, draw
+    def __init__(self, pack, recipe, generator):
+        """pack: Pack on the training device; generator: CPU generator."""
+        self.pack, self.recipe, self.generator = pack, recipe, generator
         self.policy = POLICIES[recipe.policy]
         # What decides the views is small and stays on the CPU with the generator.
         self.index = copy.copy(pack)
@@ -28,12 +28,12 @@ class Crops:
     def views(self, image, side):
         """Views of the images (B,), the mix (B,) of their 8-bit conversions and their
         intensities.Changes, each of this process's part of the batch."""
-        draw, index = self.draw, self.index
+        generator, index = self.generator, self.index
         sizes = tuple(bound[image] for bound in self.sizes)
-        views = augment.draw_views(index, image, sizes, side, self.policy, draw)
-        mixed = torch.rand(len(image), generator=draw) < self.recipe.mixed_share
-        mixes = torch.where(mixed, torch.rand(len(image), generator=draw), index.mixes[image])
-        changes = intensities.draw_changes(self.policy, index.grey[image], draw)
+        views = augment.random_views(index, image, sizes, side, self.policy, generator)
+        mixed = torch.rand(len(image), generator=generator) < self.recipe.mixed_share
+        mixes = torch.where(mixed, torch.rand(len(image), generator=generator), index.mixes[image])
+        changes = intensities.random_changes(self.policy, index.grey[image], generator)
         own = distributed.own_part(len(image))
         return views.select(own), mixes[own], changes.select(own)
 
@@ -41,35 +41,35 @@ class Crops:
 class Sampler:
     """Draws batches of labelled crops from a Pack."""
 
-    def __init__(self, pack, config, recipe, draw, sources=()):
+    def __init__(self, pack, config, recipe, generator, sources=()):
         """config: of the network. sources: names of the pack's sources, by their number."""
-        self.pack, self.config, self.recipe, self.draw = pack, config, recipe, draw
-        self.crops = Crops(pack, recipe, draw)
+        self.pack, self.config, self.recipe, self.generator = pack, config, recipe, generator
+        self.crops = Crops(pack, recipe, generator)
         self.typical = catalog.typical_sizes(pack)
         self.chances = image_chances(pack, recipe, sources)
 
     def __call__(self):
         """One batch: images (B, 3, side, side) float32 in 0..1, and its Targets."""
-        kind = int(torch.randint(len(self.recipe.crops), (), generator=self.draw))
+        kind = int(torch.randint(len(self.recipe.crops), (), generator=self.generator))
         side, count = self.recipe.crops[kind]
-        image = self._draw_images(kind, count * distributed.processes())
+        image = self._random_images(kind, count * distributed.processes())
         views, mixes, changes = self.crops.views(image, side)
-        t = draw_locations(self.recipe.samples, self.draw)
-        seed = int(torch.randint(2**31, (), generator=self.draw))
+        t = random_locations(self.recipe.samples, self.generator)
+        seed = int(torch.randint(2**31, (), generator=self.generator))
         images, objects, depths = augment.gather_crops(self.pack, views, mixes)
         views = views.to(images.device)
         targets = make_targets(self.pack, views, objects, depths, self.config, self.recipe, t, seed)
         images = intensities.apply_changes(images, changes)
         return images.contiguous(memory_format=torch.channels_last), targets
 
-    def _draw_images(self, kind, count):
+    def _random_images(self, kind, count):
         """Images (count,) for crops of a kind: those of large objects prefer the largest one."""
         if self.recipe.turning_size is None:
-            return torch.multinomial(self.chances, count, True, generator=self.draw)
+            return torch.multinomial(self.chances, count, True, generator=self.generator)
         ratio = self.recipe.turning_size / self.typical
         larger = kind == len(self.recipe.crops) - 1 and kind > 0
         fitting = (1 / ratio if larger else ratio).clamp(max=1)
-        return torch.multinomial(self.chances * fitting, count, True, generator=self.draw)
+        return torch.multinomial(self.chances * fitting, count, True, generator=self.generator)
 
 
 def image_chances(pack, recipe, sources=()):
@@ -104,6 +104,6 @@ def subsample(count, recipe):
     3.2.2: random data pruning; images can be over- or undersampled)."""
     if recipe.subsample >= 1:
         return torch.ones(count)
-    draw = torch.Generator().manual_seed(recipe.seed)
-    drawn = torch.randint(count, (max(round(count * recipe.subsample), 1),), generator=draw)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    drawn = torch.randint(count, (max(round(count * recipe.subsample), 1),), generator=generator)
     return torch.bincount(drawn, minlength=count).float()

@@ -32,8 +32,11 @@ def peak_rate(recipe, processes=1):
     Paper, section 3.2.2: lr ~ N(8e-4, 1e-4), times sqrt(bs / 64), bs being the crops of a step in
     all processes.
     """
-    draw = torch.Generator().manual_seed(recipe.seed)
-    drawn = recipe.learning_rate + recipe.learning_rate_std * torch.randn((), generator=draw).item()
+    generator = torch.Generator().manual_seed(recipe.seed)
+    drawn = (
+        recipe.learning_rate
+        + recipe.learning_rate_std * torch.randn((), generator=generator).item()
+    )
     batch = processes * recipe.crops[0][1]
     return drawn * math.sqrt(batch / recipe.reference_batch)
 

@@ -14,9 +14,9 @@ LEAST_VISIBLE = 2.0  # pixels: objects whose part in the crop is thinner are not
 
 @dataclass
 class Targets:
-    """Of a batch of B crops with proposal grids of h x w, and k chosen foreground cells.
+    """Of a batch of B crops with proposal grids of h x w, and k chosen foreground positions.
 
-    foreground, ignored (B, h, w) bool. cells: (crop, row, column), each (k,). t (S,) the drawn
+    foreground, ignored (B, h, w) bool. positions: (crop, row, column), each (k,). t (S,) the random
     locations. Of the object of each chosen cell, in crop pixels, clipped to the crop:
     contours (k, S, 2) at t, coefficients (k, N, 4), centres (k, 2), boxes (k, 4) left, top,
     right, bottom. taught (k,) bool: the cell is a teacher's (teacher.py), whose uncertainties
@@ -25,7 +25,7 @@ class Targets:
 
     foreground: torch.Tensor
     ignored: torch.Tensor
-    cells: tuple
+    positions: tuple
     t: torch.Tensor
     contours: torch.Tensor
     coefficients: torch.Tensor
@@ -40,13 +40,13 @@ class Targets:
         offsets = [0]
         for part in parts:
             offsets.append(offsets[-1] + len(part.foreground))
-        cells = [(p.cells[0] + first, *p.cells[1:]) for first, p in zip(offsets, parts)]
+        positions = [(p.positions[0] + first, *p.positions[1:]) for first, p in zip(offsets, parts)]
         joined = {
             field.name: torch.cat([getattr(part, field.name) for part in parts])
             for field in fields(cls)
-            if field.name not in ("cells", "t")
+            if field.name not in ("positions", "t")
         }
-        return cls(cells=tuple(map(torch.cat, zip(*cells))), t=parts[0].t, **joined)
+        return cls(positions=tuple(map(torch.cat, zip(*positions))), t=parts[0].t, **joined)
 
 
 def centric_map(objects, depths, stride, foreground_depth, background_depth):
@@ -67,26 +67,26 @@ def centric_map(objects, depths, stride, foreground_depth, background_depth):
     return owner, foreground, ignored
 
 
-def draw_locations(samples, draw):
+def random_locations(samples, generator):
     """Contour locations t (samples,), evenly spread from a random first one on."""
-    return fourier.uniform_locations(samples) + torch.rand(1, generator=draw) / samples
+    return fourier.uniform_locations(samples) + torch.rand(1, generator=generator) / samples
 
 
-def choose_cells(owner, foreground, limit, seed):
-    """At most `limit` foreground cells, spread evenly over the objects, not over their area.
+def choose_positions(owner, foreground, limit, seed):
+    """At most `limit` foreground positions, spread evenly over the objects, not over their area.
 
-    owner, foreground (B, h, w). Returns (crop, row, column), each (k,). Cells are drawn without
-    replacement, each weighted by 1 / (cells of its object in its crop). How many numbers that
+    owner, foreground (B, h, w). Returns (crop, row, column), each (k,). Positions are drawn without
+    replacement, each weighted by 1 / (positions of its object in its crop). How many numbers that
     takes depends on the crops, so it has a generator of its own, by `seed` and process.
     """
-    draw = torch.Generator().manual_seed(seed + distributed.rank())
+    generator = torch.Generator().manual_seed(seed + distributed.rank())
     crop, row, column = foreground.nonzero(as_tuple=True)
     if len(crop) <= limit:
         return crop, row, column
     key = crop * (owner.max() + 1) + owner[crop, row, column]
     _, inverse, counts = key.unique(return_inverse=True, return_counts=True)
     # The k smallest of exponential draws with rate w are a weighted sample of size k.
-    waiting = -torch.rand(len(crop), generator=draw).clamp(min=1e-12).log().to(crop.device)
+    waiting = -torch.rand(len(crop), generator=generator).clamp(min=1e-12).log().to(crop.device)
     keep = (waiting * counts[inverse]).topk(limit, largest=False).indices.sort().values
     return crop[keep], row[keep], column[keep]
 
@@ -102,29 +102,29 @@ def object_contours(pack, views, crop, owner):
 
 
 def make_targets(pack, views, objects, depths, config, recipe, t, seed):
-    """Targets of a batch. `recipe` decides depths and the number of cells.
+    """Targets of a batch. `recipe` decides depths and the number of positions.
 
-    t (S,): locations of the contours' points (`draw_locations`). seed: int that decides which
-    cells are chosen where there are too many.
+    t (S,): locations of the contours' points (`random_locations`). seed: int that decides which
+    positions are chosen where there are too many.
     """
     owner, foreground, ignored = centric_map(
         objects, depths, config.grid_stride, recipe.foreground_depth, recipe.background_depth
     )
-    cells = choose_cells(owner, foreground, recipe.cells, seed)
-    # Cells of one object share its contour: compute it once.
-    key = torch.stack([cells[0], owner[cells]], 1)
+    positions = choose_positions(owner, foreground, recipe.positions, seed)
+    # Positions of one object share its contour: compute it once.
+    key = torch.stack([positions[0], owner[positions]], 1)
     unique, inverse = key.unique(dim=0, return_inverse=True)
     contours = object_contours(pack, views, unique[:, 0], unique[:, 1])
     boxes = boxes_of(contours)
     # Outlines run through pixel centres: what is n pixels wide extends over n - 1.
     visible = ((boxes[:, 2:] - boxes[:, :2] + 1).amin(1) >= LEAST_VISIBLE)[inverse]
-    cells, inverse = tuple(c[visible] for c in cells), inverse[visible]
+    positions, inverse = tuple(p[visible] for p in positions), inverse[visible]
     coefficients, centres = fourier.from_contour(contours, config.order)
     t = t.to(contours.device)
     return Targets(
         foreground=foreground,
         ignored=ignored,
-        cells=cells,
+        positions=positions,
         t=t,
         contours=fourier.resample(contours, t)[inverse],
         coefficients=coefficients[inverse],

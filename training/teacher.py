@@ -10,16 +10,16 @@ import torch
 from app.network.device import autocast
 from training import augment, distributed, intensities
 from training.sampler import Crops
-from training.targets import Targets, choose_cells
+from training.targets import Targets, choose_positions
 
 
 class Teacher:
     """Adds unlabelled crops with the teacher's labels to batches."""
 
-    def __init__(self, pack, recipe, draw):
-        """pack: Pack of the unlabelled images on the training device; draw: CPU generator."""
-        self.pack, self.recipe, self.draw = pack, recipe, draw
-        self.crops = Crops(pack, recipe, draw)
+    def __init__(self, pack, recipe, generator):
+        """pack: Pack of the unlabelled images on the training device; generator: CPU generator."""
+        self.pack, self.recipe, self.generator = pack, recipe, generator
+        self.crops = Crops(pack, recipe, generator)
 
     def extend(self, batch, teacher):
         """A batch (images, Targets) with `recipe.unlabelled` times as many crops more.
@@ -29,9 +29,9 @@ class Teacher:
         """
         images, targets = batch
         count = max(round(len(images) * self.recipe.unlabelled), 1) * distributed.processes()
-        image = torch.randint(len(self.pack.starts), (count,), generator=self.draw)
+        image = torch.randint(len(self.pack.starts), (count,), generator=self.generator)
         views, mixes, changes = self.crops.views(image, images.shape[-1])
-        seed = int(torch.randint(2**31, (), generator=self.draw))
+        seed = int(torch.randint(2**31, (), generator=self.generator))
         plain, _, _ = augment.gather_crops(self.pack, views, mixes)
         plain = plain.contiguous(memory_format=torch.channels_last)
         taught = teach(teacher, plain, targets.t, self.recipe, seed)
@@ -47,19 +47,19 @@ def teach(teacher, images, t, recipe, seed):
         maps = teacher(images)
     score = maps.score[:, 0].float().sigmoid()
     foreground = score >= recipe.teacher_foreground
-    # The cells have no objects to be spread over: each counts as one.
+    # The positions have no objects to be spread over: each counts as one.
     owner = torch.arange(score.numel(), device=score.device).view_as(score)
-    cells = choose_cells(owner, foreground, recipe.cells, seed)
-    found = teacher.propose(maps, cells, images.shape[-2:], t)
+    positions = choose_positions(owner, foreground, recipe.positions, seed)
+    found = teacher.propose(maps, positions, images.shape[-2:], t)
     return Targets(
         foreground=foreground,
         ignored=(score > recipe.teacher_background) & ~foreground,
-        cells=cells,
+        positions=positions,
         t=t,
         contours=found.refined,
         coefficients=found.coefficients,
         centres=found.centres,
         boxes=found.boxes,
-        taught=torch.ones_like(cells[0], dtype=torch.bool),
+        taught=torch.ones_like(positions[0], dtype=torch.bool),
         uncertainties=found.uncertainties,
     )

@@ -55,7 +55,7 @@ def boxes_of(contours):
 
 
 class CPN(nn.Module):
-    """The network of a Config. `forward` gives Maps, `propose` decodes chosen grid cells."""
+    """The network of a Config. `forward` gives Maps, `propose` decodes chosen positions."""
 
     def __init__(self, config):
         super().__init__()
@@ -97,19 +97,19 @@ class CPN(nn.Module):
         )
 
     def grid_points(self, row, column):
-        """Pixel positions x, y (k, 2) of the centres of grid cells (design.md, decision 10)."""
+        """Pixels x, y (k, 2) at the centres of positions (k,) of the grid (design.md, decision 10)."""
         stride = self.config.grid_stride
         return torch.stack([column, row], -1) * float(stride) + (stride - 1) / 2
 
-    def propose(self, maps, cells, size, t=None, iterations=None):
-        """Decode the contours of chosen grid cells.
+    def propose(self, maps, positions, size, t=None, iterations=None):
+        """Decode the contours at chosen positions of the proposal grid.
 
-        maps: Maps. cells: (image, row, column), each (k,) int64. size: (H, W) of the images.
+        maps: Maps. positions: (image, row, column), each (k,) int64. size: (H, W) of the images.
         t: locations (S,), default `samples` uniform ones. iterations: of the local refinement,
         default `refinement_iterations`. Returns Proposals; the gradient reaches the maps.
         """
         config = self.config
-        image, row, column = cells
+        image, row, column = positions
         if t is None:
             t = fourier.uniform_locations(config.samples, row.device)
         at = (image, slice(None), row, column)
@@ -167,9 +167,9 @@ class DisplacementField:
 
     def at(self, points, image, t):
         """Displacements (k, S, 2) in pixels at points (k, S, 2), blended over the buckets of t."""
-        cells, nearness = self._corners(points, image)
+        corners, nearness = self._corners(points, image)
         buckets, share = self._buckets(t)
-        index = cells[..., None] * self.config.refinement_buckets + buckets[:, None]
+        index = corners[..., None] * self.config.refinement_buckets + buckets[:, None]
         weight = nearness[..., None] * share[:, None]
         # Eight rows per point, weighted and summed in one operation.
         index, weight = index.reshape(-1, 8), weight.reshape(-1, 8)
@@ -185,9 +185,9 @@ class DisplacementField:
         first = (image[:, None] * self.height + top.long()) * self.width + left.long()
         right = (left < self.width - 1).long()
         below = (top < self.height - 1).long() * self.width
-        cells = torch.stack([first, first + right, first + below, first + below + right], -1)
+        corners = torch.stack([first, first + right, first + below, first + below + right], -1)
         upper, lower = torch.stack([1 - u, u], -1), torch.stack([1 - v, v], -1)
-        return cells, (lower[..., :, None] * upper[..., None, :]).flatten(-2)
+        return corners, (lower[..., :, None] * upper[..., None, :]).flatten(-2)
 
     def _buckets(self, t):
         """The two buckets around each t (S,) and their weights, both (S, 2).

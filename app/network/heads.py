@@ -7,7 +7,7 @@ from torch.nn import functional as F
 class Head(nn.Module):
     """conv k x k - BatchNorm - ReLU - Dropout2d - conv1x1; optionally on a finer grid.
 
-    With `upsampling` r > 1 the last convolution predicts r x r grid cells from each position
+    With `upsampling` r > 1 the last convolution predicts r x r positions from each one
     (pixel shuffle), so that a grid finer than the features costs no convolution at that size.
     """
 
