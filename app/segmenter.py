@@ -161,7 +161,7 @@ class Segmenter:
         return found
 
     def _outline(self, network, maps, at, size):
-        """The Cells at grid cells `at` (image, row, column) of one image of this size."""
+        """The Cells at positions `at` (image, row, column) of one image of this size."""
         cells = self._decode(network, maps, at, size, iterations=0)
         kept = np.sort(suppress(cells, DOUBLES, use_uncertainty=False))
         if self.refinement:
@@ -173,7 +173,7 @@ class Segmenter:
         return cells.filter((sides >= LEAST_SIDE).all(axis=1))
 
     def _decode(self, network, maps, at, size, iterations=None):
-        """All Cells at grid cells `at`, chunk by chunk (see CPN.propose)."""
+        """All Cells at positions `at`, chunk by chunk (see CPN.propose)."""
         samples = self.network.config.samples
         t = fourier.uniform_locations(samples, self.device)
         parts = [

@@ -80,7 +80,7 @@ class Recipe:
     # Listen2Student (teacher.py); 0 unlabelled crops: off
     unlabelled: float = 0.0  # unlabelled crops for each labelled one
     teacher_foreground: float = 0.9  # score from which the teacher's proposals are labels
-    teacher_background: float = 0.1  # and up to which a cell of its grid is background
+    teacher_background: float = 0.1  # and up to which a position is background
     student_uncertainty: float = 0.5  # sigma_s: a side is learned where the student's is above
     uncertainty_margin: float = 0.1  # sigma_m: and the teacher's lower by this
     teacher_from: float = 0.2  # share of the run before which the teacher knows too little

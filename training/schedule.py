@@ -33,12 +33,10 @@ def peak_rate(recipe, processes=1):
     all processes.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
-    drawn = (
-        recipe.learning_rate
-        + recipe.learning_rate_std * torch.randn((), generator=generator).item()
-    )
+    deviation = torch.randn((), generator=generator).item()
+    rate = recipe.learning_rate + recipe.learning_rate_std * deviation
     batch = processes * recipe.crops[0][1]
-    return drawn * math.sqrt(batch / recipe.reference_batch)
+    return rate * math.sqrt(batch / recipe.reference_batch)
 
 
 def rate_factor(progress, step, recipe):

@@ -97,7 +97,7 @@ class CPN(nn.Module):
         )
 
     def grid_points(self, row, column):
-        """Pixels x, y (k, 2) at the centres of positions (k,) of the grid (design.md, decision 10)."""
+        """Pixels x, y (k, 2) at the centres of positions of the grid (design.md, decision 10)."""
         stride = self.config.grid_stride
         return torch.stack([column, row], -1) * float(stride) + (stride - 1) / 2
 
