@@ -10,9 +10,10 @@ from contextlib import suppress
 import numpy as np
 
 from app import __version__, images
+from app.atomic import replacing
 from app.cells import COLUMNS, table
+from app.names import LABEL_ENDING, TABLE_ENDING
 
-_LABEL, _TABLE = "_label.tiff", "_cells.csv"
 # Pixels to 0.001, scores and uncertainties to 0.00001.
 _FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
@@ -36,7 +37,7 @@ def prepare(folder):
 
 def table_path(path):
     """Where the table of cells of a label image is: NAME_label.tiff -> NAME_cells.csv."""
-    return path.with_name(path.name[: -len(_LABEL)] + _TABLE)
+    return path.with_name(path.name[: -len(LABEL_ENDING)] + TABLE_ENDING)
 
 
 def save(path, labels, record=None, cells=None):
@@ -59,7 +60,7 @@ def save(path, labels, record=None, cells=None):
 
 def write_table(path, rows):
     """Write rows (n, 13) of app.cells.table as CSV; the file is complete or absent."""
-    with images.replacing(path, "x") as file:
+    with replacing(path, text=True) as file:
         np.savetxt(file, rows, _FORMAT, ",", header=",".join(COLUMNS), comments="")
 
 

@@ -5,19 +5,15 @@ stem is the file name without `_label.tiff` or the like, and may hold dots: `a.b
 """
 
 import csv
-import os
 import re
 from collections import namedtuple
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tifffile
 
-IMAGE_EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
-LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
-LABEL_SUFFIXES = tuple("_label" + extension for extension in LABEL_EXTENSIONS)
+from app.names import EXTENSIONS, LABEL_ENDINGS, LABEL_EXTENSIONS
 
 PNG = b"\x89PNG"
 
@@ -93,7 +89,7 @@ def list_images(folder):
     Sorted by stem; several paths where files differ in their extension only. EvaluationError.
     """
     return _by_stem(
-        folder, lambda name: None if name.lower().endswith(LABEL_SUFFIXES) else _image_stem(name)
+        folder, lambda name: None if name.lower().endswith(LABEL_ENDINGS) else _image_stem(name)
     )
 
 
@@ -129,7 +125,7 @@ def pairs(truth_dir, labels_dir, truth_suffix=None, label_suffix=None):
     found = []
     for own, theirs in paired(truths, labels):
         stem, paths = theirs or own, labels.get(theirs, [])
-        name = paths[0].name if paths else stem + (label_suffix or LABEL_SUFFIXES[0])
+        name = paths[0].name if paths else stem + (label_suffix or LABEL_ENDINGS[0])
         found.append(Pair(stem, name, truths.get(own, []), paths))
     if not found:
         raise EvaluationError(f"{truth_dir} and {labels_dir} hold no label images to compare")
@@ -163,23 +159,6 @@ def only(paths, what):
         names = " and ".join(path.name for path in paths)
         raise LabelError(f"more than one {what}: {names}; keep one")
     return paths[0]
-
-
-@contextmanager
-def replacing(path):
-    """A text file to write to that takes the place of `path` at the end: complete or as before.
-
-    A file name in it that is no text becomes \\udcff and the like.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
-    try:
-        with temporary.open("x", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            yield file
-        os.replace(str(temporary), str(path))
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def printable(text):
@@ -263,11 +242,11 @@ def _stem(name, label_suffixes=()):
 
 
 def _image_stem(name):
-    return _ended(name, IMAGE_EXTENSIONS)
+    return _ended(name, EXTENSIONS)
 
 
 def _label_stem(name, suffix=None):
-    return _ended(name, (suffix,) if suffix else LABEL_SUFFIXES)
+    return _ended(name, (suffix,) if suffix else LABEL_ENDINGS)
 
 
 def _ended(name, endings):

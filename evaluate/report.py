@@ -18,6 +18,8 @@ from typing import List, Optional
 
 import numpy as np
 
+from app.atomic import replacing
+
 from .folders import (
     EvaluationError,
     LabelError,
@@ -29,7 +31,6 @@ from .folders import (
     pairs,
     printable,
     read_labels,
-    replacing,
 )
 from .report_page import overlay
 from .report_page.page import page
@@ -119,7 +120,7 @@ def run(options):
         raise EvaluationError(f"{options.out} is a folder; --out names the file to write")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     report = gather(options)
-    with replacing(options.out) as file:
+    with replacing(options.out, text=True) as file:
         file.write(page(report))
     failed = [entry for entry in report.entries if entry.problems]
     for entry in failed:

@@ -40,6 +40,8 @@ import numpy as np
 import scipy
 import tifffile
 
+from app.atomic import replacing
+
 from . import official, strict
 from .folders import (
     LabelError,
@@ -49,7 +51,6 @@ from .folders import (
     printable,
     read_groups,
     read_labels,
-    replacing,
 )
 from .matching import Score, rate
 from .pieces import NAMED, remarks
@@ -307,7 +308,7 @@ def _values(score, names):
 def write_csv(path, images, taus=(0.5,), rules="strict"):
     """scores.csv: a row per image and tau; official, the organisers' columns, numbers and rows."""
     header, rows = (_official_rows if rules == "official" else _strict_rows)(images, taus)
-    with replacing(path) as file:
+    with replacing(path, text=True) as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
@@ -377,5 +378,5 @@ def _without_nan(value):
 
 def write_json(path, content):
     """Dicts, lists, texts and finite numbers as a JSON file."""
-    with replacing(path) as file:
+    with replacing(path, text=True) as file:
         json.dump(content, file, indent=1, allow_nan=False)

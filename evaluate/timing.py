@@ -34,7 +34,9 @@ from pathlib import Path
 
 import psutil
 
-from .folders import EvaluationError, list_images, printable, replacing
+from app.atomic import replacing
+
+from .folders import EvaluationError, list_images, printable
 from .plots import plot_times, save_png, svg_text
 from .processes import Command, Container, gpu_name
 from .protocol import ImageTime, size, time_image
@@ -219,7 +221,7 @@ def write(folder, document):
 def write_csv(path, runs):
     """One row per image and run; the repetitions' seconds are parted by spaces."""
     columns = [field.name for field in fields(ImageTime)]
-    with replacing(path) as file:
+    with replacing(path, text=True) as file:
         writer = csv.DictWriter(file, ["amp", *columns], lineterminator="\n")
         writer.writeheader()
         for timed in runs:

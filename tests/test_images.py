@@ -11,7 +11,6 @@ import pytest
 import tifffile
 from PIL import Image
 
-from app import images
 from app.images import (
     ImageError,
     guess_axes,
@@ -21,6 +20,7 @@ from app.images import (
     read_description,
     write_labels,
 )
+from app.names import EXTENSIONS
 from tests.valid_files import colour_files, picture, png, saved, smooth, tiff, tiff_by_tifffile
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -341,7 +341,7 @@ def test_webp(check):
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "BMP"])
 def test_the_content_decides_not_the_extension(check, kind):
     rgb = picture((20, 30, 3))
-    for extension in images.EXTENSIONS:
+    for extension in EXTENSIONS:
         check(saved(Image.fromarray(rgb), kind), rgb, name="image" + extension)
 
 

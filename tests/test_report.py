@@ -404,7 +404,7 @@ def test_page_is_complete_or_as_it_was(folders, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device", "report.html")
 
-    monkeypatch.setattr("evaluate.folders.os.replace", full)
+    monkeypatch.setattr("app.atomic.os.replace", full)
     assert main(report_options(folders)) == 2
     assert (folders / "report.html").read_bytes() == before
     assert sorted(p.name for p in folders.iterdir()) == ["images", "labels", "report.html", "truth"]

@@ -16,6 +16,7 @@ import torch
 
 from app import images
 from app.intensity import GAMMA_FLOOR, Curve, to_rgb8
+from app.names import EXTENSIONS
 from app.network import fourier
 from training import licences, own_data
 
@@ -80,7 +81,7 @@ def unlabelled(folder):
     """
     found = own_data.unlabelled(Path(folder))
     if not found:
-        endings = ", ".join(images.EXTENSIONS)
+        endings = ", ".join(EXTENSIONS)
         raise ValueError(f"{folder} is no folder with images ({endings})")
     return [Entry(source, image) for source, image in found]
 

@@ -1,13 +1,13 @@
 """Checkpoints: the whole state of a run as one safetensors file, and the weights it exports."""
 
 import json
-import os
 from dataclasses import asdict
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 
+from app.atomic import replacing
 from app.network import weights
 from app.network.config import Config
 from training import distributed
@@ -26,11 +26,10 @@ def save_checkpoint(path, state):
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors.update({f"optimiser.{index}.{k}": v for k, v in moments.items()})
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}")
     run = {name: getattr(state, name) for name in NUMBERS}
     run["config"] = asdict(state.network.config)
-    save_file(tensors, str(temporary), {"run": json.dumps(run)})
-    os.replace(str(temporary), str(path))
+    with replacing(path) as file:
+        file.write(serialised(tensors, {"run": json.dumps(run)}))
 
 
 def load_checkpoint(path, state):

@@ -2,7 +2,7 @@
 
 In the folder or in a sub folder of it, one level deep, lie
 
-    NAME.tif     an image (or any other ending of app.images.EXTENSIONS), and beside it
+    NAME.tif     an image (or any other ending of app.names.EXTENSIONS), and beside it
     NAME_label.tif    its label image: _label (as prediction writes it), _masks or _cp_masks (as
                       Cellpose does) or _mask; .tif, .tiff or .png
 
@@ -20,10 +20,10 @@ import numpy as np
 from skimage import measure
 
 from app import images
+from app.names import EXTENSIONS, LABEL_EXTENSIONS
 from evaluate.folders import paired
 
 LABEL_NAME = re.compile(r"(.+?)_(?:label|masks?|cp_masks)(?:\.tif|\.tiff|\.png)", re.IGNORECASE)
-LABEL_EXTENSIONS = (".tif", ".tiff", ".png")
 EXPECTED = (
     "expected are images (as NAME.tif) each with its label image beside it (NAME_label.tif or "
     ".png, or NAME_masks.*), or both in folders images/ and labels/"
@@ -102,7 +102,7 @@ def images_in(place):
     return by_name(
         (path.stem, path)
         for path in visible(place) + visible(place / "images")
-        if has_ending(path, images.EXTENSIONS) and not LABEL_NAME.fullmatch(path.name)
+        if has_ending(path, EXTENSIONS) and not LABEL_NAME.fullmatch(path.name)
     )
 
 

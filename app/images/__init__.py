@@ -7,15 +7,13 @@ import os
 import stat
 from contextlib import ExitStack
 
-from app.images.folder import EXTENSIONS, LABEL_ENDINGS, list_inputs, output_name
-from app.images.labels import read_description, replacing, write_labels
+from app.images.folder import list_inputs, output_name
+from app.images.labels import read_description, write_labels
 from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors
 from app.images.pictures import read_picture, read_png
 from app.images.tiff import TiffImage, guess_axes, read_tiff
 
 __all__ = [
-    "EXTENSIONS",
-    "LABEL_ENDINGS",
     "MAX_PIXELS",
     "ImageError",
     "guess_axes",
@@ -23,7 +21,6 @@ __all__ = [
     "output_name",
     "read",
     "read_description",
-    "replacing",
     "write_labels",
 ]
 

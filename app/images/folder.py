@@ -4,9 +4,7 @@ import os
 from pathlib import Path
 
 from app.images.limits import ImageError
-
-EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
-LABEL_ENDINGS = ("_label.png", "_label.tif", "_label.tiff")
+from app.names import EXTENSIONS, LABEL_ENDING, LABEL_ENDINGS
 
 
 def list_inputs(folder):
@@ -55,4 +53,4 @@ def _no_input(path):
 
 def output_name(path):
     """The name of the label image of an input: its name up to the first dot + _label.tiff."""
-    return Path(path).name.split(".")[0] + "_label.tiff"
+    return Path(path).name.split(".")[0] + LABEL_ENDING

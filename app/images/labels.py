@@ -1,12 +1,12 @@
 """Label images: complete or absent."""
 
 import os
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
+from app.atomic import replacing
 from app.images.limits import ImageError
 from app.images.tiff import check_complete
 
@@ -26,28 +26,10 @@ def write_labels(path, labels, description=None):
         options["description"] = description.encode()
     pixels = labels.astype(np.uint16 if most < 2**16 else np.uint32, copy=False)
     try:
-        with replacing(path, "xb") as file:
+        with replacing(path) as file:
             tifffile.imwrite(file, pixels, **options)
     except OSError as error:
         raise ImageError(f"the label image cannot be written ({error.strerror})") from error
-
-
-@contextmanager
-def replacing(path, mode):
-    """A new file, opened in this mode, that takes the place of `path` (Path) when it is complete.
-
-    Until then it has a hidden temporary name beside it; whatever interrupts that, it is removed.
-    """
-    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
-    try:
-        with open(temporary, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def read_description(path):

@@ -1,13 +1,13 @@
 """Weights files: safetensors with the configuration and a training record in the metadata."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 
+from app.atomic import replacing
 from app.network.config import Config
 from app.network.cpn import CPN
 
@@ -30,10 +30,8 @@ def save(path, state, config, record=None):
         "record": json.dumps(record or {}),
     }
     tensors = {name: stored(value).cpu().contiguous() for name, value in state.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, str(temporary), metadata)
-    temporary.chmod(0o644)  # safetensors makes files that only their owner can read
-    os.replace(str(temporary), str(path))
+    with replacing(path) as file:
+        file.write(serialised(tensors, metadata))
 
 
 def stored(value):

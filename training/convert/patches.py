@@ -6,6 +6,8 @@ from contextlib import suppress
 import tifffile
 
 from app import images
+from app.atomic import replacing
+from app.names import EXTENSIONS
 from training import own_data
 from training.convert.sample import below, unique
 
@@ -17,7 +19,7 @@ def find_unlabelled(source):
     return [
         path
         for path in below(source)
-        if own_data.has_ending(path, images.EXTENSIONS)
+        if own_data.has_ending(path, EXTENSIONS)
         and any("unlabel" in part.lower() for part in path.relative_to(source).parts[:-1])
     ]
 
@@ -60,5 +62,5 @@ def write_patch(path, patch):
     options = {"photometric": "rgb" if patch.shape[2:] == (3,) else "minisblack"}
     if patch.ndim == 3:
         options["planarconfig"] = "contig"
-    with images.replacing(path, "xb") as file:
+    with replacing(path) as file:
         tifffile.imwrite(file, patch, compression="zlib", metadata=None, **options)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Optional
 
-from app import images
+from app.names import EXTENSIONS
 from training import own_data
 
 VALIDATION = 10  # one image in so many, where there is no published split
@@ -67,7 +67,7 @@ def unique(name, taken):
 def image_files(folder):
     """The image files of a folder, sorted; none where there is no folder."""
     paths = own_data.visible(folder)
-    return [path for path in paths if own_data.has_ending(path, images.EXTENSIONS)]
+    return [path for path in paths if own_data.has_ending(path, EXTENSIONS)]
 
 
 def folders(source):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from app import images
+from app.atomic import replacing
 from evaluate.folders import LabelError
 from training.catalog import TABLE
 from training.convert.sample import unique
@@ -72,14 +73,14 @@ def write_label(path, label):
         images.write_labels(path.with_suffix(".tiff"), label)
         return path.with_suffix(".tiff")
     data = cv2.imencode(".png", label.astype(np.uint16))[1]
-    with images.replacing(path.with_suffix(".png"), "xb") as file:
+    with replacing(path.with_suffix(".png")) as file:
         file.write(data.tobytes())
     return path.with_suffix(".png")
 
 
 def write_catalogue(target, rows):
     """Write the catalogue of a folder (Path) from dicts of COLUMNS; what one lacks is empty."""
-    with images.replacing(target / TABLE, "x") as file:
+    with replacing(target / TABLE, text=True) as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

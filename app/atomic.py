@@ -1,0 +1,29 @@
+"""Files that are complete or absent."""
+
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Union
+
+# A file name that is no text becomes \\udcff and the like.
+_TEXT = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+
+
+@contextmanager
+def replacing(path: Union[str, Path], text: bool = False):
+    """A new file, of bytes or of text, that takes the place of `path` when it is complete.
+
+    Until then it has a hidden temporary name beside `path`; whatever interrupts that, it is
+    removed. Raises OSError.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
+    try:
+        with open(temporary, "x" if text else "xb", **(_TEXT if text else {})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()

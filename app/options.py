@@ -1,0 +1,16 @@
+"""What the command lines of all packages share."""
+
+import argparse
+
+
+class Extend(argparse.Action):
+    """An option of several values that may be repeated: `--a 1 2 --a 3` is `--a 1 2 3`.
+
+    argparse alone would keep the last values only (its own "extend" came with Python 3.8, and adds
+    to the default instead of replacing it).
+    """
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        given = getattr(namespace, self.dest)
+        before = [] if given is self.default else given
+        setattr(namespace, self.dest, [*before, *values])
