@@ -31,7 +31,7 @@ def main(package, description, commands, arguments):
 
 
 def parse(package, description, commands, arguments):
-    """The options of the chosen command, with its `run` and its `parser`."""
+    """The options of the chosen command, with its `run`."""
     parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module_name, summary) in commands.items():
@@ -41,5 +41,5 @@ def parse(package, description, commands, arguments):
             command.description = module.__doc__
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(command)
-            command.set_defaults(run=module.run, parser=command)
+            command.set_defaults(run=module.run)
     return parser.parse_args(arguments)

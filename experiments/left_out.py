@@ -37,6 +37,7 @@ def add_arguments(parser):
     parser.add_argument("--out", type=Path, required=True, help="folder of both runs")
     add_length_arguments(parser, required=True)
     add_recipe_arguments(parser)
+    parser.set_defaults(parser=parser)
 
 
 def run(options):
