@@ -64,17 +64,30 @@ class Cells:
         x, y = np.moveaxis(self.contours.astype(np.float64), -1, 0)
         return np.abs((x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1)) / 2
 
-    def certainties(self):
-        """How certain the boundaries are (n,), in (0, 1]: 1 / (1 + mean relative error).
+    def certainties(self, kind: str) -> np.ndarray:
+        """How certain the boundaries of each cell are (n,), in [0, 1]; see `certainties`."""
+        return certainties(self.boxes, self.uncertainties, kind)
 
-        The error that a side expects is UNCERTAINTY_SCALE * uncertainty in pixels, here relative
-        to the extent of the box across it (1 pixel or more). The paper (section 2.2.7) takes 1 -
-        mean uncertainty at any size: of the proposals for a large cell the too small ones win.
-        """
-        width, height = np.maximum(self.boxes[:, 2:] - self.boxes[:, :2], 1).T
-        top, right, bottom, left = self.uncertainties.T
-        relative = ((top + bottom) / height + (right + left) / width) / 4
-        return 1 / (1 + UNCERTAINTY_SCALE * relative)
+    def finite(self) -> np.ndarray:
+        """Which cells (n,), bool, have boxes and uncertainties that are numbers."""
+        return np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.uncertainties).all(axis=1)
+
+
+def certainties(boxes: np.ndarray, uncertainties: np.ndarray, kind: str) -> np.ndarray:
+    """How certain boundaries are (n,), in [0, 1].
+
+    boxes (n, 4): x0, y0, x1, y1. uncertainties (n, 4): top, right, bottom, left.
+    kind: "absolute" is 1 - mean uncertainty, at any size (paper, section 2.2.7). By that, of the
+    proposals for a large cell the too small ones win; so "relative" is 1 / (1 + mean relative
+    error): the error that a side expects, UNCERTAINTY_SCALE * uncertainty in pixels, over the
+    extent of the box across it (1 pixel or more).
+    """
+    if kind == "absolute":
+        return 1 - uncertainties.mean(axis=1)
+    width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], 1).T
+    top, right, bottom, left = uncertainties.T
+    relative = ((top + bottom) / height + (right + left) / width) / 4
+    return 1 / (1 + UNCERTAINTY_SCALE * relative)
 
 
 def table(cells, labels):

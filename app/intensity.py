@@ -140,6 +140,10 @@ class Curve:
         return 0.5 if mean * 255 < 45 and std * 255 < 33 else 0.0
 
 
+# How a whole image becomes 8 bit, by the name that a configuration has for it: image -> Curve.
+CONVERSIONS = {"paper": Curve.fit}
+
+
 @dataclass
 class Histogram:
     """Values in ascending order and how often each occurs."""

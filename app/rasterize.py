@@ -1,7 +1,8 @@
 """Contours to a label image: undisputed pixels first, then region growing (paper, section 2.4)."""
 
-import cv2
 import numpy as np
+
+from app.outlines import fill, star_shaped
 
 FINENESS = 5  # of the grid on which outlines are drawn, per pixel
 PEN = 3  # thickness of outlines on that grid
@@ -22,13 +23,16 @@ def rasterize(cells, shape):
     being label k + 1; and the number of those that have none (outside the image, or inside others).
     """
     labels = np.zeros(shape, np.int32)
-    patches = [_draw(contour, row + 1, labels) for row, contour in enumerate(cells.contours)]
+    crosses = ~star_shaped(cells.contours)
+    patches = [
+        _draw(contour, row + 1, labels, crosses[row]) for row, contour in enumerate(cells.contours)
+    ]
     seeded = _renumber(patches)
     _grow(labels)
     return labels, cells.filter(seeded), len(cells) - int(seeded.sum())
 
 
-def _draw(contour, label, labels):
+def _draw(contour, label, labels, crosses):
     """Draw one contour (S, 2) into labels, in place; returns the patch of labels around it.
 
     A pixel belongs to the cell up to a third of a pixel beyond the outline, whatever the slope:
@@ -43,21 +47,10 @@ def _draw(contour, label, labels):
     x1, y1 = np.maximum(np.ceil(contour.max(axis=0)).astype(int) + 2, 0)
     patch = labels[y0:y1, x0:x1]
     if patch.size:
-        inside = _fill(contour, (x0, y0), patch.shape)
+        fineness, pen = (FINENESS, PEN) if max(patch.shape) <= COARSE_FROM else (1, 1)
+        inside = fill(contour, (x0, y0), patch.shape, crosses, fineness, pen) > 0
         patch[inside] = np.where(patch[inside] == 0, label, _DISPUTED)
     return patch
-
-
-def _fill(contour, corner, shape):
-    """The mask (h, w), bool, of a contour (S, 2) on the patch of this shape from corner x, y."""
-    fineness, pen = (FINENESS, PEN) if max(shape) <= COARSE_FROM else (1, 1)
-    # Not np.rint, which rounds halves to even: it would draw a moved cell differently.
-    points = np.floor(contour * fineness + 0.5) - np.multiply(corner, fineness)
-    points = [points.astype(np.int32)]
-    filled = np.zeros([side * fineness for side in shape], np.uint8)
-    cv2.fillPoly(filled, points, 1)
-    cv2.polylines(filled, points, True, 1, pen)
-    return filled[::fineness, ::fineness] > 0
 
 
 def _renumber(patches):

@@ -1,24 +1,24 @@
 """One image of any size -> Cells: numpy in, numpy out."""
 
-from contextlib import nullcontext
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 
 from app.cells import Cells
-from app.intensity import Curve
+from app.intensity import CONVERSIONS
 from app.network import fourier, weights
-from app.network.device import autocast, is_out_of_memory, pick_device, reduced_precision
+from app.network.config import Inference
+from app.network.cpn import CPN
+from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
 from app.suppression import convincing, suppress
-from app.windows import STRETCH, merge, windows
+from app.windows import Window, merge, windows
 
 CHUNK = 8192  # proposals decoded at a time, so that crowded windows need no more memory
-GPU_PIXELS = 4 * 768**2  # at a time on a GPU: four of the paper's windows (reference.md, section 3)
 LEAST_SIDE = 1.0  # pixels: proposals with a smaller box are dropped
 LEAST_WINDOW = 256  # pixels: windows are not made smaller than this where memory is short
-# A cell has a hundred proposals. Of two whose boxes agree better than this only the one of the
-# higher score is refined: that is ten times as fast, and the mean F1 is the same to 0.001.
-DOUBLES = 0.7
+# Contour points of proposals that are compared by their boxes alone: more give the same boxes.
+THINNING_SAMPLES = 16
 CPU = torch.device("cpu")
 
 
@@ -26,9 +26,9 @@ class Segmenter:
     """Networks with the whole way from one image to its cells.
 
     `load` makes one from weights files. Several networks are an ensemble: the proposals of all
-    go into one suppression. Windows, contour points and the suppression's threshold are the first
-    network's, and so is the share of the best scores; the score threshold and the refinement are
-    each network's own. All that decides the result is in their configs and in the arguments here:
+    go into one suppression. Of the first network are all settings (network.config.Inference) but
+    the score threshold, the thinning and the refinement, which are each network's own. All that
+    decides the result is in these settings and in the arguments here:
 
     networks: a CPN or several. device: "auto", "cpu" or "cuda" (see network.device.pick_device).
     uncertainty_nms: whether certainty counts in the suppression, beside the score. amp: mixed
@@ -36,7 +36,14 @@ class Segmenter:
     the Fourier coefficients have them, and may reach beyond the image.
     """
 
-    def __init__(self, networks, device="auto", uncertainty_nms=True, amp=True, refinement=True):
+    def __init__(
+        self,
+        networks: Union[CPN, Sequence[CPN]],
+        device: str = "auto",
+        uncertainty_nms: bool = True,
+        amp: bool = True,
+        refinement: bool = True,
+    ):
         alone = isinstance(networks, torch.nn.Module)
         self.networks = [network.eval() for network in ([networks] if alone else networks)]
         self.uncertainty_nms = uncertainty_nms
@@ -55,12 +62,17 @@ class Segmenter:
         return cls(networks, device, uncertainty_nms, amp, refinement)
 
     @property
-    def network(self):
+    def network(self) -> CPN:
         """The first network."""
         return self.networks[0]
 
     @property
-    def precision(self):
+    def inference(self) -> Inference:
+        """The settings of the first network."""
+        return self.network.config.inference
+
+    @property
+    def precision(self) -> str:
         """In what the networks compute: "float32", "bfloat16" or "float16"."""
         reduced = reduced_precision(self.device) if self.amp else None
         return str(reduced or torch.float32).split(".")[1]
@@ -68,13 +80,14 @@ class Segmenter:
     def _use(self, device):
         """Go to a torch.device, with all that it can take."""
         self.device = device
-        largest = int(STRETCH * self.network.config.window) ** 2
-        self.batch = max(GPU_PIXELS // largest, 1) if device.type == "cuda" else 1  # windows
+        self.batch = self.inference.batch  # windows at a time
         self.division = 1  # of the windows' side and stride
         for network in self.networks:
             network.to(device).to(memory_format=torch.channels_last)
 
-    def segment(self, image, progress=None):
+    def segment(
+        self, image: np.ndarray, progress: Optional[Callable[[int, int], None]] = None
+    ) -> Tuple[Cells, List[str]]:
         """Find the cells of an image.
 
         image: (H, W) or (H, W, C) of any real dtype (app.intensity says what becomes of its
@@ -96,7 +109,7 @@ class Segmenter:
     def _retreat(self):
         """Need less of the GPU's memory from now on; returns the sentence that says how."""
         full = "the GPU's memory is full: from now on"
-        side = self.network.config.window // (2 * self.division)
+        side = self.inference.window // (2 * self.division)
         if self.batch > 1:
             self.batch //= 2
             return f"{full} windows are done {self.batch} at a time"
@@ -106,31 +119,40 @@ class Segmenter:
         self._use(CPU)
         return f"{full} the CPU is used"
 
-    def proposals(self, image, progress=None):
+    def proposals(
+        self, image: np.ndarray, progress: Optional[Callable[[int, int], None]] = None
+    ) -> Iterator[Tuple[Window, Cells]]:
         """Yield (window, its Cells in image coordinates), before the suppression.
 
-        Of the cells of a network, those that are all but the same are left out: what score
-        thresholds above the network's own let through stays complete.
+        Where the settings have a thinning, proposals of a network that are all but the same are
+        left out: what score thresholds above the network's own let through stays complete.
         """
-        config = self.network.config
-        curve = Curve.fit(image)
-        side, stride = (n // self.division for n in (config.window, config.window_stride))
-        plan = windows(*image.shape[:2], side, stride)
+        settings = self.inference
+        convert = CONVERSIONS[settings.conversion](image)
+        side, stride = (n // self.division for n in (settings.window, settings.window_stride))
+        plan = windows(*image.shape[:2], side, stride, settings.window_plan)
         for start in range(0, len(plan), self.batch):
             batch = plan[start : start + self.batch]
-            crops = [curve(image[w.y0 : w.y1, w.x0 : w.x1]) for w in batch]
+            crops = [convert(image[w.y0 : w.y1, w.x0 : w.x1]) for w in batch]
             for window, cells in zip(batch, self.detect(np.stack(crops))):
                 yield window, cells.shift(window.x0, window.y0)
             if progress:
                 progress(start + len(batch), len(plan))
 
-    def settle(self, parts, shape):
+    def settle(
+        self, parts: Iterable[Tuple[Window, Cells]], shape: Sequence[int]
+    ) -> Tuple[Cells, List[str]]:
         """Windows' Cells (see `proposals`) of an image of this shape -> what `segment` returns."""
-        config = self.network.config
+        settings = self.inference
         cells, recovered = merge(
-            parts, *shape[:2], config.nms_threshold, self.uncertainty_nms, config.nms_by_outlines
+            parts,
+            *shape[:2],
+            settings.nms_threshold,
+            settings.certainty if self.uncertainty_nms else None,
+            settings.nms_by_outlines,
+            settings.recovery,
         )
-        kept = convincing(cells, config.score_share)
+        kept = convincing(cells, settings.score_share)
         cells, recovered = cells.filter(kept), int(recovered[kept].sum())
         if not recovered:
             return cells, []
@@ -142,7 +164,7 @@ class Segmenter:
         return cells, [note]
 
     @torch.no_grad()
-    def detect(self, crops):
+    def detect(self, crops: np.ndarray) -> List[Cells]:
         """What the networks find in windows (B, h, w, 3) uint8: B Cells, before the suppression."""
         images = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
         images = images.contiguous(memory_format=torch.channels_last)
@@ -151,33 +173,43 @@ class Segmenter:
 
     def _detect(self, network, images):
         """What one network finds in images (B, 3, h, w): B Cells."""
-        with autocast(self.device) if self.amp else nullcontext():
+        with computing(self.device, self.amp):
             maps = network(images)
+        size = images.shape[2:]
+        field = network.displacements(maps, size) if self.refinement else None
         found = []
         for index, score in enumerate(maps.score[:, 0].float().sigmoid()):
-            row, column = (score > network.config.score_threshold).nonzero(as_tuple=True)
+            row, column = (score > network.config.inference.score_threshold).nonzero(as_tuple=True)
             at = (torch.full_like(row, index), row, column)
-            found.append(self._outline(network, maps, at, images.shape[2:]))
+            at = self._thinned(network, maps, at, size)
+            cells = self._decode(network, maps, at, size, self.inference.samples, field)
+            sides = cells.boxes[:, 2:] - cells.boxes[:, :2]
+            found.append(cells.filter(cells.finite() & (sides >= LEAST_SIDE).all(axis=1)))
         return found
 
-    def _outline(self, network, maps, at, size):
-        """The Cells at positions `at` (image, row, column) of one image of this size."""
-        cells = self._decode(network, maps, at, size, iterations=0)
-        kept = np.sort(suppress(cells, DOUBLES, use_uncertainty=False))
-        if self.refinement:
-            chosen = torch.from_numpy(kept).to(self.device)
-            cells = self._decode(network, maps, [index[chosen] for index in at], size)
-        else:
-            cells = cells.filter(kept)
-        sides = cells.boxes[:, 2:] - cells.boxes[:, :2]
-        return cells.filter((sides >= LEAST_SIDE).all(axis=1))
+    def _thinned(self, network, maps, at, size):
+        """Those of the positions `at` (image, row, column) that are worth refining.
 
-    def _decode(self, network, maps, at, size, iterations=None):
-        """All Cells at positions `at`, chunk by chunk (see CPN.propose)."""
-        samples = self.network.config.samples
+        A cell has a hundred proposals. Of two whose boxes agree better than the network's
+        `thinning` only the one of the higher score is refined: that is ten times as fast, and the
+        mean F1 is the same to 0.001.
+        """
+        thinning = network.config.inference.thinning
+        if thinning is None:
+            return at
+        rough = self._decode(network, maps, at, size, THINNING_SAMPLES)
+        finite = np.flatnonzero(rough.finite())
+        kept = finite[suppress(rough.filter(finite), thinning, certainty=None)]
+        chosen = torch.from_numpy(np.sort(kept)).to(self.device)
+        return [index[chosen] for index in at]
+
+    def _decode(self, network, maps, at, size, samples, field=None):
+        """All Cells at positions `at`, chunk by chunk, refined where there is a field (see
+        CPN.propose)."""
         t = fourier.uniform_locations(samples, self.device)
+        iterations = None if field else 0
         parts = [
-            to_cells(network.propose(maps, chunk, size, t, iterations))
+            to_cells(network.propose(maps, chunk, size, t, iterations, field))
             for chunk in zip(*(index.split(CHUNK) for index in at))
         ]
         return Cells.cat(parts)

@@ -4,8 +4,9 @@ in the number of cells, and scores compared within the image."""
 from bisect import bisect_left, bisect_right
 from math import floor
 
-import cv2
 import numpy as np
+
+from app.outlines import fill, star_shaped
 
 BEST_SCORES = 0.8  # the quantile of an image's scores that stands for its best ones
 SMALLNESS = 0.125  # a cell of half the typical area counts as one of 0.5 ** this times its score
@@ -61,10 +62,11 @@ class Grid:
         return np.concatenate(found)
 
 
-def suppress(cells, iou_threshold, use_uncertainty=True):
+def suppress(cells, iou_threshold, certainty="relative"):
     """Indices (k,), int64, of the cells that stay, heaviest first (paper, section 2.2.7).
 
-    The weight of a cell is its score times its certainty, or its score alone. A cell falls to a
+    The weight of a cell is its score times its certainty ("absolute" or "relative", see
+    Cells.certainties), or where that is None its score alone. A cell falls to a
     heavier one that stays when the IoU of their boxes is greater than iou_threshold. Equal weights
     are ordered by their boxes, then by index: the order of the cells does not matter.
     """
@@ -72,7 +74,7 @@ def suppress(cells, iou_threshold, use_uncertainty=True):
     grid = Grid(boxes)
     alive = np.ones(len(cells), bool)
     kept = []
-    for index in np.lexsort((*boxes.T[::-1], -_weights(cells, use_uncertainty))).tolist():
+    for index in np.lexsort((*boxes.T[::-1], -_weights(cells, certainty))).tolist():
         if alive[index]:
             kept.append(index)
             near = grid.near(boxes[index])
@@ -81,7 +83,7 @@ def suppress(cells, iou_threshold, use_uncertainty=True):
     return np.array(kept, np.int64)
 
 
-def suppress_covered(cells, frame, share, use_uncertainty=True):
+def suppress_covered(cells, frame, share, certainty="relative"):
     """Indices (k,), int64, of the cells that stay, heaviest first, by their outlines.
 
     A cell falls when heavier ones that stay cover more than `share` (0..1) of its pixels: a label
@@ -96,25 +98,26 @@ def suppress_covered(cells, frame, share, use_uncertainty=True):
     left, top, right, bottom = frame
     covered = np.zeros((bottom - top, right - left), np.uint8)
     lower, upper = _patches(cells.boxes, frame)
+    crosses = ~star_shaped(cells.contours)
     kept = []
-    for index in _by_outlines(cells, use_uncertainty).tolist():
+    for index in _by_outlines(cells, certainty).tolist():
         (x0, y0), (x1, y1) = lower[index], upper[index]
         beneath = covered[y0 - top : y1 - top, x0 - left : x1 - left]
-        mask = _fill(cells.contours[index], lower[index], beneath.shape)
+        mask = fill(cells.contours[index], lower[index], beneath.shape, crosses[index])
         if np.count_nonzero(mask & beneath) <= share * np.count_nonzero(mask):
             kept.append(index)
             beneath |= mask
     return np.array(kept, np.int64)
 
 
-def _weights(cells, use_uncertainty):
-    return cells.scores * cells.certainties() if use_uncertainty else cells.scores
+def _weights(cells, certainty):
+    return cells.scores * cells.certainties(certainty) if certainty else cells.scores
 
 
-def _by_outlines(cells, use_uncertainty):
+def _by_outlines(cells, certainty):
     """Indices (n,) of the cells, heaviest first; equal weights by boxes, outlines, then index."""
     x, y = cells.contours.transpose(2, 1, 0)
-    return np.lexsort((*y, *x, *cells.boxes.T[::-1], -_weights(cells, use_uncertainty)))
+    return np.lexsort((*y, *x, *cells.boxes.T[::-1], -_weights(cells, certainty)))
 
 
 def _patches(boxes, frame):
@@ -125,15 +128,6 @@ def _patches(boxes, frame):
     corners = np.floor(boxes + 0.5) + (-1, -1, 2, 2)
     corners = np.clip(corners, np.tile(frame[:2], 2), np.tile(frame[2:], 2)).astype(np.int64)
     return corners[:, :2], corners[:, 2:]
-
-
-def _fill(contour, corner, shape):
-    """The mask (h, w), uint8 of 0 and 1, of a contour (S, 2) with its border, from corner x, y."""
-    mask = np.zeros(shape, np.uint8)
-    if mask.size:
-        points = np.floor(contour + 0.5) - corner
-        cv2.fillPoly(mask, [points.astype(np.int32)], 1)
-    return mask
 
 
 def convincing(cells, share):

@@ -1,7 +1,7 @@
 """Sliding windows over an image, and which window answers for a cell."""
 
 import math
-from typing import NamedTuple
+from typing import Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -24,20 +24,30 @@ class Window(NamedTuple):
     y1: int
 
 
-def windows(height, width, size, stride):
-    """Windows, row by row, that cover each pixel of an image: a list of Window.
+def windows(height: int, width: int, size: int, stride: int, plan: str = "even") -> List[Window]:
+    """Windows, row by row, that cover each pixel of an image.
 
-    As few as overlaps of at least size - stride allow when sides may be STRETCH * size; then as
-    small as that number allows, all alike and evenly spread. An image that fits into one window
-    is one, unpadded. ValueError unless 1 <= stride <= size.
+    plan "exact": all of `size`, every `stride` pixels, the last of a row or column shifted back
+    inside (paper, section 2.4). plan "even": as few as overlaps of at least size - stride allow
+    when sides may be STRETCH * size; then as small as that number allows, all alike and evenly
+    spread. An image that fits into one window is one, unpadded. ValueError unless
+    1 <= stride <= size.
     """
     if not 1 <= stride <= size:
         raise ValueError(f"the stride of windows must be in 1..{size} (their size), not {stride}")
-    rows, columns = _spans(height, size, stride), _spans(width, size, stride)
+    spans = {"exact": _exact_spans, "even": _even_spans}[plan]
+    rows, columns = spans(height, size, stride), spans(width, size, stride)
     return [Window(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
 
 
-def _spans(length, size, stride):
+def _exact_spans(length, size, stride):
+    if length <= size:
+        return [(0, length)]
+    starts = [*range(0, length - size, stride), length - size]
+    return [(start, start + size) for start in starts]
+
+
+def _even_spans(length, size, stride):
     overlap = size - stride
     count = max(math.ceil((length - overlap) / (int(STRETCH * size) - overlap)), 1)
     side = math.ceil((length + (count - 1) * overlap) / count)
@@ -60,33 +70,43 @@ def cut_by_window(cells, window, height, width, margin=3):
     )
 
 
-def merge(parts, height, width, threshold, use_uncertainty, by_outlines=False):
+def merge(
+    parts: Iterable[Tuple[Window, Cells]],
+    height: int,
+    width: int,
+    threshold: float,
+    certainty: Optional[str] = "relative",
+    by_outlines: bool = False,
+    recovery: bool = True,
+) -> Tuple[Cells, np.ndarray]:
     """The cells of an image from those found in its windows, each cell once.
 
     parts: (window, Cells in image coordinates) of every window, in any order. They are taken one
         by one, and only what survives within its window is held: a generator keeps memory low.
-    threshold: of `suppress`, or by_outlines of `suppress_covered`.
-    Returns Cells in reading order (by y0, x0 of their boxes), and which of them (n,), bool, no
-    window shows whole (design.md, decision 5): a cell larger than the overlap of the windows comes
-    from the window that shows most of it.
+    threshold, certainty: of `suppress`, or by_outlines of `suppress_covered`.
+    recovery: a cell that no window shows whole (design.md, decision 5), such as one larger than
+        the overlap of the windows, comes from the window that shows most of it; without, it is
+        dropped (paper, section 2.4).
+    Returns Cells in reading order (by y0, x0 of their boxes), and which of them (n,), bool, were
+    recovered.
     """
 
-    def without_doubles(cells, frame):
+    def without_duplicates(cells, frame):
         if by_outlines:
-            return cells.filter(suppress_covered(cells, frame, threshold, use_uncertainty))
-        return cells.filter(suppress(cells, threshold, use_uncertainty))
+            return cells.filter(suppress_covered(cells, frame, threshold, certainty))
+        return cells.filter(suppress(cells, threshold, certainty))
 
     survivors = []
     for window, cells in parts:
         # Dropped before the suppression, so that a cut cell never suppresses a whole one.
         cut = cut_by_window(cells, window, height, width)
-        whole = without_doubles(cells.filter(~cut), window)
-        fragments = without_doubles(cells.filter(cut), window)
+        whole = without_duplicates(cells.filter(~cut), window)
+        fragments = without_duplicates(cells.filter(cut & recovery), window)
         survivors.append((window, whole, fragments))
     seen, whole, fragments = zip(*sorted(survivors, key=lambda survivor: survivor[0]))
     frames = np.repeat(np.array(seen), [len(cells) for cells in fragments], axis=0)
     image = Window(0, 0, width, height)
-    kept, fragments = without_doubles(Cells.cat(whole), image), Cells.cat(fragments)
+    kept, fragments = without_duplicates(Cells.cat(whole), image), Cells.cat(fragments)
     recovered = _recover(_extents(fragments.boxes), frames - 0.5, _extents(kept.boxes))
     cells = Cells.cat([kept, fragments.filter(recovered)])
     x0, y0, x1, y1 = cells.boxes.T

@@ -13,7 +13,6 @@ thinned before, by the score alone, with UA-NMS on or off.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,8 +20,8 @@ from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
+from app.network.weights import WeightsError, describe
 from evaluate import official
 from evaluate.folders import (
     EvaluationError,
@@ -182,23 +181,20 @@ def common(values):
 def facts(path):
     """Of a weights file: backbone, training steps, whether UA, whether GIoU; None if not told."""
     try:
-        with safe_open(str(path), framework="np") as file:
-            metadata = file.metadata() or {}
-        config, record = (json.loads(metadata[key]) for key in ("config", "record"))
-        encoder = backbone(config)
-    except (SafetensorError, OSError, LookupError, ValueError) as error:
-        raise EvaluationError(f"{path} is no weights file of app.predict: {error}") from error
+        config, record = describe(path)
+    except WeightsError as error:
+        raise EvaluationError(error) from error
     losses = record.get("recipe", {}).get("weights", {})
     ua, giou = (
         losses[name] > 0 if name in losses else None for name in ("uncertainty", "boundary")
     )
-    return encoder, total_steps(record), ua, giou
+    return backbone(config.architecture), total_steps(record), ua, giou
 
 
-def backbone(config):
+def backbone(architecture):
     """The encoder as the field calls it, by its layers with weights (and a classifier's)."""
-    layers = 2 + sum(config["depths"]) * (3 if config["block"] == "bottleneck" else 2)
-    return f"{'ResNet' if config['groups'] == 1 else 'ResNeXt'}-{layers} U-Net"
+    layers = 2 + sum(architecture.depths) * (3 if architecture.block == "bottleneck" else 2)
+    return f"{'ResNet' if architecture.groups == 1 else 'ResNeXt'}-{layers} U-Net"
 
 
 def total_steps(record):

@@ -41,7 +41,7 @@ def test_empty_joins_cells_of_as_many_points():
     cells = draw(np.random.default_rng(2), 3, samples=8)
     assert len(Cells.empty()) == 0
     assert equal(Cells.cat([Cells.empty(8), cells, Cells.empty(8)]), cells)
-    assert len(Cells.empty(8).shift(3, 4).certainties()) == 0
+    assert len(Cells.empty(8).shift(3, 4).certainties("relative")) == 0
 
 
 def test_shift_moves_contours_with_their_boxes_and_leaves_the_original():
@@ -63,7 +63,7 @@ def test_certainty_falls_with_the_error_that_the_sides_expect_relative_to_the_ce
     relative = np.array(
         [0, (1 + 1 + 0.5 + 0.5) / 4, (0.7 / 28 + 1.4 / 14 + 2.1 / 28 + 2.8 / 14) / 4, 7]
     )
-    assert cells.certainties() == pytest.approx(1 / (1 + relative))
+    assert cells.certainties("relative") == pytest.approx(1 / (1 + relative))
 
 
 def test_areas_are_those_inside_the_contours_either_way_round_and_anywhere():
@@ -78,7 +78,7 @@ def test_of_two_alike_the_larger_is_the_more_certain():
     cells = draw(np.random.default_rng(5), 2)
     cells.uncertainties[:] = 0.3
     cells.boxes[:] = [[0, 0, 20, 20], [0, 0, 40, 40]]
-    smaller, larger = cells.certainties()
+    smaller, larger = cells.certainties("relative")
     assert larger > smaller
 
 
@@ -111,3 +111,17 @@ def test_a_row_of_the_table_is_a_label_with_its_cell():
         sides = [row[f"uncertainty_{side}"] for side in ("top", "right", "bottom", "left")]
         assert sides == cells.uncertainties[index].tolist()
     assert table(Cells.empty(4), np.zeros((3, 3), np.int32)).shape == (0, len(COLUMNS))
+
+
+def test_absolute_certainty_is_the_papers():
+    """Section 2.2.7: 1 - mean of the four uncertainties, whatever the size."""
+    cells = draw(np.random.default_rng(6), 3)
+    cells.uncertainties[:] = [[0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [1, 1, 1, 1]]
+    assert cells.certainties("absolute") == pytest.approx([1, 0.75, 0])
+
+
+def test_cells_with_boxes_or_uncertainties_that_are_no_numbers_are_told():
+    cells = draw(np.random.default_rng(7), 4)
+    cells.boxes[1, 2] = np.inf
+    cells.uncertainties[2, 0] = np.nan
+    assert cells.finite().tolist() == [True, False, False, True]

@@ -1,16 +1,20 @@
 """The network: its size, its maps, how proposals come from them, and its weights files."""
 
 import json
-from dataclasses import replace
+import math
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import TINY
+from tiny import TINY, tiny_config
 
 from app.network import weights
-from app.network.config import Config
+from app.network.config import PRESETS, Architecture, Config, Inference
 from app.network.cpn import CPN, DisplacementField, boxes_of
+
+SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def tiny():
 @pytest.mark.parametrize("grid_stride, head_level", [(4, 1), (2, 1), (2, 0), (1, 1)])
 @pytest.mark.parametrize("height, width", [(64, 96), (65, 33), (1, 1), (3, 200)])
 def test_maps_cover_the_image_at_their_stride(grid_stride, head_level, height, width):
-    network = CPN(replace(TINY, grid_stride=grid_stride, head_level=head_level)).eval()
+    network = CPN(tiny_config(grid_stride=grid_stride, head_level=head_level)).eval()
     maps = network(torch.rand(2, 3, height, width))
     channels = {"score": 1, "location": 2, "fourier": 12, "uncertainty": 4}
     for name, count in channels.items():
@@ -44,7 +48,7 @@ def test_a_batch_is_its_single_images(tiny):
 def test_grid_cells_have_their_centres_where_decision_10_puts_them(tiny):
     points = tiny.grid_points(torch.tensor([0, 3]), torch.tensor([0, 5]))
     assert points.tolist() == [[0.5, 0.5], [10.5, 6.5]]
-    paper = replace(TINY, grid_stride=4)
+    paper = tiny_config(grid_stride=4)
     assert CPN(paper).grid_points(torch.tensor([1]), torch.tensor([2])).tolist() == [[9.5, 5.5]]
 
 
@@ -66,7 +70,7 @@ def test_a_proposal_is_equation_2_around_its_grid_cell(tiny):
     fourier[:, 1] = fourier[:, 2] = 0.5
     cells = tuple(torch.tensor([value]) for value in (0, 15, 16))
     proposal = tiny.propose(maps._replace(fourier=fourier), cells, (64, 64), iterations=0)
-    radius = 0.5 * TINY.contour_scale
+    radius = 0.5 * TINY.architecture.contour_scale
     assert torch.allclose(proposal.contours[0, 0], torch.tensor([32.5 + radius, 30.5]))
     assert torch.allclose(proposal.contours[0, 4], torch.tensor([32.5, 30.5 + radius]), atol=1e-5)
     sides = [32.5 - radius, 30.5 - radius, 32.5 + radius, 30.5 + radius]
@@ -107,7 +111,7 @@ def test_the_field_read_at_points_is_the_field_upsampled_to_the_image(tiny):
     ).reshape(2, 6, 2, 32, 40)
     y, x = torch.meshgrid(torch.arange(32), torch.arange(40), indexing="ij")
     points = torch.stack([x, y], -1).reshape(1, -1, 2).float()
-    field = DisplacementField(refinement, TINY, (32, 40))
+    field = DisplacementField(refinement, TINY.architecture, (32, 40))
     for bucket in range(6):
         # t at the centre of a bucket reads that bucket alone.
         t = torch.full((points.shape[1],), (bucket + 0.5) / 6)
@@ -119,7 +123,7 @@ def test_the_field_read_at_points_is_the_field_upsampled_to_the_image(tiny):
 def test_buckets_blend_linearly_around_the_circle():
     refinement = torch.zeros(1, 12, 4, 4)
     refinement[:, 0] = 100.0  # bucket 0 moves x by the limit, the others nothing
-    field = DisplacementField(refinement, TINY, (8, 8))
+    field = DisplacementField(refinement, TINY.architecture, (8, 8))
     t = torch.tensor([1 / 12, 0.0, 2 / 12, 11 / 12, 0.5])
     moved = field.at(torch.full((1, 5, 2), 4.0), torch.tensor([0]), t)[0, :, 0]
     assert torch.allclose(moved, torch.tensor([3.0, 1.5, 1.5, 0.0, 0.0]), atol=1e-5)
@@ -128,7 +132,7 @@ def test_buckets_blend_linearly_around_the_circle():
 def test_refinement_repeats_round_and_move_and_stops_at_the_image_edge():
     refinement = torch.zeros(1, 12, 16, 16)
     refinement[:, 0::2] = 100.0  # everywhere 3 px to the right
-    field = DisplacementField(refinement, TINY, (32, 32))
+    field = DisplacementField(refinement, TINY.architecture, (32, 32))
     start = torch.tensor([[[4.4, 7.6], [30.2, 3.0]]])
     t = torch.tensor([0.0, 0.5])
     assert field.refine(start, torch.tensor([0]), t, 0).equal(start)
@@ -139,7 +143,7 @@ def test_refinement_repeats_round_and_move_and_stops_at_the_image_edge():
 def test_refinement_gradient_reaches_the_field_alone():
     refinement = torch.randn(1, 12, 16, 16, requires_grad=True)
     contours = (torch.rand(2, 5, 2) * 20 + 5).requires_grad_()
-    field = DisplacementField(refinement, TINY, (32, 32))
+    field = DisplacementField(refinement, TINY.architecture, (32, 32))
     refined = field.refine(contours, torch.tensor([0, 0]), torch.rand(5), 2)
     refined.sum().backward()
     assert refinement.grad.abs().sum() > 0
@@ -183,7 +187,7 @@ def test_weights_of_another_program_or_network_are_refused(tiny, tmp_path):
     with pytest.raises(weights.WeightsError, match="not weights of this program"):
         weights.load(foreign)
     other = tmp_path / "other.safetensors"
-    weights.save(other, tiny.state_dict(), replace(TINY, order=4))
+    weights.save(other, tiny.state_dict(), tiny_config(order=4))
     with pytest.raises(weights.WeightsError, match="do not fit"):
         weights.load(other)
     lacking = {k: v for k, v in tiny.state_dict().items() if k != "score_skip.weight"}
@@ -194,9 +198,19 @@ def test_weights_of_another_program_or_network_are_refused(tiny, tmp_path):
 
 def test_a_configuration_of_no_network_is_refused(tiny, tmp_path):
     path = tmp_path / "w.safetensors"
-    fields = vars(TINY)
-    for change in ({"block": "other"}, {"encoder_widths": [8, 8]}, {"order": "x"}, {"new": 1}):
-        metadata = {"format": weights.FORMAT, "config": json.dumps({**fields, **change})}
+    for part, change in (
+        ("architecture", {"block": "other"}),
+        ("architecture", {"decoder_norm": "none"}),
+        ("architecture", {"encoder_widths": [8, 8]}),
+        ("architecture", {"order": "x"}),
+        ("architecture", {"new": 1}),
+        ("inference", {"window_stride": -1}),
+        ("inference", {"certainty": "some"}),
+        ("more", {"order": 1}),
+    ):
+        content = asdict(TINY)
+        content.setdefault(part, {}).update(change)
+        metadata = {"format": weights.FORMAT, "config": json.dumps(content)}
         save_file(tiny.state_dict(), str(path), {**metadata, "record": "{}"})
         with pytest.raises(weights.WeightsError, match="not one of ours"):
             weights.load(path)
@@ -204,4 +218,84 @@ def test_a_configuration_of_no_network_is_refused(tiny, tmp_path):
 
 def test_a_configuration_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="does not divide"):
-        Config(head_level=0, grid_stride=4)
+        Architecture(head_level=0, grid_stride=4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("block", "resnet"),
+        ("decoder_norm", "layer"),
+        ("window_plan", "odd"),
+        ("certainty", "none"),
+        ("conversion", "other"),
+        ("window", -512),
+        ("batch", 0),
+        ("score_threshold", float("nan")),
+    ],
+)
+def test_settings_that_nothing_knows_are_refused_where_they_are_made(field, value):
+    with pytest.raises(ValueError, match=field):
+        tiny_config(**{field: value})
+
+
+# The weights files of the first format knew no fields for what all networks did alike.
+OF_FORMAT_1 = {
+    "block": "basic",
+    "depths": [2, 2, 2, 2],
+    "encoder_widths": [32, 64, 128, 256, 320],
+    "groups": 1,
+    "stem_kernel": 5,
+    "pyramid_bins": [1, 2, 3, 6],
+    "pyramid_width": 32,
+    "decoder_widths": [32, 64, 128, 192, 256],
+    "decoder_norm": "batch",
+    "head_kernel": 3,
+    "head_level": 1,
+    "grid_stride": 2,
+    "dropout": 0.0,
+    "head_gain": 0.1,
+    "order": 10,
+    "samples": 64,
+    "contour_scale": 16.0,
+    "refinement_buckets": 6,
+    "refinement_limit": 3.0,
+    "refinement_iterations": 4,
+    "window": 1024,
+    "window_stride": 768,
+    "score_threshold": 0.5,
+    "score_share": 0.7,
+    "nms_threshold": 0.4,
+    "nms_by_outlines": True,
+}
+
+
+def test_a_file_of_the_first_format_predicts_as_it_did(tmp_path):
+    """The shipped network with the metadata of its day: nothing of the paper's gets into it."""
+    network, _ = weights.load(SHIPPED)
+    path = tmp_path / "old.safetensors"
+    metadata = {"format": "cpn-1", "config": json.dumps(OF_FORMAT_1), "record": "{}"}
+    save_file(network.state_dict(), str(path), metadata)
+    config = PRESETS["compact"].with_inference(window=1024, window_stride=768, score_share=0.7)
+    assert weights.load(path)[0].config == weights.describe(path)[0] == config
+
+
+def test_the_paper_preset_predicts_as_the_paper():
+    """Sections 2.2.7 and 2.4 of the paper; reference.md, section 3."""
+    assert PRESETS["paper"] == Config(Architecture(), Inference())
+    assert asdict(Inference()) == {
+        "conversion": "paper",
+        "window": 768,
+        "window_stride": 384,
+        "window_plan": "exact",
+        "batch": 4,
+        "samples": 224,
+        "refinement_iterations": 4,
+        "score_threshold": 0.891415,
+        "score_share": 0.0,
+        "thinning": None,
+        "certainty": "absolute",
+        "nms_threshold": math.pi / 10,
+        "nms_by_outlines": False,
+        "recovery": False,
+    }

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import tifffile
 import torch
 from PIL import Image
 from skimage.measure import label
-from tiny import TINY
+from tiny import tiny_config
 
 from app import images, outputs, predict, samples
 from app.cells import Cells
@@ -364,7 +363,7 @@ def noise(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(str(inputs / name))
     for seed, name in enumerate(("first", "second")):
         torch.manual_seed(seed)
-        config = replace(TINY, window=64, window_stride=32, score_threshold=0.45)
+        config = tiny_config(window=64, window_stride=32, score_threshold=0.45)
         weights.save(tmp_path / f"{name}.safetensors", CPN(config).state_dict(), config)
 
     def run(*arguments, by=("first",), status=0):

@@ -3,8 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from app.cells import Cells
+from app.outlines import fill, star_shaped, winding_number
 from app.rasterize import FINENESS, PEN, rasterize
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -202,3 +204,45 @@ def test_no_cells_and_an_image_of_one_pixel():
     assert labels.tolist() == [[1]] and len(cells) == 1 and lost == 0
     labels, cells, lost = rasterize(cells_of([circle(0, 0, 3)] * 2), (1, 1))
     assert labels.tolist() == [[0]] and len(cells) == 0 and lost == 2
+
+
+def test_an_outline_that_laps_over_itself_has_no_hole():
+    """The even-odd rule would leave what it runs around twice to the background."""
+    t = np.arange(64) / 64 * 2 * np.pi
+    lapped = np.stack([np.cos(t) + 0.8 * np.cos(2 * t), np.sin(t) + 0.8 * np.sin(2 * t)], 1)
+    contour = (lapped * 10 + 30).astype(np.float32)
+    cells = Cells(
+        contour[None],
+        np.concatenate([contour.min(0), contour.max(0)])[None],
+        np.ones(1, np.float32),
+        np.zeros((1, 4), np.float32),
+    )
+    labels, _, _ = rasterize(cells, (64, 64))
+    filled = ndimage.binary_fill_holes(labels > 0)
+    assert (labels > 0).sum() == filled.sum() > 500
+
+
+def test_a_ring_whose_ends_do_not_overlap_keeps_its_inside():
+    """What an outline encloses without running around it is background, as in any other image."""
+    angle = np.linspace(0.1, 2 * np.pi - 0.1, 32)
+    outer = np.stack([np.cos(angle), np.sin(angle)], 1) * 25
+    contour = np.concatenate([outer, outer[::-1] * 0.6]).astype(np.float32) + 32
+    assert not star_shaped(contour[None])[0]
+    mask = fill(contour, (0, 0), (64, 64), crosses=True)
+    assert not mask[32, 32] and mask[32, 12]
+
+
+def test_the_winding_number_counts_how_often_an_outline_runs_around():
+    square = np.array([[2, 2], [8, 2], [8, 8], [2, 8]])
+    assert abs(winding_number(square, (10, 10))).sum() == 36
+    twice = winding_number(np.concatenate([square, square]), (10, 10))
+    assert set(np.unique(abs(twice))) == {0, 2}
+
+
+def test_discs_and_shapes_moved_anywhere_are_star_shaped_and_lapped_ones_not():
+    t = np.arange(64) / 64 * 2 * np.pi
+    disc = np.stack([np.cos(t), np.sin(t)], 1) * 9 + 1000
+    twice = np.stack([np.cos(2 * t), np.sin(2 * t)], 1) * 9
+    eight = np.stack([np.cos(t), np.sin(2 * t)], 1) * 9
+    found = star_shaped(np.stack([disc, disc[::-1], twice, eight, disc * np.nan]))
+    assert found.tolist() == [True, True, False, False, False]

@@ -1,13 +1,13 @@
 """One image to Cells: the order of sides, windows, odd sizes, and the same answer every way."""
 
 import warnings
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import TINY
+from tiny import tiny_config
 
 from app import images, segmenter, suppression
 from app.cells import Cells
@@ -26,7 +26,7 @@ def random_network(seed=0, **fields):
     """A tiny network of random weights, which finds cells everywhere."""
     torch.manual_seed(seed)
     wanted = {"window": 64, "window_stride": 32, "score_threshold": 0.45, **fields}
-    return CPN(replace(TINY, **wanted)).eval()
+    return CPN(tiny_config(**wanted)).eval()
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ def test_a_cell_across_window_edges_comes_out_once_and_whole(shipped, data):
     image, _ = images.read(data / "tnbc" / "01_1.jpg")
     config = shipped.network.config
     whole = labels_of(shipped, image)
-    shipped.network.config = replace(config, window=384, window_stride=256)
+    shipped.network.config = config.with_inference(window=384, window_stride=256)
     try:
         in_windows = labels_of(shipped, image)
     finally:
@@ -186,24 +186,25 @@ def test_without_uncertainty_the_score_alone_decides_who_wins():
         assert same(settled, cells.filter([winner]))
 
 
-def test_what_is_left_out_before_the_refinement_is_all_but_the_same(tiny, noise, monkeypatch):
+def test_what_is_left_out_before_the_refinement_is_all_but_the_same(tiny, noise):
     """And a higher threshold on what is left gives what the higher threshold itself leaves."""
     crop = noise[None, :64, :64]
     (few,) = tiny.detect(crop)
-    with monkeypatch.context() as patch:
-        patch.setattr(segmenter, "DOUBLES", 1.0)
-        (every,) = tiny.detect(crop)
+    config = tiny.network.config
+    tiny.network.config = config.with_inference(thinning=None)  # as the paper has it
+    (every,) = tiny.detect(crop)
+    tiny.network.config = config
     assert 0 < len(few) < 0.7 * len(every)
     known = {contour.tobytes() for contour in every.contours}
     assert all(contour.tobytes() in known for contour in few.contours)
     threshold = float(np.median(few.scores))
-    tiny.network.config = replace(tiny.network.config, score_threshold=threshold)
+    tiny.network.config = tiny.network.config.with_inference(score_threshold=threshold)
     assert same(tiny.detect(crop)[0], few.filter(few.scores > threshold))
 
 
 def test_only_convincing_cells_are_left(tiny, noise):
     every, _ = tiny.segment(noise)
-    tiny.network.config = replace(tiny.network.config, score_share=0.99)
+    tiny.network.config = tiny.network.config.with_inference(score_share=0.99)
     few, _ = tiny.segment(noise)
     assert 0 < len(few) < len(every)
     assert same(few, every.filter(suppression.convincing(every, 0.99)))
@@ -217,7 +218,7 @@ def test_a_recovered_cell_that_does_not_convince_is_not_told_of(tiny):
     cells = Cells(contours, boxes, scores, np.zeros((2, 4), np.float32))
     parts = [(Window(0, 0, 64, 64), cells), (Window(48, 0, 112, 64), cells.filter([]))]
     for share, count in ((0.0, 2), (0.8, 1)):
-        tiny.network.config = replace(tiny.network.config, score_share=share)
+        tiny.network.config = tiny.network.config.with_inference(score_share=share)
         found, notes = tiny.settle(parts, (64, 112))
         assert (len(found), len(notes)) == (count, count - 1)
 
@@ -237,7 +238,7 @@ def test_an_ensemble_pools_what_unlike_networks_find(noise):
     (alone,) = Segmenter(first, "cpu").detect(crop)
     (other,) = Segmenter(second, "cpu").detect(crop)
     threshold = float(np.median(other.scores))
-    second.config = replace(second.config, score_threshold=threshold, window=32)
+    second.config = second.config.with_inference(score_threshold=threshold, window=32)
     both = Segmenter([first, second], "cpu")
     (pooled,) = both.detect(crop)
     assert same(pooled.filter(np.arange(len(alone))), alone)
@@ -361,3 +362,74 @@ def test_then_the_windows_are_halved_and_then_the_cpu_is_used(cramped, tiny, noi
 def test_other_errors_are_not_taken_for_full_memory(cramped, noise):
     with pytest.raises(RuntimeError, match="an illegal memory access"):
         cramped(0, RuntimeError("CUDA error: an illegal memory access")).segment(noise)
+
+
+def test_proposals_that_are_no_numbers_are_left_out_and_the_others_are_found(tiny, noise):
+    """In half precision a wild prediction overflows; it must not cost the image."""
+    crop = noise[None, :64, :64]
+    (expected,) = tiny.detect(crop)
+    forward = tiny.network.forward
+
+    def wild(images):
+        maps = forward(images)
+        maps.fourier[:, 0, :4] = float("nan")
+        maps.location[:, :, 4] = float("inf")
+        maps.uncertainty[:, :, 5] = float("nan")
+        return maps
+
+    tiny.network.forward = wild
+    for thinning in (0.7, None):
+        tiny.network.config = tiny.network.config.with_inference(thinning=thinning)
+        (found,) = tiny.detect(crop)
+        assert found.finite().all() and len(found) > 0
+        cells, _ = tiny.segment(noise)
+        assert cells.finite().all() and len(cells)
+    assert expected.finite().all()
+
+
+def test_the_displacement_field_is_made_once_a_window_and_not_without_refinement(
+    tiny, noise, monkeypatch
+):
+    made = []
+    displacements = CPN.displacements
+    monkeypatch.setattr(
+        CPN, "displacements", lambda *given: made.append(1) or displacements(*given)
+    )
+    monkeypatch.setattr(segmenter, "CHUNK", 16)
+    tiny.detect(noise[None, :64, :64])
+    assert len(made) == 1
+    tiny.refinement = False
+    assert len(tiny.detect(noise[None, :64, :64])[0]) > 16
+    assert len(made) == 1
+
+
+def test_settings_of_the_paper_change_what_they_name(noise):
+    """Absolute certainty, exact windows and dropped fragments, each alone, through `segment`."""
+    base = Segmenter(random_network(window=32, window_stride=24), "cpu")
+    config = base.network.config
+    expected, _ = base.segment(noise)
+    for change in ({"certainty": "absolute"}, {"window_plan": "exact"}, {"recovery": False}):
+        base.network.config = config.with_inference(**change)
+        cells, notes = base.segment(noise)
+        assert len(cells) and not same(cells, expected), change
+        assert not notes or "recovery" not in change
+
+
+def test_without_amp_a_gpu_computes_in_float32_not_in_tf32(monkeypatch):
+    asked = {}
+
+    def flags(**given):
+        asked.update(given)
+        return warnings.catch_warnings()
+
+    monkeypatch.setattr(torch.backends.cudnn, "flags", flags)
+    with device.computing(torch.device("cuda"), amp=False):
+        pass
+    assert asked == {"enabled": True, "allow_tf32": False}
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), None), ((8, 0), torch.bfloat16)])
+def test_training_takes_no_emulated_bfloat16(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # as torch counts
+    assert device.reduced_precision(torch.device("cuda"), training=True) == dtype

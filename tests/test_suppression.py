@@ -66,7 +66,7 @@ def plain_iou(a, b):
 
 def plain_suppress(cells, iou_threshold):
     """Every cell against every heavier one that stays."""
-    weights = cells.scores * cells.certainties()
+    weights = cells.scores * cells.certainties("relative")
     boxes = cells.boxes.tolist()
     kept = []
     for i in sorted(range(len(cells)), key=lambda i: (-weights[i], boxes[i], i)):
@@ -96,7 +96,7 @@ def test_uncertainty_decides_which_of_two_stays():
     boxes = [[0, 0, 10, 10], [1, 0, 11, 10]]
     cells = cells_of(boxes, [0.9, 0.8], [[0.5, 0.5, 0.5, 0.5], [0, 0, 0, 0.1]])
     assert suppress(cells, 0.3).tolist() == [1]
-    assert suppress(cells, 0.3, use_uncertainty=False).tolist() == [0]
+    assert suppress(cells, 0.3, certainty=None).tolist() == [0]
 
 
 def test_falls_only_above_the_threshold():
@@ -213,7 +213,7 @@ def test_certainty_counts_for_outlines_too():
     cells = outlined([bar(20, 20, 10, 10, 0), bar(21, 20, 10, 10, 0)], [0.9, 0.8])
     cells.uncertainties[0] = 0.5
     assert suppress_covered(cells, FRAME, 0.4).tolist() == [1]
-    assert suppress_covered(cells, FRAME, 0.4, use_uncertainty=False).tolist() == [0]
+    assert suppress_covered(cells, FRAME, 0.4, certainty=None).tolist() == [0]
 
 
 def test_by_outlines_none_points_and_cells_outside_the_frame():

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -120,8 +119,8 @@ def test_table_4_has_the_papers_rows_and_each_configuration_is_predicted_once(
 
 
 def test_the_presets_are_named_as_the_paper_names_networks():
-    assert tables.backbone(asdict(PRESETS["paper"])) == "ResNeXt-101 U-Net"
-    assert tables.backbone(asdict(PRESETS["compact"])) == "ResNet-18 U-Net"
+    assert tables.backbone(PRESETS["paper"].architecture) == "ResNeXt-101 U-Net"
+    assert tables.backbone(PRESETS["compact"].architecture) == "ResNet-18 U-Net"
 
 
 def test_what_a_record_does_not_tell_is_a_question_mark(tmp_path):

@@ -41,7 +41,7 @@ def run(tmp_path):
     torch.manual_seed(0)
     state = engine.new_state(CPN(TINY), RECIPE, torch.device("cpu"))
     pack = catalog.pack(catalog.entries(data, "train"))
-    sampler = Sampler(pack, TINY, RECIPE, state.generator)
+    sampler = Sampler(pack, TINY.architecture, RECIPE, state.generator)
     unlabelled = catalog.pack(catalog.unlabelled(tmp_path / "unlabelled"))
     return state, sampler, teacher.Teacher(unlabelled, RECIPE, state.generator)
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import TINY
+from tiny import TINY, tiny_config
 from torch import nn
 from training_data import draw_image, make_data
 
@@ -170,9 +170,10 @@ def test_a_disc_goes_to_targets_to_maps_to_a_proposal_and_is_the_disc_again(pack
     objects, depths, label = disc_batch()
     polygon = torch.stack(catalog.describe_objects(label)[2])
     pack = replace(pack, polygons=polygon)
-    config = replace(TINY, order=8, samples=64)
+    config = tiny_config(order=8, samples=64)
+    layers = config.architecture
     t = fourier.uniform_locations(16)
-    found = targets.make_targets(pack, plain_view(0, 64), objects, depths, config, RECIPE, t, 0)
+    found = targets.make_targets(pack, plain_view(0, 64), objects, depths, layers, RECIPE, t, 0)
     network = CPN(config).eval()
     maps = network(torch.zeros(1, 3, 64, 64))
     maps = maps._replace(
@@ -181,9 +182,9 @@ def test_a_disc_goes_to_targets_to_maps_to_a_proposal_and_is_the_disc_again(pack
         refinement=torch.zeros_like(maps.refinement),
     )
     crop, row, column = found.positions
-    offset = (found.centres - network.grid_points(row, column)) / config.contour_scale
+    offset = (found.centres - network.grid_points(row, column)) / layers.contour_scale
     maps.location[crop, :, row, column] = offset
-    maps.fourier[crop, :, row, column] = found.coefficients.flatten(1) / config.contour_scale
+    maps.fourier[crop, :, row, column] = found.coefficients.flatten(1) / layers.contour_scale
     proposals = network.propose(maps, found.positions, (64, 64), iterations=0)
     assert len(row) > 4
     for contour in proposals.contours.detach().numpy():
@@ -225,7 +226,7 @@ def test_crops_without_any_cell_teach_the_background_alone(pack):
         pack, image, (size, size), side, POLICIES["strong"], state.generator
     )
     depths, t = torch.zeros_like(objects).byte(), fourier.uniform_locations(16)
-    found = targets.make_targets(pack, view, objects, depths, TINY, RECIPE, t, 0)
+    found = targets.make_targets(pack, view, objects, depths, TINY.architecture, RECIPE, t, 0)
     terms = engine.train_step(state, (images, found), RECIPE)
     assert terms["contour"] == terms["boundary"] == terms["uncertainty"] == 0
     assert terms["object"] > 0
@@ -235,7 +236,7 @@ def new_run(seed=0, recipe=RECIPE, pack=None):
     torch.manual_seed(seed)
     network = CPN(TINY)
     state = engine.new_state(network, recipe, torch.device("cpu"))
-    return state, sampler.Sampler(pack, network.config, recipe, state.generator)
+    return state, sampler.Sampler(pack, network.architecture, recipe, state.generator)
 
 
 def test_targets_of_a_batch_describe_the_chosen_cells(pack):
@@ -247,7 +248,7 @@ def test_targets_of_a_batch_describe_the_chosen_cells(pack):
         k = len(found.positions[0])
         assert found.foreground[found.positions].all()
         assert found.contours.shape == (k, RECIPE.samples, 2)
-        assert found.coefficients.shape == (k, TINY.order, 4)
+        assert found.coefficients.shape == (k, TINY.architecture.order, 4)
         inside = (found.centres >= found.boxes[:, :2]) & (found.centres <= found.boxes[:, 2:])
         assert inside.all()
         # Points at drawn t lie within the outline's extent.
@@ -537,7 +538,7 @@ def test_early_stopping_keeps_the_best_weights(pack, tmp_path):
 
 def use_tiny(monkeypatch):
     """The command trains a tiny network with small crops."""
-    monkeypatch.setitem(train.PRESETS, "compact", replace(TINY, window=128, window_stride=96))
+    monkeypatch.setitem(train.PRESETS, "compact", tiny_config(window=128, window_stride=96))
     small = {"crops": ((64, 3), (96, 2)), "positions": 64, "samples": 16}
     for name in ("fast", "tune"):
         monkeypatch.setitem(recipe.SCHEDULES, name, {**recipe.SCHEDULES[name], **small})
@@ -565,7 +566,7 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     assert command.main(["calibrate", *given, *tried]) == 0
     assert "160/120  0.85  0.9  mean" in capsys.readouterr().out
     assert command.main(["calibrate", *given]) == 0
-    config = weights.load(out / "weights.safetensors")[0].config
+    config = weights.load(out / "weights.safetensors")[0].config.inference
     stored = f"{config.window}/{config.window_stride}, threshold {config.score_threshold}"
     assert f"stored: windows {stored}, share {config.score_share}" in capsys.readouterr().out
     started = [*arguments[:-1], "--minutes", "1", "--init", str(out / "weights.safetensors")]
@@ -586,17 +587,17 @@ def test_a_share_is_a_number_from_0_to_1(share, capsys):
 def test_calibration_scores_what_prediction_would_give(tmp_path):
     """The shipped network on drawn cells, at its own threshold and share, and at others."""
     found = Segmenter.load(SHIPPED, "cpu")
-    config = found.network.config
+    config, own = found.network.config, found.inference
     listing = catalog.entries(make_data(tmp_path / "data"), "val")
-    tried = validation.try_thresholds(found, listing, [config.score_share, 1.0])
+    tried = validation.try_thresholds(found, listing, [own.score_share, 1.0])
     assert found.network.config == config
-    assert {share for _, share in tried} == {config.score_share, 1.0}
-    for threshold, share in ((config.score_threshold, config.score_share), (0.2, 1.0)):
-        found.network.config = replace(config, score_threshold=threshold, score_share=share)
+    assert {share for _, share in tried} == {own.score_share, 1.0}
+    for threshold, share in ((own.score_threshold, own.score_share), (0.2, 1.0)):
+        found.network.config = config.with_inference(score_threshold=threshold, score_share=share)
         f1 = [image.scores[0].f1 for image in validation.validate(found, listing, tmp_path)]
         assert tried[threshold, share].mean_f1 == pytest.approx(np.mean(f1))
         assert np.mean(f1) > 0
-    assert tried[0.2, 1.0].pooled != tried[0.2, config.score_share].pooled
+    assert tried[0.2, 1.0].pooled != tried[0.2, own.score_share].pooled
 
 
 def test_switches_reach_the_recipe(tmp_path, monkeypatch):

@@ -200,7 +200,7 @@ def test_certainty_is_what_the_suppression_weights_by():
     uncertainties = rng.uniform(0, 1, (20, 4)).astype(np.float32)
     cells = Cells(np.zeros((20, 1, 2)), boxes, np.ones(20), uncertainties)
     found = certainties(boxes[:, [1, 2, 3, 0]], uncertainties)
-    assert found == pytest.approx(cells.certainties(), rel=1e-5)
+    assert found == pytest.approx(cells.certainties("relative"), rel=1e-5)
 
 
 def test_a_cell_is_compared_with_the_one_it_fits_best_and_only_from_an_iou_of_three_tenths():

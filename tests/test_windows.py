@@ -253,3 +253,28 @@ def test_no_cells_anywhere():
     parts = [(window, Cells.empty(32)) for window in windows(100, 100, 64, 32)]
     cells, recovered = merged(parts, 100, 100)
     assert len(cells) == recovered == 0
+
+
+def test_the_exact_plan_is_the_papers():
+    """768 every 384 pixels, the last shifted back inside (section 2.4; reference.md, section 3)."""
+    plan = windows(2000, 2000, 768, 384, "exact")
+    assert len(plan) == 25
+    for low, high in ((0, 2), (1, 3)):
+        assert sorted({window[low] for window in plan}) == [0, 384, 768, 1152, 1232]
+        assert {window[high] - window[low] for window in plan} == {768}
+    assert windows(300, 768, 768, 384, "exact") == [Window(0, 0, 768, 300)]
+    assert windows(769, 500, 768, 384, "exact") == [Window(0, 0, 500, 768), Window(0, 1, 500, 769)]
+
+
+def test_without_recovery_what_no_window_shows_whole_is_dropped():
+    """As in the paper; with it, the cell comes from the window that shows most of it."""
+    contour = np.array([[10, 10], [90, 10], [90, 30], [10, 30]], np.float32)
+    parts = []
+    for window in (Window(0, 0, 60, 40), Window(40, 0, 100, 40)):
+        seen = contour.clip((window.x0, 0), (window.x1 - 1, 39))[None]
+        box = np.concatenate([seen.min(axis=1), seen.max(axis=1)], axis=1)
+        parts.append((window, Cells(seen, box, np.ones(1, "f4"), np.zeros((1, 4), "f4"))))
+    cells, recovered = merge(parts, 40, 100, 0.4, by_outlines=True)
+    assert len(cells) == 1 and recovered.all()
+    cells, recovered = merge(parts, 40, 100, 0.4, by_outlines=True, recovery=False)
+    assert len(cells) == len(recovered) == 0

@@ -2,16 +2,29 @@
 
 from dataclasses import replace
 
-from app.network.config import PRESETS
+from app.network.config import PRESETS, Config
+
+COMPACT = PRESETS["compact"]
 
 # Not below 16 channels: the backward pass of bfloat16 convolutions (torch 2.13, oneDNN, CPU)
 # corrupts memory there.
-TINY = replace(
-    PRESETS["compact"],
-    depths=(1, 1, 1, 1),
-    encoder_widths=(16,) * 5,
-    decoder_widths=(16,) * 5,
-    pyramid_width=16,
-    order=3,
-    samples=16,
+TINY = Config(
+    replace(
+        COMPACT.architecture,
+        depths=(1, 1, 1, 1),
+        encoder_widths=(16,) * 5,
+        decoder_widths=(16,) * 5,
+        pyramid_width=16,
+        order=3,
+    ),
+    replace(COMPACT.inference, samples=16),
 )
+
+
+def tiny_config(**changes):
+    """TINY with other values for some fields, wherever in it they are."""
+    of_layers = vars(TINY.architecture)
+    layers = {name: value for name, value in changes.items() if name in of_layers}
+    others = {name: value for name, value in changes.items() if name not in of_layers}
+    changed = replace(TINY.architecture, **layers)
+    return replace(TINY, architecture=changed).with_inference(**others)

@@ -5,7 +5,6 @@ validate, calibrate, split, generations.
 import argparse
 import sys
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -79,11 +78,11 @@ def calibrate(arguments):
     segmenter, record = validation.load(options.weights)
     network = segmenter.network
     listing = catalog.entries(options.data, options.split)
-    shares = options.shares or [network.config.score_share]
-    own = (network.config.window, network.config.window_stride)
+    own = network.config.inference
+    shares = options.shares or [own.score_share]
     found = {}
-    for window, stride in options.windows or [own]:
-        network.config = replace(network.config, window=window, window_stride=stride)
+    for window, stride in options.windows or [(own.window, own.window_stride)]:
+        network.config = network.config.with_inference(window=window, window_stride=stride)
         tried = validation.try_thresholds(segmenter, listing, shares, tqdm)
         for (threshold, share), scores in tried.items():
             found[window, stride, threshold, share] = scores
@@ -94,7 +93,8 @@ def calibrate(arguments):
     best = max(found, key=lambda choice: found[choice].mean_f1)
     print("stored: windows {}/{}, threshold {}, share {}".format(*best))
     fields = dict(zip(("window", "window_stride", "score_threshold", "score_share"), best))
-    weights.save(options.weights, network.state_dict(), replace(network.config, **fields), record)
+    config = network.config.with_inference(**fields)
+    weights.save(options.weights, network.state_dict(), config, record)
     return 0
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import save as serialised
 
 from app.atomic import replacing
 from app.network import weights
-from app.network.config import Config
+from app.network.config import from_json
 from training import distributed
 
 # What a State has beside tensors.
@@ -62,7 +62,7 @@ def checkpoint_run(path):
     try:
         with safe_open(str(path), framework="pt") as file:
             run = json.loads(file.metadata()["run"])
-        return {**{name: run[name] for name in NUMBERS}, "config": Config(**run["config"])}
+        return {**{name: run[name] for name in NUMBERS}, "config": from_json(run["config"])}
     except (SafetensorError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is no checkpoint to go on from ({error}); remove it or choose another --out."

@@ -166,7 +166,7 @@ def total_loss(network, maps, targets, size, recipe, generator):
     """
     logits = maps.score[:, 0].float()
     background = ~(targets.foreground | targets.ignored)
-    most = network.config.refinement_iterations
+    most = network.config.inference.refinement_iterations
     iterations = int(torch.randint(1, most + 1, (), generator=generator))
     found = network.propose(maps, targets.positions, size, targets.t, iterations)
     overlap, _, _ = box_iou(found.boxes.detach(), targets.boxes)

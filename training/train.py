@@ -299,7 +299,8 @@ def run(data, out, recipe, start, device, packs=None):
         raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
         (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
-    sampler = Sampler(pack, state.network.config, recipe, state.generator, data.sources)
+    architecture = state.network.architecture
+    sampler = Sampler(pack, architecture, recipe, state.generator, data.sources)
     teacher = None
     if data.unlabelled:
         unlabelled = load_pack(data.unlabelled, packs / "unlabelled", begins=state.step == 0)

@@ -1,7 +1,5 @@
 """How good a network is: the real prediction on a split, scored by the evaluator."""
 
-from dataclasses import replace
-
 from app import images, predict
 from app.network import weights
 from app.rasterize import rasterize
@@ -60,7 +58,7 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
     """
     network = segmenter.network
     config = network.config
-    network.config = replace(config, score_threshold=THRESHOLDS[0], score_share=0.0)
+    network.config = config.with_inference(score_threshold=THRESHOLDS[0], score_share=0.0)
     scores = {(threshold, share): [] for threshold in THRESHOLDS for share in shares}
     for entry in progress(listing):
         image, _ = images.read(entry.image)

@@ -1,6 +1,6 @@
 """The Contour Proposal Network: five maps, and the proposals that they describe."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 import torch
 from torch import nn
@@ -60,32 +60,33 @@ class CPN(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
-        level = config.head_level
-        width, fine = config.decoder_widths[level], config.decoder_widths[0]
-        self.score_skip = nn.Conv2d(width + config.encoder_widths[level], width, 1, bias=False)
-        self.refinement_skip = nn.Conv2d(fine + config.encoder_widths[0], fine, 1, bias=False)
-        finer = 2 ** (level + 1) // config.grid_stride
-        self.score = Head(width, 1, config, finer)
-        self.location = Head(width, 2, config, finer)
-        self.fourier = Head(width, 4 * config.order, config, finer)
-        self.uncertainty = Head(width, 4, config, finer)
-        self.refinement = Head(fine, 2 * config.refinement_buckets, config)
+        self.architecture = layers = config.architecture
+        self.encoder = Encoder(layers)
+        self.decoder = Decoder(layers)
+        level = layers.head_level
+        width, fine = layers.decoder_widths[level], layers.decoder_widths[0]
+        self.score_skip = nn.Conv2d(width + layers.encoder_widths[level], width, 1, bias=False)
+        self.refinement_skip = nn.Conv2d(fine + layers.encoder_widths[0], fine, 1, bias=False)
+        finer = 2 ** (level + 1) // layers.grid_stride
+        self.score = Head(width, 1, layers, finer)
+        self.location = Head(width, 2, layers, finer)
+        self.fourier = Head(width, 4 * layers.order, layers, finer)
+        self.uncertainty = Head(width, 4, layers, finer)
+        self.refinement = Head(fine, 2 * layers.refinement_buckets, layers)
         constant = {"persistent": False}
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), **constant)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), **constant)
         initialise(self)
         for head in (self.score, self.location, self.fourier, self.uncertainty, self.refinement):
             with torch.no_grad():
-                head.layers[-1].weight.mul_(config.head_gain)
+                head.layers[-1].weight.mul_(layers.head_gain)
 
     def forward(self, images):
         """Images (B, 3, H, W) in 0..1 -> Maps."""
-        encoded = self.encoder((images - self.mean) / self.std)
-        decoded = self.decoder(encoded)
-        level = self.config.head_level
-        shared = decoded[level]
+        encoded = self.encoder((images - self.mean) / self.std)  # levels 0 to 5
+        decoded = self.decoder(encoded)  # levels 0 to 4
+        level = self.architecture.head_level
+        shared = decoded[level]  # (B, C, H / 2 ** (level + 1), W / 2 ** (level + 1))
         return Maps(
             score=self.score(self.score_skip(torch.cat([shared, encoded[level]], 1))),
             location=self.location(shared),
@@ -98,28 +99,36 @@ class CPN(nn.Module):
 
     def grid_points(self, row, column):
         """Pixels x, y (k, 2) at the centres of positions of the grid (design.md, decision 10)."""
-        stride = self.config.grid_stride
+        stride = self.architecture.grid_stride
         return torch.stack([column, row], -1) * float(stride) + (stride - 1) / 2
 
-    def propose(self, maps, positions, size, t=None, iterations=None):
+    def displacements(self, maps: Maps, size: Tuple[int, int]) -> "DisplacementField":
+        """What the local refinement reads; size: (H, W) of the images."""
+        return DisplacementField(maps.refinement, self.architecture, size)
+
+    def propose(self, maps, positions, size, t=None, iterations=None, field=None):
         """Decode the contours at chosen positions of the proposal grid.
 
         maps: Maps. positions: (image, row, column), each (k,) int64. size: (H, W) of the images.
         t: locations (S,), default `samples` uniform ones. iterations: of the local refinement,
-        default `refinement_iterations`. Returns Proposals; the gradient reaches the maps.
+        default `refinement_iterations`. field: `displacements` of the maps, for callers that
+        propose more than once. Returns Proposals; the gradient reaches the maps.
         """
-        config = self.config
+        layers, inference = self.architecture, self.config.inference
         image, row, column = positions
         if t is None:
-            t = fourier.uniform_locations(config.samples, row.device)
+            t = fourier.uniform_locations(inference.samples, row.device)
+        if iterations is None:
+            iterations = inference.refinement_iterations
         at = (image, slice(None), row, column)
         # Half precision has no room for pixel coordinates of a whole window.
         location, coefficients = maps.location[at].float(), maps.fourier[at].float()
-        centres = self.grid_points(row, column) + location * config.contour_scale
-        coefficients = coefficients.reshape(-1, config.order, 4) * config.contour_scale
-        contours = fourier.to_contour(coefficients, centres, t)
-        field = DisplacementField(maps.refinement, config, size)
-        refined = field.refine(contours, image, t, iterations)
+        centres = self.grid_points(row, column) + location * layers.contour_scale  # (k, 2)
+        coefficients = coefficients.reshape(-1, layers.order, 4) * layers.contour_scale
+        contours = refined = fourier.to_contour(coefficients, centres, t)  # (k, S, 2)
+        if iterations:
+            field = field or self.displacements(maps, size)
+            refined = field.refine(contours, image, t, iterations)
         return Proposals(
             image=image,
             contours=contours,
@@ -139,28 +148,26 @@ class DisplacementField:
     image's size, without ever holding that.
     """
 
-    def __init__(self, refinement, config, size):
+    def __init__(self, refinement, architecture, size):
         """refinement: the map (B, 2 * buckets, h, w); size: (H, W) of the images."""
-        self.config = config
+        self.buckets = architecture.refinement_buckets
         self.height, self.width = refinement.shape[-2:]
         self.size = size
-        # One row x, y per position and bucket.
+        # One row x, y per position and bucket: (B * h * w * buckets, 2).
         rows = refinement.permute(0, 2, 3, 1).reshape(-1, 2)
-        self.rows = rows.float().tanh() * config.refinement_limit
+        self.rows = rows.float().tanh() * architecture.refinement_limit
 
-    def refine(self, contours, image, t, iterations=None):
+    def refine(self, contours, image, t, iterations):
         """Local refinement: p <- round(p) + field(round(p)), positions detached, clamped.
 
         contours (k, S, 2), image (k,), t (S,) -> refined contours (k, S, 2) inside the image.
         """
-        if iterations is None:
-            iterations = self.config.refinement_iterations
         height, width = self.size
         limit = torch.tensor([width - 1, height - 1], device=contours.device).float()
         refined = contours
         for _ in range(iterations):
             # torch.minimum(maximum()) would pass gradients at the border; clamp the constant.
-            points = torch.minimum(refined.detach().round().clamp(min=0), limit)
+            points = torch.minimum(refined.detach().round().clamp(min=0), limit)  # (k, S, 2)
             moved = points + self.at(points, image, t)
             refined = torch.minimum(moved.clamp(min=0), limit)
         return refined
@@ -169,7 +176,7 @@ class DisplacementField:
         """Displacements (k, S, 2) in pixels at points (k, S, 2), blended over the buckets of t."""
         corners, nearness = self._corners(points, image)
         buckets, share = self._buckets(t)
-        index = corners[..., None] * self.config.refinement_buckets + buckets[:, None]
+        index = corners[..., None] * self.buckets + buckets[:, None]  # (k, S, 4, 2)
         weight = nearness[..., None] * share[:, None]
         # Eight rows per point, weighted and summed in one operation.
         index, weight = index.reshape(-1, 8), weight.reshape(-1, 8)
@@ -194,12 +201,12 @@ class DisplacementField:
 
         Bucket b has its centre at (b + 1/2) / buckets; t runs around a circle.
         """
-        count = self.config.refinement_buckets
-        position = t * count - 0.5
+        position = t * self.buckets - 0.5
         lower = position.floor()
         share = position - lower
-        lower = lower.long() % count
-        return torch.stack([lower, (lower + 1) % count], -1), torch.stack([1 - share, share], -1)
+        lower = lower.long() % self.buckets
+        buckets = torch.stack([lower, (lower + 1) % self.buckets], -1)
+        return buckets, torch.stack([1 - share, share], -1)
 
 
 def initialise(module):

@@ -49,13 +49,13 @@ class DecoderStep(nn.Module):
 class Decoder(nn.Module):
     """Top-down over the levels: pooling joins level 4, then 3, 2, 1, 0."""
 
-    def __init__(self, config):
+    def __init__(self, architecture):
         super().__init__()
-        below = config.pyramid_width * len(config.pyramid_bins)
+        below = architecture.pyramid_width * len(architecture.pyramid_bins)
         self.steps = nn.ModuleList()
         for level in range(4, -1, -1):
-            skip, outputs = config.encoder_widths[level], config.decoder_widths[level]
-            self.steps.append(DecoderStep(below, skip, outputs, config.decoder_norm))
+            skip, outputs = architecture.encoder_widths[level], architecture.decoder_widths[level]
+            self.steps.append(DecoderStep(below, skip, outputs, architecture.decoder_norm))
             below = outputs
 
     def forward(self, encoded):

@@ -85,13 +85,26 @@ def reduced_precision(device, training=False):
         return torch.bfloat16 if cpu_has_bfloat16() else None
     if not training:
         return torch.float16
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    # Not torch.cuda.is_bf16_supported(), which counts the slow emulation before Ampere as well.
+    return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else None
 
 
-def autocast(device, training=False):
+def autocast(device: torch.device, training: bool = False):
     """Mixed precision in the dtype of `reduced_precision`, else a context that does nothing."""
     dtype = reduced_precision(device, training)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def computing(device: torch.device, amp: bool):
+    """The context of a network's prediction: mixed precision, or without `amp` float32.
+
+    On a GPU that is float32 throughout: not TF32, in which cuDNN would compute convolutions.
+    """
+    if amp:
+        return autocast(device)
+    if device.type == "cuda":
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return nullcontext()
 
 
 def cpu_has_bfloat16():

@@ -75,23 +75,25 @@ class PyramidPooling(nn.Module):
 class Encoder(nn.Module):
     """Image -> feature maps of levels 0 to 4 at strides 2, 4, 8, 16, 32, and level 5: pooling."""
 
-    def __init__(self, config):
+    def __init__(self, architecture):
         super().__init__()
-        widths = config.encoder_widths
-        self.stem = nn.Sequential(*conv_norm(3, widths[0], config.stem_kernel, 2), nn.ReLU())
+        widths = architecture.encoder_widths
+        self.stem = nn.Sequential(*conv_norm(3, widths[0], architecture.stem_kernel, 2), nn.ReLU())
         self.levels = nn.ModuleList()
-        for level, depth in enumerate(config.depths, start=1):
+        for level, depth in enumerate(architecture.depths, start=1):
             # Level 1 halves by max-pooling, the others by the stride of their first block.
-            first = BLOCKS[config.block](
-                widths[level - 1], widths[level], 1 if level == 1 else 2, config.groups
+            first = BLOCKS[architecture.block](
+                widths[level - 1], widths[level], 1 if level == 1 else 2, architecture.groups
             )
             rest = [
-                BLOCKS[config.block](widths[level], widths[level], 1, config.groups)
+                BLOCKS[architecture.block](widths[level], widths[level], 1, architecture.groups)
                 for _ in range(depth - 1)
             ]
             pool = [nn.MaxPool2d(3, 2, 1)] if level == 1 else []
             self.levels.append(nn.Sequential(*pool, first, *rest))
-        self.pyramid = PyramidPooling(widths[-1], config.pyramid_width, config.pyramid_bins)
+        self.pyramid = PyramidPooling(
+            widths[-1], architecture.pyramid_width, architecture.pyramid_bins
+        )
 
     def forward(self, x):
         """(B, 3, H, W) normalised -> list of six maps (B, C, ceil(H / s), ceil(W / s))."""

@@ -11,13 +11,15 @@ class Head(nn.Module):
     (pixel shuffle), so that a grid finer than the features costs no convolution at that size.
     """
 
-    def __init__(self, width, channels, config, upsampling=1):
+    def __init__(self, width, channels, architecture, upsampling=1):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(width, width, config.head_kernel, padding=config.head_kernel // 2),
+            nn.Conv2d(
+                width, width, architecture.head_kernel, padding=architecture.head_kernel // 2
+            ),
             nn.BatchNorm2d(width),
             nn.ReLU(),
-            nn.Dropout2d(config.dropout),
+            nn.Dropout2d(architecture.dropout),
             nn.Conv2d(width, channels * upsampling**2, 1),
         )
         self.upsampling = upsampling

@@ -1,24 +1,30 @@
 """Weights files: safetensors with the configuration and a training record in the metadata."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Optional, Tuple, Union
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 
 from app.atomic import replacing
-from app.network.config import Config
+from app.network.config import Config, from_format_1, from_json
 from app.network.cpn import CPN
 
-FORMAT = "cpn-1"
+FORMAT = "cpn-2"
+# Configurations of each format that is read.
+READERS = {"cpn-1": from_format_1, FORMAT: from_json}
 
 
 class WeightsError(Exception):
     """A weights file that cannot be used; the message is one sentence for the user."""
 
 
-def save(path, state, config, record=None):
+def save(
+    path: Union[str, Path], state: dict, config: Config, record: Optional[dict] = None
+) -> None:
     """Write a network's state, atomically.
 
     state: state_dict of a CPN. config: its Config. record: JSON-able dict.
@@ -43,29 +49,25 @@ def stored(value):
     return value.detach().half() if value.dim() > 1 else value.detach()
 
 
-def load(path):
+def describe(path: Union[str, Path]) -> Tuple[Config, dict]:
+    """What a weights file says of itself: its Config and its training record. WeightsError."""
+    with _opened(path) as file:
+        return _description(path, file.metadata() or {})
+
+
+def load(path: Union[str, Path]) -> Tuple[CPN, dict]:
     """Read a weights file -> (CPN in evaluation mode, float32, on the CPU; training record).
 
     Raises WeightsError for a file that is missing, truncated, not safetensors, without our
     configuration, or whose tensors are not exactly those of the configured network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such weights file.")
+    with _opened(path) as file:
+        config, record = _description(path, file.metadata() or {})
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error}).") from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path}: these are not weights of this program (no '{FORMAT}' mark).")
-    try:
-        network = CPN(Config(**json.loads(metadata["config"])))
-        record = json.loads(metadata["record"])
+        network = CPN(config)
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{path}: its configuration is not one of ours ({first}).") from error
+        raise _no_configuration(path, error) from error
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -74,3 +76,31 @@ def load(path):
             f"{path}: its tensors do not fit its own configuration ({first})."
         ) from error
     return network.eval(), record
+
+
+@contextmanager
+def _opened(path):
+    """An open safetensors file; WeightsError for whatever is wrong with it."""
+    if not Path(path).is_file():
+        raise WeightsError(f"{path}: there is no such weights file.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error}).") from error
+
+
+def _description(path, metadata):
+    """The Config and the training record in a file's metadata."""
+    read_config = READERS.get(metadata.get("format"))
+    if read_config is None:
+        raise WeightsError(f"{path}: these are not weights of this program (no '{FORMAT}' mark).")
+    try:
+        return read_config(json.loads(metadata["config"])), json.loads(metadata["record"])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _no_configuration(path, error) from error
+
+
+def _no_configuration(path, error):
+    first = str(error).strip().splitlines()[0]
+    return WeightsError(f"{path}: its configuration is not one of ours ({first}).")

@@ -1,0 +1,64 @@
+"""Outlines as masks of pixels."""
+
+from typing import Sequence, Tuple
+
+import cv2
+import numpy as np
+
+
+def star_shaped(contours: np.ndarray) -> np.ndarray:
+    """Which contours (n, S, 2) run once around their mean point without turning back: (n,) bool.
+
+    These cross themselves nowhere; most cells are so.
+    """
+    with np.errstate(invalid="ignore"):  # of contours that are not finite
+        middle = contours.sum(axis=1, keepdims=True) / max(contours.shape[1], 1)
+        x, y = np.moveaxis((contours - middle).astype(np.float64), -1, 0)
+        next_x, next_y = np.roll(x, -1, axis=1), np.roll(y, -1, axis=1)
+        turns = np.arctan2(x * next_y - y * next_x, x * next_x + y * next_y)
+        once = np.abs(np.abs(turns.sum(axis=1)) - 2 * np.pi) < 1
+    return once & ((turns > 0).all(axis=1) | (turns < 0).all(axis=1))
+
+
+def fill(
+    contour: np.ndarray,
+    corner: Sequence[int],
+    shape: Tuple[int, int],
+    crosses: bool,
+    fineness: int = 1,
+    pen: int = 0,
+) -> np.ndarray:
+    """The mask (h, w), uint8 of 0 and 1, of a contour (S, 2) with its border.
+
+    corner: x, y of the pixel at the mask's top left. crosses: whether the contour may cross itself
+    (see `star_shaped`); what it runs around twice is inside then, too. fineness: lines of the grid
+    on which it is drawn, per pixel; pen: thickness of the border there, 0 for that of the filling.
+    """
+    # Not np.rint, which rounds halves to even: it would draw a moved cell differently.
+    points = np.floor(contour * fineness + 0.5) - np.multiply(corner, fineness)
+    points = points.astype(np.int32)
+    mask = np.zeros([side * fineness for side in shape], np.uint8)
+    if not mask.size:
+        return mask
+    cv2.fillPoly(mask, [points], 1)
+    if crosses:
+        mask |= winding_number(points, mask.shape) != 0
+    if pen:
+        cv2.polylines(mask, [points], True, 1, pen)
+    return mask[::fineness, ::fineness]
+
+
+def winding_number(points: np.ndarray, shape: Tuple[int, int]) -> np.ndarray:
+    """How often a polygon (S, 2), x y, runs around each pixel of an image of this shape.
+
+    (OpenCV fills by the even-odd rule, which leaves a hole where an outline laps over itself.)
+    """
+    (x, y), (next_x, next_y) = points.T.astype(np.float64), np.roll(points, -1, 0).T
+    rows = np.arange(shape[0])[:, None]
+    direction = ((y <= rows) & (rows < next_y)).astype(int) - ((next_y <= rows) & (rows < y))
+    row, edge = np.nonzero(direction)
+    share = (row - y[edge]) / (next_y - y)[edge]
+    column = np.ceil(x[edge] + share * (next_x - x)[edge]).clip(0, shape[1]).astype(int)
+    changes = np.zeros((shape[0], shape[1] + 1), int)
+    np.add.at(changes, (row, column), direction[row, edge])
+    return changes[:, :-1].cumsum(axis=1)
