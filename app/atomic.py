@@ -3,14 +3,14 @@
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Union
+from typing import IO, Iterator, Union
 
 # A file name that is no text becomes \\udcff and the like.
 _TEXT = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
 
 
 @contextmanager
-def replacing(path: Union[str, Path], text: bool = False):
+def replacing(path: Union[str, Path], text: bool = False) -> Iterator[IO]:
     """A new file, of bytes or of text, that takes the place of `path` when it is complete.
 
     Until then it has a hidden temporary name beside `path`; whatever interrupts that, it is

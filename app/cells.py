@@ -1,6 +1,7 @@
 """What is known of the cells of one image: one struct of arrays for the whole way."""
 
 from dataclasses import dataclass, fields
+from typing import Sequence, Tuple
 
 import numpy as np
 
@@ -30,13 +31,13 @@ class Cells:
     uncertainties: np.ndarray
 
     @classmethod
-    def empty(cls, samples=0):
+    def empty(cls, samples: int = 0) -> "Cells":
         """No cells, of contours with `samples` points."""
         shapes = ((0, samples, 2), (0, 4), (0,), (0, 4))
         return cls(*(np.zeros(shape, np.float32) for shape in shapes))
 
     @classmethod
-    def cat(cls, parts):
+    def cat(cls, parts: Sequence["Cells"]) -> "Cells":
         """All cells of a non-empty list of Cells, in order."""
         return cls(
             *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)),
@@ -45,11 +46,11 @@ class Cells:
     def __len__(self):
         return len(self.scores)
 
-    def filter(self, keep):
+    def filter(self, keep: np.ndarray) -> "Cells":
         """The cells that `keep` names: a boolean mask (n,) or indices, which may reorder."""
         return Cells(*(getattr(self, f.name)[keep] for f in fields(self)))
 
-    def shift(self, dx, dy):
+    def shift(self, dx: float, dy: float) -> "Cells":
         """The same cells moved by dx, dy pixels (window coordinates to image coordinates)."""
         offset = np.asarray((dx, dy), np.float32)
         return Cells(
@@ -59,7 +60,7 @@ class Cells:
             self.uncertainties,
         )
 
-    def areas(self):
+    def areas(self) -> np.ndarray:
         """The areas (n,) that the contours enclose, in square pixels."""
         x, y = np.moveaxis(self.contours.astype(np.float64), -1, 0)
         return np.abs((x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1)) / 2
@@ -90,7 +91,7 @@ def certainties(boxes: np.ndarray, uncertainties: np.ndarray, kind: str) -> np.n
     return 1 / (1 + UNCERTAINTY_SCALE * relative)
 
 
-def table(cells, labels):
+def table(cells: Cells, labels: np.ndarray) -> np.ndarray:
     """What is known of cells in a label image (H, W): (n, 13) float64, one row per label.
 
     COLUMNS: label; box of the contour, pixels; number of the label's pixels and their mean x and
@@ -103,7 +104,7 @@ def table(cells, labels):
     ).astype(np.float64)
 
 
-def measure(labels, count):
+def measure(labels: np.ndarray, count: int) -> Tuple[np.ndarray, np.ndarray]:
     """Pixels (count,) and mean x, y (count, 2) of the labels 1..count of an image (H, W)."""
     sums = np.zeros((3, count + 1))
     for top in range(0, len(labels), STRIP):

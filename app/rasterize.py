@@ -1,7 +1,10 @@
 """Contours to a label image: undisputed pixels first, then region growing (paper, section 2.4)."""
 
+from typing import Tuple
+
 import numpy as np
 
+from app.cells import Cells
 from app.outlines import fill, star_shaped
 
 FINENESS = 5  # of the grid on which outlines are drawn, per pixel
@@ -12,7 +15,7 @@ _DISPUTED = -1
 _NONE = np.iinfo(np.int32).max
 
 
-def rasterize(cells, shape):
+def rasterize(cells: Cells, shape: Tuple[int, int]) -> Tuple[np.ndarray, Cells, int]:
     """Draw cells, filled with their border, into an image of shape (H, W).
 
     A pixel inside one contour alone belongs to it. Pixels inside several are given out by growing

@@ -1,5 +1,6 @@
 """One image of any size -> Cells: numpy in, numpy out."""
 
+from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -9,7 +10,7 @@ from app.cells import Cells
 from app.intensity import CONVERSIONS
 from app.network import fourier, weights
 from app.network.config import Inference
-from app.network.cpn import CPN
+from app.network.cpn import CPN, Proposals
 from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
 from app.suppression import convincing, suppress
 from app.windows import Window, merge, windows
@@ -52,7 +53,14 @@ class Segmenter:
         self._use(pick_device(device))
 
     @classmethod
-    def load(cls, paths, device="auto", uncertainty_nms=True, amp=True, refinement=True):
+    def load(
+        cls,
+        paths: Union[str, Path, Sequence[Union[str, Path]]],
+        device: str = "auto",
+        uncertainty_nms: bool = True,
+        amp: bool = True,
+        refinement: bool = True,
+    ) -> "Segmenter":
         """The segmenter of a weights file, or of several. Raises weights.WeightsError, ValueError.
 
         Warns of a GPU that cannot be used (network.device.DeviceWarning).
@@ -215,7 +223,7 @@ class Segmenter:
         return Cells.cat(parts)
 
 
-def to_cells(proposals):
+def to_cells(proposals: Proposals) -> Cells:
     """Proposals of the network -> Cells, whose uncertainties are top, right, bottom, left."""
     arrays = (
         proposals.refined,

@@ -3,9 +3,11 @@ in the number of cells, and scores compared within the image."""
 
 from bisect import bisect_left, bisect_right
 from math import floor
+from typing import Optional, Sequence
 
 import numpy as np
 
+from app.cells import Cells
 from app.outlines import fill, star_shaped
 
 BEST_SCORES = 0.8  # the quantile of an image's scores that stands for its best ones
@@ -15,7 +17,7 @@ SMALLNESS = 0.125  # a cell of half the typical area counts as one of 0.5 ** thi
 _ROW = 1 << 24
 
 
-def box_iou(a, b):
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union (...) of boxes x0, y0, x1, y1 (..., 4), broadcast against each other.
 
     0 where a box has no area.
@@ -49,7 +51,7 @@ class Grid:
             order = np.argsort(keys, kind="stable")
             self._levels.append((side, keys[order].tolist(), members[order]))
 
-    def near(self, box):
+    def near(self, box: np.ndarray) -> np.ndarray:
         """Indices of all boxes that touch the box (4,), and of some more in its vicinity."""
         found = [np.zeros(0, np.int64)]
         for side, keys, members in self._levels:
@@ -62,7 +64,9 @@ class Grid:
         return np.concatenate(found)
 
 
-def suppress(cells, iou_threshold, certainty="relative"):
+def suppress(
+    cells: Cells, iou_threshold: float, certainty: Optional[str] = "relative"
+) -> np.ndarray:
     """Indices (k,), int64, of the cells that stay, heaviest first (paper, section 2.2.7).
 
     The weight of a cell is its score times its certainty ("absolute" or "relative", see
@@ -83,7 +87,9 @@ def suppress(cells, iou_threshold, certainty="relative"):
     return np.array(kept, np.int64)
 
 
-def suppress_covered(cells, frame, share, certainty="relative"):
+def suppress_covered(
+    cells: Cells, frame: Sequence[int], share: float, certainty: Optional[str] = "relative"
+) -> np.ndarray:
     """Indices (k,), int64, of the cells that stay, heaviest first, by their outlines.
 
     A cell falls when heavier ones that stay cover more than `share` (0..1) of its pixels: a label
@@ -130,7 +136,7 @@ def _patches(boxes, frame):
     return corners[:, :2], corners[:, 2:]
 
 
-def convincing(cells, share):
+def convincing(cells: Cells, share: float) -> np.ndarray:
     """Which cells (n,), bool, of an image reach a share (0 to 1) of its best scores.
 
     What a network is sure of differs from one kind of image to the next, and so does the score

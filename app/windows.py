@@ -55,7 +55,9 @@ def _even_spans(length, size, stride):
     return [(start, start + side) for start in starts]
 
 
-def cut_by_window(cells, window, height, width, margin=3):
+def cut_by_window(
+    cells: Cells, window: Window, height: int, width: int, margin: int = 3
+) -> np.ndarray:
     """Which cells (n,), bool, the window does not show whole.
 
     Those that reach into its outermost `margin` pixels on a side where the image (height, width)

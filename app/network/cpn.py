@@ -1,6 +1,6 @@
 """The Contour Proposal Network: five maps, and the proposals that they describe."""
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -49,7 +49,7 @@ class Proposals(NamedTuple):
     centres: torch.Tensor
 
 
-def boxes_of(contours):
+def boxes_of(contours: torch.Tensor) -> torch.Tensor:
     """Contours (k, S, 2) -> boxes (k, 4): min x, min y, max x, max y (paper, 2.2.3)."""
     return torch.cat([contours.amin(1), contours.amax(1)], 1)
 
@@ -81,7 +81,7 @@ class CPN(nn.Module):
             with torch.no_grad():
                 head.layers[-1].weight.mul_(layers.head_gain)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> Maps:
         """Images (B, 3, H, W) in 0..1 -> Maps."""
         encoded = self.encoder((images - self.mean) / self.std)  # levels 0 to 5
         decoded = self.decoder(encoded)  # levels 0 to 4
@@ -97,7 +97,7 @@ class CPN(nn.Module):
             ),
         )
 
-    def grid_points(self, row, column):
+    def grid_points(self, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
         """Pixels x, y (k, 2) at the centres of positions of the grid (design.md, decision 10)."""
         stride = self.architecture.grid_stride
         return torch.stack([column, row], -1) * float(stride) + (stride - 1) / 2
@@ -106,7 +106,15 @@ class CPN(nn.Module):
         """What the local refinement reads; size: (H, W) of the images."""
         return DisplacementField(maps.refinement, self.architecture, size)
 
-    def propose(self, maps, positions, size, t=None, iterations=None, field=None):
+    def propose(
+        self,
+        maps: Maps,
+        positions: Sequence[torch.Tensor],
+        size: Tuple[int, int],
+        t: Optional[torch.Tensor] = None,
+        iterations: Optional[int] = None,
+        field: Optional["DisplacementField"] = None,
+    ) -> Proposals:
         """Decode the contours at chosen positions of the proposal grid.
 
         maps: Maps. positions: (image, row, column), each (k,) int64. size: (H, W) of the images.
@@ -157,7 +165,9 @@ class DisplacementField:
         rows = refinement.permute(0, 2, 3, 1).reshape(-1, 2)
         self.rows = rows.float().tanh() * architecture.refinement_limit
 
-    def refine(self, contours, image, t, iterations):
+    def refine(
+        self, contours: torch.Tensor, image: torch.Tensor, t: torch.Tensor, iterations: int
+    ) -> torch.Tensor:
         """Local refinement: p <- round(p) + field(round(p)), positions detached, clamped.
 
         contours (k, S, 2), image (k,), t (S,) -> refined contours (k, S, 2) inside the image.
@@ -172,7 +182,7 @@ class DisplacementField:
             refined = torch.minimum(moved.clamp(min=0), limit)
         return refined
 
-    def at(self, points, image, t):
+    def at(self, points: torch.Tensor, image: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Displacements (k, S, 2) in pixels at points (k, S, 2), blended over the buckets of t."""
         corners, nearness = self._corners(points, image)
         buckets, share = self._buckets(t)
@@ -209,7 +219,7 @@ class DisplacementField:
         return buckets, torch.stack([1 - share, share], -1)
 
 
-def initialise(module):
+def initialise(module: nn.Module) -> None:
     """He-normal (fan-out) convolutions, norms 1 and 0, biases 0 (paper, table 2)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

@@ -1,11 +1,13 @@
 """The U-Net decoder of residual blocks (paper, section 2.2.8)."""
 
+from typing import List
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 
-def norm(kind, channels):
+def norm(kind: str, channels: int) -> nn.Module:
     """The decoder's normalisation: "group" (32 groups) or "batch"."""
     return nn.GroupNorm(32, channels) if kind == "group" else nn.BatchNorm2d(channels)
 
@@ -26,7 +28,7 @@ class DecoderBlock(nn.Module):
             nn.Conv2d(inputs, outputs, 1, bias=False), norm(norm_kind, outputs)
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.leaky_relu(self.layers(x) + self.shortcut(x), 0.01)
 
 
@@ -39,7 +41,7 @@ class DecoderStep(nn.Module):
         self.reduce = nn.Conv2d(below, skip, 1) if below > skip else nn.Identity()
         self.block = DecoderBlock(min(below, skip) + skip, outputs, norm_kind)
 
-    def forward(self, below, skip):
+    def forward(self, below: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         # The 1x1 convolution and the nearest upsampling commute; small maps are cheaper, but the
         # paper's operations are counted (443.60 G) with the convolution after the upsampling.
         below = self.reduce(F.interpolate(below, skip.shape[-2:], mode="nearest"))
@@ -58,7 +60,7 @@ class Decoder(nn.Module):
             self.steps.append(DecoderStep(below, skip, outputs, architecture.decoder_norm))
             below = outputs
 
-    def forward(self, encoded):
+    def forward(self, encoded: List[torch.Tensor]) -> List[torch.Tensor]:
         """Six encoder maps, finest first -> five decoder maps, finest (level 0) first."""
         below, decoded = encoded[-1], []
         for step, skip in zip(self.steps, reversed(encoded[:-1])):

@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import nullcontext
+from typing import ContextManager, Optional
 
 import torch
 
@@ -14,7 +15,7 @@ class DeviceWarning(UserWarning):
     """There is a GPU that is not used; the message is for the user."""
 
 
-def pick_device(name="auto"):
+def pick_device(name: str = "auto") -> torch.device:
     """The torch.device of "auto", "cpu" or "cuda"; "auto" is a GPU where one works.
 
     Raises ValueError when "cuda" is asked for and no GPU works: there is none, or this torch has
@@ -33,7 +34,7 @@ def pick_device(name="auto"):
     return torch.device("cpu")
 
 
-def cuda_failure():
+def cuda_failure() -> Optional[str]:
     """Why no GPU can be used, or None: it is tried with one small convolution."""
     with warnings.catch_warnings(record=True) as caught:  # torch's own take several lines
         warnings.simplefilter("always")
@@ -69,13 +70,13 @@ def _first_line(message):
     return str(message).strip().splitlines()[0].rstrip(".")
 
 
-def is_out_of_memory(error):
+def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether this RuntimeError says that the GPU's memory is full."""
     kinds = getattr(torch.cuda, "OutOfMemoryError", ())  # torch 1.13 and newer
     return isinstance(error, kinds) or "CUDA out of memory" in str(error)
 
 
-def reduced_precision(device, training=False):
+def reduced_precision(device: torch.device, training: bool = False) -> Optional[torch.dtype]:
     """The dtype of mixed precision on a device that computes in it, else None.
 
     bfloat16 on CPUs that have it; on a GPU float16, as the paper, or in training bfloat16, which
@@ -89,13 +90,13 @@ def reduced_precision(device, training=False):
     return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else None
 
 
-def autocast(device: torch.device, training: bool = False):
+def autocast(device: torch.device, training: bool = False) -> ContextManager:
     """Mixed precision in the dtype of `reduced_precision`, else a context that does nothing."""
     dtype = reduced_precision(device, training)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
-def computing(device: torch.device, amp: bool):
+def computing(device: torch.device, amp: bool) -> ContextManager:
     """The context of a network's prediction: mixed precision, or without `amp` float32.
 
     On a GPU that is float32 throughout: not TF32, in which cuDNN would compute convolutions.
@@ -107,7 +108,7 @@ def computing(device: torch.device, amp: bool):
     return nullcontext()
 
 
-def cpu_has_bfloat16():
+def cpu_has_bfloat16() -> bool:
     """Whether this processor computes in bfloat16, and this torch (2 or newer) uses it."""
     if int(torch.__version__.split(".")[0]) < 2:
         return False

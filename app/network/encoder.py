@@ -1,11 +1,15 @@
 """The encoder: a ResNet or ResNeXt in torchvision's layout, and pyramid pooling above it."""
 
+from typing import List
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 
-def conv_norm(inputs, outputs, kernel, stride=1, groups=1):
+def conv_norm(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> List[nn.Module]:
     """Convolution without bias (padding keeps size / stride) and BatchNorm."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
@@ -22,11 +26,11 @@ class ResidualBlock(nn.Module):
         same = stride == 1 and inputs == outputs
         self.shortcut = nn.Identity() if same else conv_norm(inputs, outputs, 1, stride)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(self.layers(x) + self.shortcut(x))
 
 
-def bottleneck(inputs, outputs, stride, groups):
+def bottleneck(inputs: int, outputs: int, stride: int, groups: int) -> nn.Module:
     """ResNeXt block whose inner width equals its output width (32x8d); stride in the 3x3."""
     layers = nn.Sequential(
         *conv_norm(inputs, outputs, 1),
@@ -38,7 +42,7 @@ def bottleneck(inputs, outputs, stride, groups):
     return ResidualBlock(layers, inputs, outputs, stride)
 
 
-def basic(inputs, outputs, stride, groups):
+def basic(inputs: int, outputs: int, stride: int, groups: int) -> nn.Module:
     """ResNet-18 block: two 3x3 convolutions."""
     layers = nn.Sequential(
         *conv_norm(inputs, outputs, 3, stride, groups),
@@ -63,7 +67,7 @@ class PyramidPooling(nn.Module):
             for side in bins
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, inputs, h, w) -> (B, len(bins) * width, h, w)."""
         pooled = [F.relu(branch(x)) for branch in self.branches]
         size = x.shape[-2:]
@@ -95,7 +99,7 @@ class Encoder(nn.Module):
             widths[-1], architecture.pyramid_width, architecture.pyramid_bins
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> List[torch.Tensor]:
         """(B, 3, H, W) normalised -> list of six maps (B, C, ceil(H / s), ceil(W / s))."""
         maps = [self.stem(x)]
         for level in self.levels:

@@ -6,23 +6,24 @@ a_0, c_0. The location t runs once around the contour in [0, 1).
 """
 
 import math
+from typing import Optional, Tuple
 
 import torch
 
 
-def uniform_locations(samples, device=None):
+def uniform_locations(samples: int, device: Optional[torch.device] = None) -> torch.Tensor:
     """S locations t = 0, 1/S, ..., (S - 1)/S (S,)."""
     return torch.arange(samples, device=device, dtype=torch.float32) / samples
 
 
-def basis(t, order):
+def basis(t: torch.Tensor, order: int) -> torch.Tensor:
     """sin and cos of 2 pi n t for n = 1..order: (2, order, S) of t (S,)."""
     n = torch.arange(1, order + 1, device=t.device, dtype=t.dtype)
     angle = 2 * math.pi * n[:, None] * t
     return torch.stack([angle.sin(), angle.cos()])
 
 
-def to_contour(coefficients, centre, t):
+def to_contour(coefficients: torch.Tensor, centre: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """Equation 2: coefficients (..., N, 4), centre (..., 2), t (S,) -> contour (..., S, 2)."""
     sine, cosine = basis(t, coefficients.shape[-2])
     a, b, c, d = coefficients.unbind(-1)
@@ -31,7 +32,7 @@ def to_contour(coefficients, centre, t):
     return torch.stack([x, y], -1) + centre[..., None, :]
 
 
-def from_contour(contour, order):
+def from_contour(contour: torch.Tensor, order: int) -> Tuple[torch.Tensor, torch.Tensor]:
     """Equation 2 solved for a contour (..., S, 2) sampled at uniform t.
 
     Returns coefficients (..., order, 4) and centre (..., 2). Exact for S > 2 * order.
@@ -43,7 +44,7 @@ def from_contour(contour, order):
     return torch.stack(parts, -1) * (2 / samples), contour.mean(-2)
 
 
-def resample(polygons, t):
+def resample(polygons: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """Points at relative arc length t in [0, 1) along closed polygons.
 
     polygons (n, P, 2) and t (S,) or (n, S) -> (n, S, 2); t = 0 is the first vertex. A polygon of
@@ -61,7 +62,7 @@ def resample(polygons, t):
     return closed.gather(1, index - 1) * (1 - share) + closed.gather(1, index) * share
 
 
-def canonical(polygons, samples):
+def canonical(polygons: torch.Tensor, samples: int) -> torch.Tensor:
     """Polygons (n, P, 2) -> contours (n, samples, 2) at uniform arc length in canonical form.
 
     Clockwise on screen (x right, y down), t = 0 where the ray from the centre (the mean of the

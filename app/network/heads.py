@@ -1,5 +1,6 @@
 """The prediction heads (paper, section 2.2; reference.md, section 1)."""
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -24,7 +25,7 @@ class Head(nn.Module):
         )
         self.upsampling = upsampling
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, width, h, w) -> (B, channels, h * r, w * r)."""
         x = self.layers(x)
         return F.pixel_shuffle(x, self.upsampling) if self.upsampling > 1 else x

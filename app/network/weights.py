@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Optional, Tuple, Union
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 
@@ -40,7 +41,7 @@ def save(
         file.write(serialised(tensors, metadata))
 
 
-def stored(value):
+def stored(value: torch.Tensor) -> torch.Tensor:
     """A tensor as the file keeps it: convolutions in half precision.
 
     Vectors (norm layers, biases) stay float32: they are few, and running statistics may leave
