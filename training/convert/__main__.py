@@ -35,9 +35,11 @@ def main(arguments):
     try:
         check_folders(options.source, options.target)
         return convert(options.name, options.source, options.target)
+    except ImportError as error:
+        print(f"{error}; pip install -r training/requirements.txt installs it", file=sys.stderr)
     except EXPECTED as error:
         print(error, file=sys.stderr)
-        return 2
+    return 2
 
 
 def parse(arguments):
