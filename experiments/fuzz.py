@@ -9,8 +9,7 @@ done or refused with a sentence. A failure is: any other exception, a crash, mor
 more than MEMORY, an output that is missing, broken or left over. Exit status 1 if there is one.
 """
 
-import argparse
-import json
+import multiprocessing
 import os
 import random
 import re
@@ -27,10 +26,13 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import tifffile
 
-from app.images import output_name
+from app.images import ImageError, output_name, read
+from app.intensity import Curve
 from app.predict import shown
+from app.windows import windows
 from tests.valid_files import png_chunk, valid_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,37 +139,27 @@ def with_png_checksums(data):
 # The reader
 
 
-def work():
-    """The worker: reads the files named on its input, a line of JSON about each."""
-    from app import images, intensity, windows  # noqa: F401  (before the limit)
-
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
+def work(pipe):
+    """The worker: says of each file that it is told, what came of it and its own peak in bytes."""
+    limit = psutil.Process().memory_info().vms + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    for line in sys.stdin:
-        result = outcome(json.loads(line))
-        print(json.dumps([*result, resident_peak("self")]), flush=True)
+    while True:
+        pipe.send((*outcome(pipe.recv()), resident_peak("self")))
 
 
 def outcome(path):
-    """What came of a file: ["done" | "refused" | "failed", a text]."""
-    from app.images import ImageError
-
+    """What came of a file: "done", "refused" or "failed", and a text."""
     try:
         look(path)
     except ImageError as error:
-        return ["failed" if "memory" in str(error) else "refused", str(error)]
+        return "failed" if "memory" in str(error) else "refused", str(error)
     except Exception:
-        return ["failed", traceback.format_exc()]
-    return ["done", ""]
+        return "failed", traceback.format_exc()
+    return "done", ""
 
 
 def look(path):
     """Read an image and convert all its windows, as the segmenter does."""
-    from app.images import read
-    from app.intensity import Curve
-    from app.windows import windows
-
     image, _ = read(path)
     curve = Curve.fit(image)
     for window in windows(*image.shape[:2], 512, 384):
@@ -177,50 +169,55 @@ def look(path):
 
 
 class Worker:
-    """A process of `work`."""
+    """A process of `work`, a new one where a file was the last that it could read."""
 
     def __init__(self):
-        command = [sys.executable, "-m", "experiments", "fuzz", "--worker"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(command, cwd=str(ROOT), encoding="utf-8", **pipes)
+        context = multiprocessing.get_context("spawn")  # nothing of this process counts as its own
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=work, args=(other,), daemon=True)
+        self.process.start()
+        other.close()
 
     def outcome(self, path):
-        """What came of a file, and the worker's peak in bytes so far.
-
-        The worker is gone where that is a crash or too much time.
-        """
-        print(json.dumps(str(path)), file=self.process.stdin, flush=True)
-        if not select.select([self.process.stdout], [], [], SECONDS)[0]:
-            return ["failed", f"more than {SECONDS} s", 0]
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else ["failed", f"crash, status {self.process.wait()}", 0]
+        """As `outcome`, and the worker's peak in bytes so far; it is gone after a crash."""
+        self.pipe.send(path)
+        if not self.pipe.poll(SECONDS):
+            return "failed", f"more than {SECONDS} s", 0
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            return "failed", f"crash, status {self.process.exitcode}", 0
 
     def stop(self):
+        """End the process, whatever it does."""
         self.process.kill()
-        self.process.communicate()
+        self.process.join()
 
 
 def fuzz_reads(numbers, seed, keep):
-    """Read the files of these numbers; returns the failures, a list of sentences."""
+    """Read the files of these numbers; returns the failures, a list of sentences.
+
+    seed: of the damage. keep: the folder (Path) where files that fail stay.
+    """
     files, failures, outcomes = valid_files(), [], Counter()
     worker, slowest, greediest = Worker(), (0, ""), (0, "")
     for number in numbers:
         name, data = mutated(number, seed, files)
-        name = f"{number} {name}"
-        path = keep / f"read {seed} {name}"
+        path = keep / f"read {seed} {number} {name}"
         path.write_bytes(data)
         start = time.perf_counter()
         result, text, peak = worker.outcome(path)
-        slowest = max(slowest, (time.perf_counter() - start, name))
-        greediest = max(greediest, (peak, name), key=lambda pair: pair[0])
+        slowest = max(slowest, (time.perf_counter() - start, path.name))
+        greediest = max(greediest, (peak, path.name))
         outcomes[result if result != "refused" else re.sub(r"\d+", "N", text)] += 1
-        if result != "failed":
+        if result == "failed":
+            failures.append(f"{path}: {text}")
+            print(failures[-1], flush=True)
+            worker.stop()
+            worker = Worker()
+        else:
             path.unlink()
-            continue
-        failures.append(f"{path}: {text}")
-        print(failures[-1], flush=True)
-        worker.stop()
-        worker = Worker()
     worker.stop()
     print(
         f"{len(numbers)} files read, slowest {slowest[0]:.1f} s ({slowest[1]}), "
@@ -342,13 +339,10 @@ def add_arguments(parser):
     parser.add_argument("--commands", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="where files that fail go; default: a new folder")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(options):
     """Try all files; the exit status is 1 where one fails."""
-    if options.worker:
-        return work()
     keep = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-"))
     keep.mkdir(parents=True, exist_ok=True)
     failures = fuzz_reads(range(options.reads), options.seed, keep)

@@ -10,6 +10,7 @@ could end the whole program: so everything is checked here first.
 import json
 import re
 import warnings
+from collections import defaultdict
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -28,7 +29,7 @@ FARTHEST = 10**6  # pixels: a polygon that reaches farther, or has a longer outl
 def find_livecell(source):
     """The Samples of the images that livecell_coco_train.json, _val.json and _test.json list.
 
-    Images and lists lie anywhere below the folder; of two image files of one name the first path is taken.
+    All lie anywhere below the folder; of two image files of one name the first path is taken.
     Some images are annotated twice, or in the training and in the validation part: they come
     once, with the larger number of cells, and in the latter for validation.
     """
@@ -39,7 +40,8 @@ def find_livecell(source):
         for name, cells in read_part(paths, f"livecell_coco_{part}.json").items():
             _, others = found.get(name, (None, []))
             found[name] = part, max(others, cells, key=len)
-    own_data.warn(source, "no image for", ([source / n] for n in sorted(found.keys() - pictures)))
+    unseen = [source / name for name in sorted(found.keys() - pictures.keys())]
+    own_data.warn(source, own_data.NO_IMAGE, unseen)
     return [
         Sample(pictures[name].stem, pictures[name], partial(draw_cells, cells), split)
         for name, (split, cells) in found.items()
@@ -67,12 +69,12 @@ def read_annotations(path):
     annotations = content["annotations"]
     if isinstance(annotations, dict):  # by their ids
         annotations = annotations.values()
-    by_image, found = {}, {}
+    by_image, found = defaultdict(list), defaultdict(list)
     for annotation in annotations:
-        by_image.setdefault(annotation["image_id"], []).append(annotation["segmentation"])
+        by_image[annotation["image_id"]].append(annotation["segmentation"])
     for image in content["images"]:
         name = PurePosixPath(image["file_name"]).name
-        found[name] = max(found.get(name, []), by_image.get(image["id"], []), key=len)
+        found[name] = max(found[name], by_image[image["id"]], key=len)
     return found
 
 
@@ -93,7 +95,8 @@ def pixels_of(segmentation, shape):
         runs = compressed(segmentation, shape)
     else:
         runs = mask.merge(mask.frPyObjects([outline(points) for points in segmentation], *shape))
-    return np.flatnonzero(mask.decode(runs))
+    columns, rows = mask.decode(runs).T.view(bool).nonzero()  # as they lie in memory
+    return np.ravel_multi_index((rows, columns), shape)
 
 
 def outline(points):

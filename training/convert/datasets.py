@@ -28,8 +28,8 @@ class DataSet:
 
     def facts(self):
         """The columns of the catalogue that are alike for all images."""
-        names = ("modality", "objects", "licence", "origin", "percentile", "gamma_floor", "largest")
-        return {name: getattr(self, name) for name in names}
+        known = vars(self).items()
+        return {name: value for name, value in known if name not in ("find", "layout")}
 
 
 def find_livecell(source):
