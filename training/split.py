@@ -7,6 +7,7 @@ group, source): what the commands of python -m evaluate take.
 import argparse
 import csv
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from training import catalog
@@ -44,11 +45,11 @@ def write_split(data, split, out, group="modality"):
     listing = catalog.entries(data, split)
     groups = [getattr(entry, group) for entry in listing]
     if None in groups:
-        raise ValueError(f"{data / 'catalog.csv'} has no column {group}: choose another --group")
+        raise ValueError(f"{data / catalog.TABLE} has no column {group}: choose another --group")
     names = [f"{entry.source}__{entry.image.stem}".replace(".", "_") for entry in listing]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{data / 'catalog.csv'}: two images would be named {name}")
+    twice = repeated(names)
+    if twice:
+        raise ValueError(f"{data / catalog.TABLE}: two images would be named {twice[0]}")
     for folder in (out / "images", out / "truth"):
         if folder.exists():
             raise ValueError(f"{folder} is there already: choose another --out")
@@ -62,3 +63,8 @@ def write_split(data, split, out, group="modality"):
         writer.writerow(("name", "group", "source"))
         writer.writerows(zip(names, groups, (entry.source for entry in listing)))
     return len(listing)
+
+
+def repeated(names):
+    """Those of the names that come more than once, each one time."""
+    return [name for name, count in Counter(names).items() if count > 1]
