@@ -31,7 +31,6 @@ EXPECTED = (
     ".png, or NAME_masks.*), or both in folders images/ and labels/"
 )
 NO_LABEL, NO_IMAGE = "no label image for", "no image for"  # why files are left out
-SEVERAL = "several files of one name:"
 VALIDATION = 5  # one image in so many is for validation
 NAMED = 10  # files that a warning names
 HOLLOW = 0.5  # an object that covers less than this share of its outline's inside is a ring
@@ -139,17 +138,16 @@ def pairs(place, name_of=attrgetter("stem")):
     """
     pictures = by_name((name_of(path), path) for path in images_in(place))
     labels = labels_in(place)
-    found, left_out = [], {NO_LABEL: [], NO_IMAGE: [], SEVERAL: []}
-    for name, label_name in paired(pictures, labels):
-        mine, theirs = pictures.get(name, []), labels.get(label_name, [])
-        if len(mine) == len(theirs) == 1:
-            found.append((*mine, *theirs))
-        else:
-            why = SEVERAL if mine and theirs else NO_LABEL if mine else NO_IMAGE
-            left_out[why] += mine + theirs
-    for why, paths in left_out.items():
-        warn(place, why, paths)
-    return found
+    groups = [
+        (pictures.get(name, []), labels.get(label_name, []))
+        for name, label_name in paired(pictures, labels)
+    ]
+    warn(place, NO_LABEL, [path for mine, theirs in groups if not theirs for path in mine])
+    warn(place, NO_IMAGE, [path for mine, theirs in groups if not mine for path in theirs])
+    several = [mine + theirs for mine, theirs in groups if mine and theirs]
+    unclear = [path for paths in several if len(paths) > 2 for path in paths]
+    warn(place, "several files of one name:", unclear)
+    return [(*mine, *theirs) for mine, theirs in groups if len(mine) == len(theirs) == 1]
 
 
 def warn(place, why, paths):
@@ -157,8 +155,8 @@ def warn(place, why, paths):
     names = [path.name for path in paths]
     if names:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        text = f"{place}: left out, {why} {', '.join(names[:NAMED])}{more}"
-        warnings.warn(text, stacklevel=1)
+        listed = ", ".join(names[:NAMED])
+        warnings.warn(f"{place}: left out, {why} {listed}{more}", stacklevel=1)
 
 
 def usable(listing, write):
@@ -181,20 +179,22 @@ def usable(listing, write):
 
 
 def read_pair(entry):
-    """The label image (H, W) of an Entry. ValueError: a file of it cannot be read, or the two do
-    not fit."""
-    arrays = []
-    for path in (entry.image, entry.label):
-        try:
-            arrays.append(images.read(path)[0])
-        except images.ImageError as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-    image, label = arrays
-    if label.shape != image.shape[:2]:
-        raise ValueError(
-            f"{entry.label}: its shape is {label.shape}, that of the image {image.shape[:2]}"
-        )
+    """The label image (H, W) of an Entry.
+
+    ValueError: it or the image cannot be read, or they differ in height or width.
+    """
+    shape, label = read(entry.image).shape[:2], read(entry.label)
+    if label.shape != shape:
+        raise ValueError(f"{entry.label}: its shape is {label.shape}, that of the image {shape}")
     return label[:, :]
+
+
+def read(path):
+    """The image in a file. ValueError names a file that cannot be read."""
+    try:
+        return images.read(path)[0]
+    except images.ImageError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def problem(label):

@@ -55,9 +55,8 @@ def write_split(data, split, out, group="modality"):
             raise ValueError(f"{folder} is there already: choose another --out")
         folder.mkdir(parents=True)
     for name, entry in zip(names, listing):
-        shutil.copyfile(str(entry.image), str(out / "images" / (name + entry.image.suffix)))
-        label = f"{name}_label{entry.label.suffix}"
-        shutil.copyfile(str(entry.label), str(out / "truth" / label))
+        shutil.copyfile(entry.image, out / "images" / (name + entry.image.suffix))
+        shutil.copyfile(entry.label, out / "truth" / f"{name}_label{entry.label.suffix}")
     with (out / "groups.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "group", "source"))

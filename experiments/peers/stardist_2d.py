@@ -80,14 +80,13 @@ def train(options):
     model.callbacks.append(budget)
     start = time.monotonic()
     model.train(*chosen, validation_data=held, augmenter=augment, seed=0)
-    packages = ("stardist", "csbdeep", "tensorflow-cpu", "keras")
     record = {
         "steps": budget.steps,
         "batch": config.train_batch_size,
         "cpu_hours": budget.spent() / 3600,
         "wall_hours": (time.monotonic() - start) / 3600,
         "parameters": model.keras_model.count_params(),
-        **{name: version(name) for name in packages},
+        **{name: version(name) for name in ("stardist", "csbdeep", "tensorflow-cpu", "keras")},
     }
     write_json(options.model / "training.json", record)
     print(json.dumps(record))

@@ -1,10 +1,10 @@
 """LIVECell: annotations in COCO's format, decoded by COCO's own pycocotools.
 
 Coordinates (x, y) count from the top-left corner of the top-left pixel, whose centre is (0.5, 0.5):
-half a pixel from ours (design.md, decision 10), which pycocotools minds. A pixel belongs to a
-polygon when its centre is inside, to a fifth of a pixel. A run-length mask is coded column by
-column, beginning with background. pycocotools trusts what it is given, and a damaged annotation
-could end the whole program: so everything is checked here first.
+half a pixel from ours (design.md, decision 10). pycocotools knows that: to it, a pixel belongs to a
+polygon when its centre is inside, give or take a tenth of a pixel. A run-length mask goes column by
+column and begins with background. pycocotools believes what it is given, so that a damaged
+annotation could crash the interpreter: annotations are checked here first.
 """
 
 import json
@@ -19,7 +19,7 @@ from pycocotools import mask
 
 from training import own_data
 from training.convert.instances import paint
-from training.convert.sample import Sample, below
+from training.convert.sample import Sample, below, matched
 
 # Counts of runs as text: five bits a character, "0" being 0; 32 more say that the count goes on.
 COMPRESSED = re.compile("([P-o]{0,6}[0-O])+")
@@ -33,20 +33,19 @@ def find_livecell(source):
     Some images are annotated twice, or in the training and in the validation part: they come
     once, with the larger number of cells, and in the latter for validation.
     """
-    paths = below(source)
-    pictures = {path.name: path for path in reversed(paths) if path.suffix.lower() == ".tif"}
-    found = {}
+    paths, found = below(source), {}
     for part in ("train", "val", "test"):
         for name, cells in read_part(paths, f"livecell_coco_{part}.json").items():
-            _, others = found.get(name, (None, []))
+            _, others = found.get(name, (part, []))
             found[name] = part, max(others, cells, key=len)
-    unseen = [source / name for name in sorted(found.keys() - pictures.keys())]
-    own_data.warn(source, own_data.NO_IMAGE, unseen)
-    return [
-        Sample(pictures[name].stem, pictures[name], partial(draw_cells, cells), split)
-        for name, (split, cells) in found.items()
-        if name in pictures
-    ]
+    pictures = {path.name: path for path in reversed(paths) if path.name in found}
+    samples = []
+    for name in matched(source, pictures, found, own_data.NO_LABEL):
+        split, cells = found[name]
+        samples.append(
+            Sample(pictures[name].stem, pictures[name], partial(draw_cells, cells), split)
+        )
+    return samples
 
 
 def read_part(paths, name):

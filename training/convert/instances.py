@@ -24,8 +24,7 @@ def paint(objects, shape):
     has no pixel of its own then has none in the label image.
     """
     labels = np.zeros(shape, np.int32)
-    order = sorted(range(len(objects)), key=lambda k: -len(objects[k]))
-    for k in order:
+    for k in sorted(range(len(objects)), key=lambda k: -len(objects[k])):
         labels.flat[objects[k]] = k + 1
     return labels
 
@@ -83,9 +82,9 @@ def read_rows(table):
 def draw_rows(rows, shape):
     """The label image of an image's rows in train.csv. ValueError: a row is damaged."""
     for row in rows:
-        if (row["height"], row["width"]) != tuple(map(str, shape)):
-            told = f"{row['height']} x {row['width']}"
-            raise ValueError(f"train.csv says that the image has {told} pixels, not {shape}")
+        told = f"{row['height']} x {row['width']} pixels"
+        if told != "{} x {} pixels".format(*shape):
+            raise ValueError(f"train.csv says that the image has {told}, not {shape}")
     return paint([pixels_of_runs(row["annotation"], shape) for row in rows], shape)
 
 

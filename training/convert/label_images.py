@@ -68,10 +68,8 @@ def read_lists(folder):
     """{stem: split} of BBBC039's metadata/; empty, with a warning, unless all lists are there."""
     missing = [name for name in LISTS if not (folder / name).is_file()]
     if missing:
-        warnings.warn(
-            f"{folder}: no {', '.join(missing)}; one image in ten is taken for validation",
-            stacklevel=1,
-        )
+        lacking = f"{folder}: no {', '.join(missing)}"
+        warnings.warn(f"{lacking}; one image in ten is taken for validation", stacklevel=1)
         return {}
     return {
         name.rpartition(".")[0]: split

@@ -29,13 +29,11 @@ class Sample:
 
 def split_of(path):
     """The split that the innermost folder called train/, test_sorted/, Tuning/ names, or None."""
-    named = (
-        split
-        for part in reversed(path.parts)
-        for start, split in SPLITS.items()
-        if part.lower().startswith(start)
-    )
-    return next(named, None)
+    for part in reversed(path.parts):
+        for start, split in SPLITS.items():
+            if part.lower().startswith(start):
+                return split
+    return None
 
 
 def share(samples):

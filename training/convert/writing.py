@@ -11,11 +11,6 @@ from evaluate.folders import LabelError
 from training import catalog
 from training.convert.sample import unique
 
-COLUMNS = (
-    *("source", "image", "label", "split", "modality", "objects", "height", "width", "channels"),
-    *("dtype", "instances", "licence", "origin", "percentile", "gamma_floor", "largest"),
-)
-
 
 def write_samples(samples, folder, warn):
     """Write Samples to a folder (Path); returns what the catalogue says of each, as dicts.
@@ -62,8 +57,8 @@ def read_sample(sample):
 
 
 def write_catalogue(target, rows):
-    """Write the catalogue of a folder (Path) from dicts of COLUMNS; what one lacks is empty."""
+    """Write the catalogue of a folder (Path) from dicts of its columns; None is an empty field."""
     with replacing(target / catalog.TABLE, text=True) as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
