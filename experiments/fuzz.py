@@ -1,21 +1,22 @@
-"""Mutated files through the reader and through the command; what it finds is kept.
+"""Damaged files through the reader and through the command; those that fail are kept.
 
     python -m experiments fuzz [--reads 5000] [--commands 200] [--seed 0] [--keep FOLDER]
 
-Each file is a valid one (tests/valid_files.py) with damage drawn from the seed and its number.
---reads: read, looked at through all windows and converted, in a worker process that is started
-again when it dies. --commands: segmented by app.predict, BATCH files in a folder. A file may be
-done or refused with a sentence. A failure is: any other exception, a crash, more than SECONDS,
-more than MEMORY, an output that is missing, broken or left over. Exit status 1 if there is one.
+Each file is a valid one of tests/valid_files.py with damage that its number and the seed decide. A
+file may be done, or refused with a sentence. It fails by any other exception, a crash, more than
+SECONDS, more than MEMORY, or an output that is missing, broken or left over.
+
+--reads: so many files are read, looked at through all windows and converted to 8 bits, in a process
+of their own. --commands: so many are segmented by app.predict, BATCH files in a folder. The exit
+status is 1 if a file fails.
 """
 
-import argparse
-import json
+import faulthandler
+import multiprocessing
 import os
 import random
 import re
 import resource
-import select
 import shutil
 import struct
 import subprocess
@@ -24,13 +25,18 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import tifffile
+import psutil
 
-from app.images import output_name
+from app.images import ImageError, output_name, read
+from app.intensity import Curve
 from app.predict import shown
+from app.windows import windows
+from evaluate.folders import read_labels
+from evaluate.processes import Peak
 from tests.valid_files import png_chunk, valid_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,19 +51,23 @@ SPECIAL_TAGS = (
 EXTREMES = (0, 1, 2, 3, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 10**6, 2**31 - 1, 2**32 - 1, 2**63 - 1)
 
 
-# Damage
+# Damage: each function changes `data` (bytearray) in place. rng: random.Random. donor: the bytes of
+# another valid file.
 
 
 def flip_bits(data, rng, donor):
+    """A few bits anywhere are the other way round."""
     for _ in range(rng.choice((1, 4, 16))):
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
 
 
 def cut_short(data, rng, donor):
+    """The end is missing."""
     del data[rng.randrange(len(data)) :]
 
 
 def cut_out(data, rng, donor):
+    """A few bytes in the middle are missing."""
     start = rng.randrange(len(data))
     del data[start : start + rng.choice((1, 2, 4, 100))]
 
@@ -70,6 +80,7 @@ def splice(data, rng, donor):
 
 
 def repeat(data, rng, donor):
+    """A piece comes twice."""
     start, length = rng.randrange(len(data)), rng.choice((4, 12, 300))
     data[start:start] = data[start : start + length]
 
@@ -100,7 +111,7 @@ def tiff_fields(data, rng, donor):
 
 
 def digits(data, rng, donor):
-    """A number in the text of metadata, which begins or ends most files that have any."""
+    """A digit in the text of metadata, which most files have in front, becomes another number."""
     places = [i for i, byte in enumerate(data[:3000]) if 48 <= byte < 58]
     if places:
         place = rng.choice(places)
@@ -111,7 +122,10 @@ DAMAGE = (flip_bits, cut_short, cut_out, splice, repeat, extreme_integers, tiff_
 
 
 def mutated(number, seed, files):
-    """(name, bytes) of the file of this number, the same whenever it is asked for."""
+    """The damaged file of a number: (name of the valid one, bytes), the same for the same seed.
+
+    files: {name: bytes} of the valid ones.
+    """
     rng = random.Random(seed * 10**9 + number)
     name = sorted(files)[number % len(files)]
     data, donor = bytearray(files[name]), files[rng.choice(sorted(files))]
@@ -137,37 +151,32 @@ def with_png_checksums(data):
 # The reader
 
 
-def work():
-    """The worker: reads the files named on its input, a line of JSON about each."""
-    from app import images, intensity, windows  # noqa: F401  (before the limit)
+def start_worker():
+    """A pool of one process that reads files; nothing of this process counts as its own."""
+    return multiprocessing.get_context("spawn").Pool(1, initializer=limit_memory)
 
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
+
+def limit_memory():
+    """Let this process have MEMORY more than now, and say on the screen where it crashes."""
+    faulthandler.enable()
+    limit = psutil.Process().memory_info().vms + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    for line in sys.stdin:
-        result = outcome(json.loads(line))
-        print(json.dumps([*result, resident_peak("self")]), flush=True)
 
 
 def outcome(path):
-    """What came of a file: ["done" | "refused" | "failed", a text]."""
-    from app.images import ImageError
-
+    """What came of a file: "done", "refused" or "failed", a text, and the peak of the memory."""
+    result, text = "done", ""
     try:
         look(path)
     except ImageError as error:
-        return ["failed" if "memory" in str(error) else "refused", str(error)]
+        result, text = "failed" if "memory" in str(error) else "refused", str(error)
     except Exception:
-        return ["failed", traceback.format_exc()]
-    return ["done", ""]
+        result, text = "failed", traceback.format_exc()
+    return result, text, resident_peak("self")
 
 
 def look(path):
     """Read an image and convert all its windows, as the segmenter does."""
-    from app.images import read
-    from app.intensity import Curve
-    from app.windows import windows
-
     image, _ = read(path)
     curve = Curve.fit(image)
     for window in windows(*image.shape[:2], 512, 384):
@@ -176,52 +185,33 @@ def look(path):
             raise AssertionError(f"{crop.shape} is not {window}")
 
 
-class Worker:
-    """A process of `work`."""
-
-    def __init__(self):
-        command = [sys.executable, "-m", "experiments", "fuzz", "--worker"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(command, cwd=str(ROOT), encoding="utf-8", **pipes)
-
-    def outcome(self, path):
-        """What came of a file, and the worker's peak in bytes so far.
-
-        The worker is gone where that is a crash or too much time.
-        """
-        print(json.dumps(str(path)), file=self.process.stdin, flush=True)
-        if not select.select([self.process.stdout], [], [], SECONDS)[0]:
-            return ["failed", f"more than {SECONDS} s", 0]
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else ["failed", f"crash, status {self.process.wait()}", 0]
-
-    def stop(self):
-        self.process.kill()
-        self.process.communicate()
-
-
 def fuzz_reads(numbers, seed, keep):
-    """Read the files of these numbers; returns the failures, a list of sentences."""
+    """Read the files of these numbers; returns the failures, a list of sentences.
+
+    seed: of the damage. keep: the folder (Path) where files that fail stay.
+    """
     files, failures, outcomes = valid_files(), [], Counter()
-    worker, slowest, greediest = Worker(), (0, ""), (0, "")
+    worker, slowest, greediest = start_worker(), (0, ""), (0, "")
     for number in numbers:
         name, data = mutated(number, seed, files)
-        name = f"{number} {name}"
-        path = keep / f"read {seed} {name}"
+        path = keep / f"read {seed} {number} {name}"
         path.write_bytes(data)
         start = time.perf_counter()
-        result, text, peak = worker.outcome(path)
-        slowest = max(slowest, (time.perf_counter() - start, name))
-        greediest = max(greediest, (peak, name), key=lambda pair: pair[0])
+        try:
+            result, text, peak = worker.apply_async(outcome, [path]).get(SECONDS)
+        except multiprocessing.TimeoutError:
+            result, text, peak = "failed", f"no answer in {SECONDS} s: it hangs or crashed", 0
+        slowest = max(slowest, (time.perf_counter() - start, path.name))
+        greediest = max(greediest, (peak, path.name))
         outcomes[result if result != "refused" else re.sub(r"\d+", "N", text)] += 1
-        if result != "failed":
+        if result == "failed":
+            failures.append(f"{path}: {text}")
+            print(failures[-1], flush=True)
+            worker.terminate()
+            worker = start_worker()
+        else:
             path.unlink()
-            continue
-        failures.append(f"{path}: {text}")
-        print(failures[-1], flush=True)
-        worker.stop()
-        worker = Worker()
-    worker.stop()
+    worker.terminate()
     print(
         f"{len(numbers)} files read, slowest {slowest[0]:.1f} s ({slowest[1]}), "
         f"peak {greediest[0] / 2**30:.2f} GiB ({greediest[1]})"
@@ -245,24 +235,19 @@ class Run(NamedTuple):
 def predict(*arguments, before=None):
     """Run app.predict to its end: a Run. before: called in the new process.
 
-    TimeoutError when it says nothing for SECONDS.
+    subprocess.TimeoutExpired when it takes SECONDS for each of BATCH files.
     """
     command = [sys.executable, "-m", "app.predict", "--device", "cpu", *map(os.fspath, arguments)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(command, cwd=str(ROOT), preexec_fn=before, **pipes)
-    output, peak, heard = b"", 0, time.monotonic()
-    while True:
-        peak = max(peak, resident_peak(process.pid))
-        if select.select([process.stdout], [], [], 0.05)[0]:
-            piece = os.read(process.stdout.fileno(), 2**16)
-            if not piece:
-                break
-            output, heard = output + piece, time.monotonic()
-        elif time.monotonic() - heard > SECONDS:
-            process.kill()
-            raise TimeoutError(f"nothing for {SECONDS} s after {output[-300:]}")
-    process.stdout.close()
-    return Run(process.wait(), output.decode().splitlines(), peak)
+    memory = Peak(lambda: resident_peak(process.pid), 0.05)
+    memory.start()
+    try:
+        output, _ = process.communicate(timeout=BATCH * SECONDS)
+    finally:
+        memory.cancel()
+        process.kill()
+    return Run(process.returncode, output.decode().splitlines(), memory.value or 0)
 
 
 def resident_peak(process):
@@ -270,18 +255,16 @@ def resident_peak(process):
 
     (getrusage would count what the process that started it had held.)
     """
-    try:
+    with suppress(OSError, AttributeError):
         status = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return 0
-    match = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(match.group(1)) * 1024 if match else 0
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1))
+    return 0
 
 
 def problems(run, inputs, outputs):
-    """What is wrong with a run on a folder of images that may be broken: a list of sentences.
+    """What is wrong with a Run on a folder of images that may be broken: a list of sentences.
 
-    Every image is done or has one line that says why not, there is nothing else on the screen,
+    It is good when every image is done or has one line that says why not, nothing else was said,
     and the outputs are the label images of those that are done.
     """
     names = {shown(path): output_name(path) for path in inputs.iterdir()}
@@ -305,15 +288,14 @@ def problems(run, inputs, outputs):
     if set(os.listdir(str(outputs))) != set(done):
         found.append(f"outputs are {sorted(os.listdir(str(outputs)))}")
     for name, (height, width) in done.items():
-        with tifffile.TiffFile(str(outputs / name)) as tif:  # imread takes "*" for a pattern
-            shape = tif.asarray().shape
+        shape = read_labels(outputs / name).shape
         if shape != (int(height), int(width)):
             found.append(f"{name} has shape {shape}")
     return found
 
 
 def fuzz_commands(numbers, seed, keep):
-    """Segment the files of these numbers by the command; returns the failures as sentences."""
+    """Segment the files of these numbers by the command; returns the failures, as `fuzz_reads`."""
     files, failures = valid_files(), []
     done, peak = 0, 0
     for start in range(0, len(numbers), BATCH):
@@ -326,7 +308,7 @@ def fuzz_commands(numbers, seed, keep):
             run = predict(inputs, outputs)
             found = problems(run, inputs, outputs)
             done, peak = done + len(os.listdir(str(outputs))), max(peak, run.peak)
-        except TimeoutError as error:
+        except subprocess.TimeoutExpired as error:
             found = [str(error)]
         failures += [f"{folder}: {text}" for text in found]
         if not found:
@@ -342,13 +324,10 @@ def add_arguments(parser):
     parser.add_argument("--commands", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="where files that fail go; default: a new folder")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(options):
     """Try all files; the exit status is 1 where one fails."""
-    if options.worker:
-        return work()
     keep = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-"))
     keep.mkdir(parents=True, exist_ok=True)
     failures = fuzz_reads(range(options.reads), options.seed, keep)

@@ -8,6 +8,7 @@ import tifffile
 
 from evaluate.folders import group_of, list_images, pairs, read_groups
 from training import __main__ as command
+from training import own_data, split
 
 
 def make_data(folder, rows):
@@ -72,6 +73,41 @@ def test_what_is_wrong_is_said_and_nothing_is_overwritten(tmp_path, capsys, rows
     assert command.main(["split", "--data", str(data), "--out", str(out), *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not list(out.rglob("*.tif"))
+
+
+class Name(str):
+    """A name that counts how often it is compared with another."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+
+@pytest.fixture
+def names():
+    """20,000 of them, none compared so far."""
+    Name.compared = 0
+    return [Name(number) for number in range(20_000)]
+
+
+def test_no_name_of_many_is_compared_with_all_others(names):
+    assert split.repeated([*names, Name("7"), Name("9"), Name("7")]) == ["7", "9"]
+    dealt = own_data.share(names)
+    assert Name.compared < 100
+    assert len(dealt["train"]) == 16_000 and len(dealt["val"]) == 4_000
+
+
+def test_no_file_of_many_is_compared_with_all_others(names, monkeypatch, tmp_path):
+    """Images and label images that belong together are found by their names."""
+    paths = [tmp_path / f"{name}{end}.png" for name in names for end in ("", "_label")]
+    monkeypatch.setattr(own_data, "visible", lambda folder: paths if folder == tmp_path else [])
+    monkeypatch.setattr(own_data, "has_ending", lambda path, endings: True)
+    found = own_data.pairs(tmp_path, lambda path: Name(path.stem))
+    assert len(found) == 20_000
+    assert Name.compared < 10 * 20_000
 
 
 def test_the_split_of_the_real_data(data, tmp_path):

@@ -11,10 +11,10 @@ from PIL import Image
 
 def picture(shape, dtype=np.uint8):
     """A seeded image: noise over the whole range of an integer dtype, or of -1e3..1e3."""
-    draw, dtype = np.random.RandomState(0), np.dtype(dtype)
+    rng, dtype = np.random.RandomState(0), np.dtype(dtype)
     if dtype.kind == "f":
-        return draw.uniform(-1e3, 1e3, shape).astype(dtype)
-    return np.frombuffer(draw.bytes(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
+        return rng.uniform(-1e3, 1e3, shape).astype(dtype)
+    return np.frombuffer(rng.bytes(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
 
 
 def smooth(*channels, side=(32, 48)):

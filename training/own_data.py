@@ -14,9 +14,11 @@ there and training what is in train/ beside it.
 
 import re
 import warnings
+from collections import defaultdict
+from operator import attrgetter
 
-import cv2
 import numpy as np
+from scipy import ndimage
 from skimage import measure
 
 from app import images
@@ -28,6 +30,7 @@ EXPECTED = (
     "expected are images (as NAME.tif) each with its label image beside it (NAME_label.tif or "
     ".png, or NAME_masks.*), or both in folders images/ and labels/"
 )
+NO_LABEL, NO_IMAGE = "no label image for", "no image for"  # why files are left out
 VALIDATION = 5  # one image in so many is for validation
 NAMED = 10  # files that a warning names
 HOLLOW = 0.5  # an object that covers less than this share of its outline's inside is a ring
@@ -63,11 +66,7 @@ def labelled(folder, name):
 
     ValueError: there are none.
     """
-    found = [
-        (source, *paths)
-        for source, place in places(folder, name)
-        for paths in pairs(images_in(place), labels_in(place), place)
-    ]
+    found = [(source, *paths) for source, place in places(folder, name) for paths in pairs(place)]
     if not found:
         raise ValueError(f"{folder} has no catalog.csv and no labelled images; {EXPECTED}")
     return found
@@ -78,8 +77,7 @@ def unlabelled(folder):
     return [
         (source, path)
         for source, place in places(folder, folder.resolve().name)
-        for paths in images_in(place).values()
-        for path in paths
+        for path in images_in(place)
     ]
 
 
@@ -97,23 +95,26 @@ def visible(folder):
     return sorted(path for path in paths if not path.name.startswith("."))
 
 
+def image_files(folder):
+    """The image files of a folder, sorted; none where there is no folder."""
+    return [path for path in visible(folder) if has_ending(path, EXTENSIONS)]
+
+
 def images_in(place):
-    """{NAME: [Path]} of the images in a folder and in images/ of it."""
-    return by_name(
-        (path.stem, path)
-        for path in visible(place) + visible(place / "images")
-        if has_ending(path, EXTENSIONS) and not LABEL_NAME.fullmatch(path.name)
-    )
+    """The images in a folder and in images/ of it, without the label images."""
+    paths = image_files(place) + image_files(place / "images")
+    return [path for path in paths if not LABEL_NAME.fullmatch(path.name)]
 
 
 def labels_in(place):
     """{NAME: [Path]} of the label images in a folder and in labels/ of it."""
-    paths = visible(place) + visible(place / "labels")
-    matches = [(LABEL_NAME.fullmatch(path.name), path) for path in paths]
+    inner = visible(place / "labels")
+    matches = [(LABEL_NAME.fullmatch(path.name), path) for path in visible(place) + inner]
     named = [(match.group(1), path) for match, path in matches if match]
-    plain = [path for path in visible(place / "labels") if has_ending(path, LABEL_EXTENSIONS)]
     # All or none: in labels/ beside NAME_label.tif, what is called otherwise is no label image.
-    return by_name(named or ((path.stem, path) for path in plain))
+    return by_name(
+        named or ((path.stem, path) for path in inner if has_ending(path, LABEL_EXTENSIONS))
+    )
 
 
 def has_ending(path, endings):
@@ -122,39 +123,44 @@ def has_ending(path, endings):
 
 
 def by_name(items):
-    """{name: [path]} of pairs (name, path)."""
-    found = {}
+    """{name: [path]} of pairs (name, path); without a name a path does not count."""
+    found = defaultdict(list)
     for name, path in items:
-        found.setdefault(name, []).append(path)
+        if name:
+            found[name].append(path)
     return found
 
 
-def pairs(pictures, labels, place):
-    """The (image, label) of what `images_in` and `labels_in` found; warns of all others."""
-    found, alone = [], []
-    for name, label_name in paired(pictures, labels):
-        paths = pictures.get(name, []), labels.get(label_name, [])
-        if len(paths[0]) == len(paths[1]) == 1:
-            found.append((paths[0][0], paths[1][0]))
-        else:
-            alone.append(paths)
-    warn(place, "no label image for", (paths for paths, others in alone if not others))
-    warn(place, "no image for", (others for paths, others in alone if not paths))
-    warn(place, "several files of one name:", (a + b for a, b in alone if a and b))
-    return found
+def pairs(place, name_of=attrgetter("stem")):
+    """The (image, label) in a folder, or in images/ and labels/ of it; all others are warned of.
+
+    name_of: a function that gives the NAME of an image's path, or None for what is no image.
+    """
+    pictures = by_name((name_of(path), path) for path in images_in(place))
+    labels = labels_in(place)
+    groups = [
+        (pictures.get(name, []), labels.get(label_name, []))
+        for name, label_name in paired(pictures, labels)
+    ]
+    warn(place, NO_LABEL, [path for mine, theirs in groups if not theirs for path in mine])
+    warn(place, NO_IMAGE, [path for mine, theirs in groups if not mine for path in theirs])
+    several = [mine + theirs for mine, theirs in groups if mine and theirs]
+    unclear = [path for paths in several if len(paths) > 2 for path in paths]
+    warn(place, "several files of one name:", unclear)
+    return [(*mine, *theirs) for mine, theirs in groups if len(mine) == len(theirs) == 1]
 
 
-def warn(place, what, groups):
-    """Name the files of some lists of paths, which are left out."""
-    names = [path.name for group in groups for path in group]
+def warn(place, why, paths):
+    """Name files that are left out of what lies in a place, if there are any."""
+    names = [path.name for path in paths]
     if names:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        text = f"{place}: left out, {what} {', '.join(names[:NAMED])}{more}"
-        warnings.warn(text, stacklevel=1)
+        listed = ", ".join(names[:NAMED])
+        warnings.warn(f"{place}: left out, {why} {listed}{more}", stacklevel=1)
 
 
 def usable(listing, write):
-    """The Entries that training can use, of a list; what looks wrong is told.
+    """The Entries of a list that training can use; what looks wrong is told.
 
     write(line): is called for each problem. Files that cannot be read, and label images that are
     not of their image's size, are left out.
@@ -162,73 +168,60 @@ def usable(listing, write):
     kept = []
     for entry in listing:
         try:
-            label = read_pair(entry)
+            wrong = problem(read_pair(entry))
         except ValueError as error:
             write(f"{error} (left out)")
             continue
-        for sentence in problems(label):
-            write(f"{entry.label}: {sentence} (used all the same)")
+        if wrong:
+            write(f"{entry.label}: {wrong} (used all the same)")
         kept.append(entry)
     return kept
 
 
 def read_pair(entry):
-    """The label image (H, W) of an Entry. ValueError: a file of it cannot be read, or the two do
-    not fit."""
-    arrays = []
-    for path in (entry.image, entry.label):
-        try:
-            arrays.append(images.read(path)[0])
-        except images.ImageError as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-    image, label = arrays
-    if label.shape != image.shape[:2]:
-        raise ValueError(
-            f"{entry.label}: its shape is {label.shape}, that of the image {image.shape[:2]}"
-        )
+    """The label image (H, W) of an Entry.
+
+    ValueError: it or the image cannot be read, or they differ in height or width.
+    """
+    shape, label = read(entry.image).shape[:2], read(entry.label)
+    if label.shape != shape:
+        raise ValueError(f"{entry.label}: its shape is {label.shape}, that of the image {shape}")
     return label[:, :]
 
 
-def problems(label):
-    """What looks wrong with a label image (H, W), 0 being background, as a list of sentences."""
-    values, dense = np.unique(np.where(label > 0, label, 0), return_inverse=True)
-    dense = dense.reshape(label.shape) + (values[0] > 0)  # 0 is background, if there is any
-    pieces = measure.regionprops(measure.label(dense, connectivity=2))
+def read(path):
+    """The image in a file. ValueError names a file that cannot be read."""
+    try:
+        return images.read(path)[0]
+    except images.ImageError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def problem(label):
+    """What looks wrong with a label image (H, W), 0 being background: a sentence, or None."""
+    label = np.maximum(label, 0).astype(np.int64)
+    pieces = measure.regionprops(measure.label(label, connectivity=2), label)
     if not pieces:
-        return ["there is no object in it"]
+        return "there is no object in it"
     if np.mean([is_ring(piece.image) for piece in pieces]) > 0.5:
-        return ["its objects are outlines; fill each of them with a number of its own"]
-    counts = np.bincount([dense[piece.slice][piece.image][0] for piece in pieces])[1:]
-    if len(counts) == 1:
-        return problems_of_one(label.max(), pieces, label.size)
-    return problems_of_pieces(counts)
+        return "its objects are outlines; fill each of them with a number of its own"
+    values, counts = np.unique([piece.intensity_max for piece in pieces], return_counts=True)
+    broken = np.count_nonzero(counts > 1)
+    if len(values) == 1 and broken:
+        return (
+            f"its only label, {label.max()}, comes in {len(pieces)} pieces; is it a binary mask? "
+            "Each cell needs a number of its own"
+        )
+    if len(values) == 1 and pieces[0].area > NEARLY_ALL * label.size:
+        return f"its only object, {label.max()}, covers nearly all of the image"
+    if broken > len(values) / 2:
+        return (
+            f"{broken} of its {len(values)} objects come in several pieces, which training "
+            "ignores; each cell needs a number of its own"
+        )
+    return None
 
 
 def is_ring(mask):
     """Whether an object (h, w) is little more than the outline of something."""
-    rims, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), rims, -1, 1, cv2.FILLED)
-    return mask.sum() < HOLLOW * filled.sum()
-
-
-def problems_of_one(value, pieces, size):
-    """`problems` of a label image of `size` pixels whose pieces all have one value."""
-    if len(pieces) > 1:
-        return [
-            f"its only label, {value}, comes in {len(pieces)} pieces; is it a binary mask? Each "
-            "cell needs a number of its own"
-        ]
-    if pieces[0].area > NEARLY_ALL * size:
-        return [f"its only object, {value}, covers nearly all of the image"]
-    return []
-
-
-def problems_of_pieces(counts):
-    """`problems` of objects that come in so many pieces each."""
-    broken = int((counts > 1).sum())
-    if 2 * broken <= len(counts):
-        return []
-    return [
-        f"{broken} of its {len(counts)} objects come in several pieces, which training ignores; "
-        "each cell needs a number of its own"
-    ]
+    return mask.sum() < HOLLOW * ndimage.binary_fill_holes(mask).sum()

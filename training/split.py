@@ -7,6 +7,7 @@ group, source): what the commands of python -m evaluate take.
 import argparse
 import csv
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from training import catalog
@@ -44,21 +45,25 @@ def write_split(data, split, out, group="modality"):
     listing = catalog.entries(data, split)
     groups = [getattr(entry, group) for entry in listing]
     if None in groups:
-        raise ValueError(f"{data / 'catalog.csv'} has no column {group}: choose another --group")
+        raise ValueError(f"{data / catalog.TABLE} has no column {group}: choose another --group")
     names = [f"{entry.source}__{entry.image.stem}".replace(".", "_") for entry in listing]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{data / 'catalog.csv'}: two images would be named {name}")
+    twice = repeated(names)
+    if twice:
+        raise ValueError(f"{data / catalog.TABLE}: two images would be named {twice[0]}")
     for folder in (out / "images", out / "truth"):
         if folder.exists():
             raise ValueError(f"{folder} is there already: choose another --out")
         folder.mkdir(parents=True)
     for name, entry in zip(names, listing):
-        shutil.copyfile(str(entry.image), str(out / "images" / (name + entry.image.suffix)))
-        label = f"{name}_label{entry.label.suffix}"
-        shutil.copyfile(str(entry.label), str(out / "truth" / label))
+        shutil.copyfile(entry.image, out / "images" / (name + entry.image.suffix))
+        shutil.copyfile(entry.label, out / "truth" / f"{name}_label{entry.label.suffix}")
     with (out / "groups.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "group", "source"))
         writer.writerows(zip(names, groups, (entry.source for entry in listing)))
     return len(listing)
+
+
+def repeated(names):
+    """Those of the names that come more than once, each one time."""
+    return [name for name, count in Counter(names).items() if count > 1]

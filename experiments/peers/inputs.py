@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app import images
 from app.intensity import to_rgb8
-from evaluate.folders import EvaluationError, list_images, list_truth, only, read_labels
+from evaluate.folders import EvaluationError, LabelError, list_images, list_truth, only, read_labels
 
 
 def add_folders(parser):
@@ -13,40 +13,43 @@ def add_folders(parser):
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the labels")
 
 
-def read(path):
-    """The image in a file as 8-bit RGB (H, W, 3), converted as for our own network.
+def read(paths):
+    """The image in the only file of a list as 8-bit RGB (H, W, 3), converted as for our network.
 
-    EvaluationError names a file that cannot be read.
+    EvaluationError: there are several, or it cannot be read.
     """
     try:
-        image, _ = images.read(path)
-    except images.ImageError as error:
-        raise EvaluationError(f"{path}: {error}") from error
-    return to_rgb8(image)
-
-
-def read_pair(image, truth):
-    """An image as of `read` and its true labels (H, W), of two Paths.
-
-    EvaluationError, LabelError: one cannot be read, or they differ in height or width.
-    """
-    pixels, labels = read(image), read_labels(truth)
-    if labels.shape != pixels.shape[:2]:
-        raise EvaluationError(f"{truth} has the shape {labels.shape}, its image {pixels.shape[:2]}")
-    return pixels, labels
+        return to_rgb8(images.read(only(paths, "image"))[0])
+    except (images.ImageError, LabelError) as error:
+        raise EvaluationError(f"{paths[0]}: {error}") from error
 
 
 def labelled(image_folder, truth_folder):
-    """The (name, image, truth) of two folders of images and their true labels, sorted by name.
+    """The (name, image, labels) of two folders of images and their true labels, sorted by name.
 
-    image and truth are Paths. EvaluationError: one has no partner, or there are none.
+    image: (H, W, 3) uint8, as of `read`. labels: (H, W), 0 = background. EvaluationError: one has
+    no partner, cannot be read or differs from it in height or width; or there are none.
     """
     found, truths = list_images(image_folder), list_truth(truth_folder)
     if not found:
         raise EvaluationError(f"{image_folder} holds no images")
     if set(found) != set(truths):
         raise EvaluationError(f"{image_folder} and {truth_folder} do not hold the same names")
-    return [(name, only(found[name], "image"), only(truths[name], "truth")) for name in found]
+    return [(name, *read_pair(found[name], truths[name])) for name in found]
+
+
+def read_pair(image_paths, truth_paths):
+    """The image and the labels of one name (see `labelled`)."""
+    image = read(image_paths)
+    try:
+        labels = read_labels(only(truth_paths, "truth"))
+    except LabelError as error:
+        raise EvaluationError(f"{truth_paths[0]}: {error}") from error
+    if labels.shape != image.shape[:2]:
+        raise EvaluationError(
+            f"{truth_paths[0]} has the shape {labels.shape}, its image {image.shape[:2]}"
+        )
+    return image, labels
 
 
 def label_all(folder, out, segment):
@@ -56,5 +59,4 @@ def label_all(folder, out, segment):
     """
     out.mkdir(parents=True, exist_ok=True)
     for paths in list_images(folder).values():
-        path = only(paths, "image")
-        images.write_labels(out / images.output_name(path), segment(read(path)))
+        images.write_labels(out / images.output_name(paths[0]), segment(read(paths)))

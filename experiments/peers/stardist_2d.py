@@ -7,11 +7,9 @@ predict: labels for a folder of images.
 It runs in an environment of its own (requirements.txt beside it); `run` makes that.
 """
 
-import argparse
 import json
 import math
 import os
-import sys
 import time
 from collections import Counter
 from functools import lru_cache
@@ -25,10 +23,10 @@ import numpy as np
 from csbdeep.utils import normalize
 from stardist.models import Config2D, StarDist2D
 
-from evaluate.folders import EvaluationError, LabelError, group_of, read_groups
+from evaluate.folders import EvaluationError, group_of, read_groups
 from evaluate.official import score_pair
 from evaluate.score import write_json
-from experiments.peers.inputs import add_folders, label_all, labelled, read_pair
+from experiments.peers.inputs import add_folders, label_all, labelled
 
 PATCH = 256
 SOURCE_POWER = 0.5  # a source is drawn with its number of images to this power
@@ -39,51 +37,31 @@ STEP = 0.05  # then tried to both sides of the best of them
 OVERLAPS = (0.3, 0.4, 0.5)  # StarDist's own default is 0.4
 
 
-def main(arguments):
-    """Run the command; its exit status is 2 when it could not start."""
-    options = parse(arguments)
-    try:
-        options.run(options)
-    except (EvaluationError, LabelError, OSError) as error:
-        print(f"peers: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def parse(arguments):
-    """The options of train, thresholds or predict, with its `run`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.peers.stardist_2d",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for run in (train, thresholds, predict):
-        command = commands.add_parser(run.__name__, help=run.__doc__.splitlines()[0])
-        command.set_defaults(run=run)
+def add_arguments(parser):
+    """What the command takes: train, thresholds or predict, and the options of that."""
+    commands = parser.add_subparsers(metavar="STEP", required=True)
+    for step in (train, thresholds, predict):
+        command = commands.add_parser(step.__name__, help=step.__doc__.splitlines()[0])
+        command.set_defaults(step=step)
         command.add_argument("--model", type=Path, required=True, metavar="DIR")
-        if run is predict:
+        if step is predict:
             add_folders(command)
         else:
             command.add_argument("--split", type=Path, required=True, metavar="DIR")
-        if run is train:
-            command.add_argument("--cpu-hours", type=hours, required=True, help="of all threads")
-    return parser.parse_args(arguments)
+        if step is train:
+            command.add_argument("--cpu-hours", type=float, required=True, help="of all threads")
 
 
-def hours(text):
-    """A number of hours above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of hours above 0")
-    return number
+def run(options):
+    """Train, choose thresholds or predict."""
+    options.step(options)
+    return 0
 
 
 def train(options):
     """Train a model for so many hours of CPU time, and tell what it took."""
+    if not 0 < options.cpu_hours < math.inf:
+        raise EvaluationError(f"{options.cpu_hours} is no number of hours above 0")
     chosen, held = load(options.split)
     config = Config2D(
         n_rays=32,
@@ -102,14 +80,13 @@ def train(options):
     model.callbacks.append(budget)
     start = time.monotonic()
     model.train(*chosen, validation_data=held, augmenter=augment, seed=0)
-    packages = ("stardist", "csbdeep", "tensorflow-cpu", "keras")
     record = {
         "steps": budget.steps,
         "batch": config.train_batch_size,
         "cpu_hours": budget.spent() / 3600,
         "wall_hours": (time.monotonic() - start) / 3600,
         "parameters": model.keras_model.count_params(),
-        **{name: version(name) for name in packages},
+        **{name: version(name) for name in ("stardist", "csbdeep", "tensorflow-cpu", "keras")},
     }
     write_json(options.model / "training.json", record)
     print(json.dumps(record))
@@ -149,8 +126,7 @@ def load(split):
         raise EvaluationError(f"{split}: StarDist needs more than {HELD_OUT // 2} images here")
     groups = read_groups(split / "groups.csv")
     sources = [group_of(groups, name) for name, _, _ in listing]
-    pixels_and_labels = [read_pair(image, truth) for _, image, truth in listing]
-    samples = [(padded(as_input(pixels)), padded(labels)) for pixels, labels in pixels_and_labels]
+    samples = [(padded(as_input(image)), padded(labels)) for _, image, labels in listing]
     held = range(HELD_OUT // 2, len(samples), HELD_OUT)
     kept = [number for number in range(len(samples)) if number not in held]
     often = Counter(sources[number] for number in kept)
@@ -192,15 +168,14 @@ def augment(image, labels):
 def thresholds(options):
     """Choose the thresholds with the best mean F1 at IoU 0.5 on a split and keep them."""
     model = load_model(options.model)
-    listing = labelled(options.split / "images", options.split / "truth")
-    samples = [read_pair(image, truth) for _, image, truth in listing]
-    maps = [predict_maps(model, image) for image, _ in samples]
+    samples = labelled(options.split / "images", options.split / "truth")
+    maps = [predict_maps(model, image) for _, image, _ in samples]
 
     @lru_cache(maxsize=None)
     def mean_f1(probability, overlap):
         found = [
             score_pair(truth, instances(model, image, parts, probability, overlap)).f1
-            for (image, truth), parts in zip(samples, maps)
+            for (_, image, truth), parts in zip(samples, maps)
         ]
         print(f"probability {probability:.2f} overlap {overlap}: mean F1 {np.mean(found):.4f}")
         return np.mean(found)
@@ -245,7 +220,3 @@ def instances(model, image, maps, probability, overlap):
         shape, *maps, prob_thresh=probability, nms_thresh=overlap
     )
     return labels[:height, :width]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

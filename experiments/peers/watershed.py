@@ -4,46 +4,37 @@ No training. How far apart the centres of two cells are at least is chosen, one 
 images, by the best mean F1 at IoU 0.5.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 from skimage import color, feature, filters, measure, morphology, segmentation
 
-from evaluate.folders import EvaluationError, LabelError
 from evaluate.official import score_pair
-from experiments.peers.inputs import add_folders, label_all, labelled, read_pair
+from experiments.peers.inputs import add_folders, label_all, labelled
 
 SMOOTHING = 1.0  # pixels, standard deviation of the Gaussian before the threshold
 LEAST_PIXELS = 20  # smaller pieces of the foreground are noise
 DISTANCES = (5, 7, 10, 14, 20)  # pixels
 
 
-def main(arguments):
-    """Run the command; its exit status is 2 when it could not start."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.peers.watershed", description=__doc__
-    )
+def add_arguments(parser):
+    """What the command takes."""
     add_folders(parser)
     parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="true labels")
-    options = parser.parse_args(arguments)
-    try:
-        listing = labelled(options.images, options.truth)
-        samples = [read_pair(image, truth) for _, image, truth in listing]
-        distance = choose_distance(samples)
-        label_all(options.images, options.out, lambda image: segment(image, distance))
-    except (EvaluationError, LabelError, OSError) as error:
-        print(f"peers: {error}", file=sys.stderr)
-        return 2
+
+
+def run(options):
+    """Choose the distance and label all images by it."""
+    distance = choose_distance(labelled(options.images, options.truth))
+    label_all(options.images, options.out, lambda image: segment(image, distance))
     return 0
 
 
 def choose_distance(samples):
-    """The one of DISTANCES with the best mean F1 on a list of (image, true labels)."""
+    """The one of DISTANCES with the best mean F1 on a list of (name, image, true labels)."""
     found = []
-    for image, truth in samples:
+    for _, image, truth in samples:
         depth = depths(image)
         found.append([score_pair(truth, part(depth, distance)).f1 for distance in DISTANCES])
     means = dict(zip(DISTANCES, np.mean(found, axis=0)))
@@ -91,7 +82,3 @@ def foreground(grey):
     bright = grey > filters.threshold_otsu(grey)
     cells = ndimage.binary_fill_holes(bright if bright.mean() <= 0.5 else ~bright)
     return morphology.remove_small_objects(cells, LEAST_PIXELS)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

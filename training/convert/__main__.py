@@ -3,13 +3,17 @@
 DST gets the images as they are, a label image for each, and catalog.csv: then
 python -m training --data DST. Published splits are kept, with test images for validation
 where there is no split for that; without any, one image in ten is for validation. Where objects
-overlap, the smaller lies on top.
+overlap, the smaller lies on top. For several sets together, put their folders NAME/ into one and
+the lines of their catalogues under one header.
+
+Exit status: 0; 1 if something was missing or damaged (named, left out); 2 without result.
 """
 
 import argparse
 import sys
 import textwrap
 import warnings
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,13 +25,6 @@ from training.convert.datasets import DATASETS
 from training.convert.sample import share
 from training.convert.writing import write_catalogue, write_samples
 
-EXPECTED = (ValueError, OSError, ImageError)  # what can be wrong with SRC or DST as a whole
-EXIT = "exit status: 0; 1 if something was missing or damaged (named, left out); 2 without result"
-SEVERAL = (
-    "For several sets together, put their folders NAME/ into one and the lines of their catalogues "
-    "under one header."
-)
-
 
 def main(arguments):
     """Run the command; returns the exit status."""
@@ -35,9 +32,11 @@ def main(arguments):
     try:
         check_folders(options.source, options.target)
         return convert(options.name, options.source, options.target)
-    except EXPECTED as error:
+    except ImportError as error:
+        print(f"{error}; pip install -r training/requirements.txt installs it", file=sys.stderr)
+    except (ValueError, OSError, ImageError) as error:  # with SRC or DST as a whole
         print(error, file=sys.stderr)
-        return 2
+    return 2
 
 
 def parse(arguments):
@@ -56,17 +55,9 @@ def parse(arguments):
 
 def layouts():
     """The epilog of the help: which files are expected of each data set."""
-    width = max(map(len, DATASETS)) + 4
-    lines = ["expected in SRC:"]
-    for name, dataset in DATASETS.items():
-        lines += textwrap.wrap(
-            dataset.layout,
-            100,
-            initial_indent=f"  {name}".ljust(width),
-            subsequent_indent=" " * width,
-            break_on_hyphens=False,
-        )
-    return "\n".join([*lines, "", EXIT, "", textwrap.fill(SEVERAL, 100)])
+    fill = partial(textwrap.fill, width=100, subsequent_indent=" " * 13, break_on_hyphens=False)
+    lines = [fill(f"  {name:10} {dataset.layout}") for name, dataset in DATASETS.items()]
+    return "\n".join(["expected in SRC:", *lines])
 
 
 def check_folders(source, target):
@@ -98,7 +89,7 @@ def convert(name, source, target):
         print(f"{source} has no usable image of {name}", file=sys.stderr)
         return 2
     if name == "neurips":
-        write_unlabelled(source, target / "unlabelled", warn)
+        patches.write_unlabelled(source, target / "unlabelled", warn)
     write_catalogue(target, [{"source": name, **row, **dataset.facts()} for row in rows])
     count = sum(row["split"] == "train" for row in rows)
     print(f"{count} images for training and {len(rows) - count} for validation are in {target}")
@@ -106,24 +97,11 @@ def convert(name, source, target):
 
 
 def find(dataset, source, warn):
-    """The Samples of a data set; its warnings, which are UserWarnings, go to `warn`."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        samples = dataset.find(source)
-    for warning in caught:
-        if warning.category is UserWarning:
-            warn(str(warning.message))
-    return samples
-
-
-def write_unlabelled(source, folder, warn):
-    """Write the unlabelled images of a data set to a folder; damaged ones go to `warn`."""
-    taken = set()
-    for path in tqdm(patches.find_unlabelled(source)):
-        try:
-            patches.write_patches(path, folder, taken)
-        except ImageError as error:
-            warn(f"{path} is left out: {error}")
+    """The Samples of a data set; what it warns of goes to `warn`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *where: warn(str(message))
+        return dataset.find(source)
 
 
 if __name__ == "__main__":

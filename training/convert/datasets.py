@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from training.convert.coco import find_livecell
 from training.convert.instances import find_bbbc038, find_sartorius
 from training.convert.label_images import find_bbbc039, find_beside, find_neurips
 
@@ -29,8 +28,15 @@ class DataSet:
 
     def facts(self):
         """The columns of the catalogue that are alike for all images."""
-        names = ("modality", "objects", "licence", "origin", "percentile", "gamma_floor", "largest")
-        return {name: getattr(self, name) for name in names}
+        known = vars(self).items()
+        return {name: value for name, value in known if name not in ("find", "layout")}
+
+
+def find_livecell(source):
+    """`coco.find_livecell`: only those who convert this data set need pycocotools."""
+    from training.convert.coco import find_livecell as find
+
+    return find(source)
 
 
 # The licence is named where it is printed with the data; "see origin" never counts as commercial.

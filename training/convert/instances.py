@@ -5,12 +5,13 @@ An object is an array of the flat, row-major indices of its pixels.
 
 import csv
 import warnings
+from collections import defaultdict
 from functools import partial
 
 import numpy as np
 
 from training import catalog, own_data
-from training.convert.sample import Sample, image_files
+from training.convert.sample import Sample, by_stem, matched
 
 COLUMNS = ("id", "annotation", "width", "height")  # of Sartorius's train.csv
 
@@ -23,27 +24,20 @@ def paint(objects, shape):
     has no pixel of its own then has none in the label image.
     """
     labels = np.zeros(shape, np.int32)
-    order = sorted(range(len(objects)), key=lambda k: -len(objects[k]))
-    for k in order:
+    for k in sorted(range(len(objects)), key=lambda k: -len(objects[k])):
         labels.flat[objects[k]] = k + 1
     return labels
-
-
-def spans(starts, lengths):
-    """The numbers start, start + 1, ... of several runs: int64 arrays (n,), lengths >= 0."""
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
 
 
 def find_bbbc038(source):
     """The Samples of stage1_train/ID/images/ID.png with ID/masks/*.png, one nucleus each."""
     samples, unusable = [], []
     for place in own_data.visible(source / "stage1_train"):
-        pictures, masks = image_files(place / "images"), image_files(place / "masks")
+        pictures, masks = (own_data.image_files(place / part) for part in ("images", "masks"))
         if len(pictures) == 1 and masks:
             samples.append(Sample(place.name, pictures[0], partial(read_masks, masks)))
         else:
-            unusable.append([place])
+            unusable.append(place)
     own_data.warn(source, "not one image in images/ and files in masks/:", unusable)
     return samples
 
@@ -63,43 +57,34 @@ def read_mask(path, shape):
 
 def find_sartorius(source):
     """The Samples of train/ID.png with the rows of that id in train.csv."""
-    pictures = {path.stem: path for path in image_files(source / "train")}
-    rows = read_rows(source / "train.csv")
-    unlisted, missing = sorted(pictures.keys() - rows), sorted(rows.keys() - pictures)
-    own_data.warn(source, "no row in train.csv for", ([pictures[name]] for name in unlisted))
-    own_data.warn(source, "no image for", ([source / name] for name in missing))
+    pictures, rows = by_stem(source / "train"), read_rows(source / "train.csv")
     return [
-        Sample(name, path, partial(draw_rows, rows[name]))
-        for name, path in pictures.items()
-        if name in rows
+        Sample(name, pictures[name], partial(draw_rows, rows[name]))
+        for name in matched(source, pictures, rows, "no row in train.csv for")
     ]
 
 
 def read_rows(table):
     """{id: its rows} of Sartorius's train.csv. ValueError: it is damaged."""
-    rows = {}
+    rows = defaultdict(list)
     if not table.is_file():
         warnings.warn(f"{table} is missing", stacklevel=1)
         return rows
-    with table.open(newline="", encoding="utf-8") as lines:
-        reader = csv.DictReader(lines)
-        missing = set(COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{table} has no column {', '.join(sorted(missing))}")
-        try:
-            for row in reader:
-                rows.setdefault(row["id"], []).append({name: row[name] for name in COLUMNS})
-        except csv.Error as error:
-            raise ValueError(f"{table}, line {reader.line_num}: {error}") from error
+    try:
+        with table.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                rows[row["id"]].append({name: row[name] for name in COLUMNS})
+    except (csv.Error, KeyError) as error:
+        raise ValueError(f"{table} is no table with the columns {COLUMNS}: {error}") from error
     return rows
 
 
 def draw_rows(rows, shape):
     """The label image of an image's rows in train.csv. ValueError: a row is damaged."""
     for row in rows:
-        if (row["height"], row["width"]) != tuple(map(str, shape)):
-            told = f"{row['height']} x {row['width']}"
-            raise ValueError(f"train.csv says that the image has {told} pixels, not {shape}")
+        told = f"{row['height']} x {row['width']} pixels"
+        if told != "{} x {} pixels".format(*shape):
+            raise ValueError(f"train.csv says that the image has {told}, not {shape}")
     return paint([pixels_of_runs(row["annotation"], shape) for row in rows], shape)
 
 
@@ -111,5 +96,4 @@ def pixels_of_runs(text, shape):
             raise ValueError("runs end beyond the image")
     except (AttributeError, OverflowError, ValueError) as error:
         raise ValueError(f"'{str(text)[:40]}' are no runs of an image {shape}") from error
-    starts, lengths = runs.T
-    return spans(starts - 1, lengths)
+    return np.concatenate([np.arange(start, start + length) for start, length in runs]) - 1

@@ -8,7 +8,7 @@ from skimage import measure
 
 from evaluate.folders import read_labels
 from training import catalog, own_data
-from training.convert.sample import Sample, folders, image_files, split_of
+from training.convert.sample import Sample, by_stem, folders, matched, split_of
 
 # The text files in BBBC039's metadata/ and the split of the images that they list.
 LISTS = {"training.txt": "train", "validation.txt": "val", "test.txt": "test"}
@@ -16,19 +16,14 @@ LISTS = {"training.txt": "train", "validation.txt": "val", "test.txt": "test"}
 
 def find_neurips(source):
     """The Samples of all folders with images/ and labels/ in them, but the challenge's test set."""
-    return [
-        sample_of(image, label, image.stem, split_of(place.relative_to(source)))
-        for place in folders(source)
-        if (place / "labels").is_dir() and not is_test(place.relative_to(source))
-        for image, label in own_data.pairs(
-            own_data.images_in(place), own_data.labels_in(place), place
-        )
-    ]
-
-
-def is_test(place):
-    """Whether a folder belongs to a test set."""
-    return any(part.lower().startswith("test") for part in place.parts)
+    samples = []
+    for place in folders(source):
+        inner = place.relative_to(source)
+        is_test = any(part.lower().startswith("test") for part in inner.parts)
+        if (place / "labels").is_dir() and not is_test:
+            for image, label in own_data.pairs(place):
+                samples.append(sample_of(image, label, image.stem, split_of(inner)))
+    return samples
 
 
 def find_beside(source):
@@ -36,30 +31,18 @@ def find_beside(source):
     samples = []
     for place in folders(source):
         inner = place.relative_to(source)
-        for image, label in own_data.pairs(
-            bare_names(own_data.images_in(place)), own_data.labels_in(place), place
-        ):
-            name = "_".join([*inner.parts, without_img(image.stem)])
+        for image, label in own_data.pairs(place, without_img):
+            name = "_".join([*inner.parts, without_img(image)])
             samples.append(sample_of(image, label, name, split_of(inner)))
     return samples
 
 
-def bare_names(pictures):
-    """{NAME: [Path]} of the images NAME_img or NAME of {stem: [Path]}.
+def without_img(path):
+    """NAME of the path of an image NAME_img.* or NAME.*
 
-    Not among them are the flow fields that Cellpose and Omnipose leave beside their images.
+    None for the flow fields that Cellpose and Omnipose leave beside their images.
     """
-    return own_data.by_name(
-        (without_img(stem), path)
-        for stem, paths in pictures.items()
-        for path in paths
-        if not stem.endswith("_flows")
-    )
-
-
-def without_img(stem):
-    """NAME of NAME_img and of NAME."""
-    return re.sub("_img$", "", stem)
+    return None if path.stem.endswith("_flows") else re.sub("_img$", "", path.stem)
 
 
 def sample_of(image, label, name, split):
@@ -69,21 +52,15 @@ def sample_of(image, label, name, split):
 
 def find_bbbc039(source):
     """The Samples of images/NAME.tif with masks/NAME.png, split as metadata/ says."""
-    splits = read_lists(source / "metadata")
-    pictures = {path.stem: path for path in image_files(source / "images")}
-    masks = {path.stem: path for path in image_files(source / "masks")}
-    if splits:
-        unknown = [[path] for stem, path in pictures.items() if stem not in splits]
-        own_data.warn(source, "in no list of metadata/:", unknown)
-        pictures = {stem: path for stem, path in pictures.items() if stem in splits}
-    listed = [[source / f"{stem}.tif"] for stem in splits if stem not in pictures]
-    own_data.warn(source, "listed in metadata/, not there:", listed)
-    alone = [[path] for stem, path in pictures.items() if stem not in masks]
+    pictures, masks = by_stem(source / "images"), by_stem(source / "masks")
+    splits = read_lists(source / "metadata") or dict.fromkeys(pictures)
+    listed = matched(source, pictures, splits, "in no list of metadata/:")
+    alone = [pictures[name] for name in listed if name not in masks]
     own_data.warn(source, "no file in masks/ for", alone)
     return [
-        Sample(stem, path, partial(read_components, masks[stem]), splits.get(stem))
-        for stem, path in pictures.items()
-        if stem in masks
+        Sample(name, pictures[name], partial(read_components, masks[name]), splits[name])
+        for name in listed
+        if name in masks
     ]
 
 
@@ -91,10 +68,8 @@ def read_lists(folder):
     """{stem: split} of BBBC039's metadata/; empty, with a warning, unless all lists are there."""
     missing = [name for name in LISTS if not (folder / name).is_file()]
     if missing:
-        warnings.warn(
-            f"{folder}: no {', '.join(missing)}; one image in ten is taken for validation",
-            stacklevel=1,
-        )
+        lacking = f"{folder}: no {', '.join(missing)}"
+        warnings.warn(f"{lacking}; one image in ten is taken for validation", stacklevel=1)
         return {}
     return {
         name.rpartition(".")[0]: split

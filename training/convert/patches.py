@@ -1,9 +1,9 @@
 """Unlabelled images: slides are cut into patches (reference.md, section 4)."""
 
 import shutil
-from contextlib import suppress
 
 import tifffile
+from tqdm import tqdm
 
 from app import images
 from app.atomic import replacing
@@ -14,14 +14,19 @@ from training.convert.sample import below, unique
 SIZE, STRIDE = 1024, 896
 
 
-def find_unlabelled(source):
-    """The images below folders with "unlabel" in their names, in any case of letters."""
-    return [
-        path
-        for path in below(source)
-        if own_data.has_ending(path, EXTENSIONS)
-        and any("unlabel" in part.lower() for part in path.relative_to(source).parts[:-1])
-    ]
+def write_unlabelled(source, folder, warn):
+    """Write the images below folders with "unlabel" in their names, in any case of letters.
+
+    source: where those folders are. folder: where the images go. warn: a function that is told, in
+    a sentence, of each image that is damaged and left out.
+    """
+    taken = set()
+    inside = [p for p in below(source) if "unlabel" in str(p.relative_to(source).parent).lower()]
+    for path in tqdm([path for path in inside if own_data.has_ending(path, EXTENSIONS)]):
+        try:
+            write_patches(path, folder, taken)
+        except images.ImageError as error:
+            warn(f"{path} is left out: {error}")
 
 
 def write_patches(path, folder, taken):
@@ -40,27 +45,24 @@ def write_patches(path, folder, taken):
         for top in starts(image.shape[0]):
             for left in starts(image.shape[1]):
                 patch = image[top : top + SIZE, left : left + SIZE]
-                written.append(folder / (unique(f"{name}_{top}_{left}", taken) + ".tif"))
-                write_patch(written[-1], patch)
+                place = folder / (unique(f"{name}_{top}_{left}", taken) + ".tif")
+                write_patch(place, patch)
+                written.append(place)
     except images.ImageError:
-        for patch in written:
-            with suppress(FileNotFoundError):
-                patch.unlink()
+        for place in written:
+            place.unlink()
         raise
 
 
 def starts(length):
-    """Where the patches along a side begin; the last one is shifted inside."""
-    overlap = SIZE - STRIDE
-    return [
-        max(min(start, length - SIZE), 0) for start in range(0, max(length - overlap, 1), STRIDE)
-    ]
+    """Where the patches along a side begin; the last one ends where the side does."""
+    last = max(length - SIZE, 0)
+    return [*range(0, last, STRIDE), last]
 
 
 def write_patch(path, patch):
     """Write pixels (h, w) or (h, w, C) as TIFF, complete or not at all."""
     options = {"photometric": "rgb" if patch.shape[2:] == (3,) else "minisblack"}
-    if patch.ndim == 3:
-        options["planarconfig"] = "contig"
+    options["planarconfig"] = None if patch.ndim == 2 else "contig"
     with replacing(path) as file:
         tifffile.imwrite(file, patch, compression="zlib", metadata=None, **options)

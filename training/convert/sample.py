@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Optional
 
-from app.names import EXTENSIONS
 from training import own_data
 
 VALIDATION = 10  # one image in so many, where there is no published split
@@ -64,15 +63,26 @@ def unique(name, taken):
             return candidate
 
 
-def image_files(folder):
-    """The image files of a folder, sorted; none where there is no folder."""
-    paths = own_data.visible(folder)
-    return [path for path in paths if own_data.has_ending(path, EXTENSIONS)]
+def by_stem(folder):
+    """{stem: Path} of the image files of a folder, sorted."""
+    return {path.stem: path for path in own_data.image_files(folder)}
+
+
+def matched(source, pictures, annotated, missing):
+    """The names that `pictures` {name: Path} and `annotated` {name: ...} have both, sorted.
+
+    The others are warned of: a picture that is not annotated in the words `missing`.
+    """
+    alone = [pictures[name] for name in sorted(pictures.keys() - annotated.keys())]
+    own_data.warn(source, missing, alone)
+    unseen = [source / name for name in sorted(annotated.keys() - pictures.keys())]
+    own_data.warn(source, own_data.NO_IMAGE, unseen)
+    return sorted(pictures.keys() & annotated.keys())
 
 
 def folders(source):
     """A folder and all below it, sorted; hidden ones are left out."""
-    return [source] + [path for path in below(source) if path.is_dir()]
+    return [source, *(path for path in below(source) if path.is_dir())]
 
 
 def below(folder):
