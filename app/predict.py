@@ -16,9 +16,6 @@ from pathlib import Path
 
 from app import images, outputs, privileges
 
-# What OpenCV finds odd in a file is said by us, in one sentence.
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-
 INPUTS = Path("/workspace/inputs")
 OUTPUTS = Path("/workspace/outputs")
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
@@ -37,6 +34,7 @@ def main(arguments):
     options = parse(arguments)
     for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal cannot show
         stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    images.silence_libraries()
     try:
         return run(options)
     except CannotStart as error:

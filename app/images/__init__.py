@@ -9,7 +9,12 @@ from contextlib import ExitStack
 
 from app.images.folder import list_inputs, output_name
 from app.images.labels import read_description, write_labels
-from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors
+from app.images.limits import (
+    MAX_PIXELS,
+    ImageError,
+    failures_as_image_errors,
+    silence_libraries,
+)
 from app.images.pictures import read_picture, read_png
 from app.images.tiff import TiffImage, guess_axes, read_tiff
 
@@ -21,6 +26,7 @@ __all__ = [
     "output_name",
     "read",
     "read_description",
+    "silence_libraries",
     "write_labels",
 ]
 

@@ -1,5 +1,6 @@
 """How reading fails, and what is refused before memory is asked for."""
 
+import logging
 import warnings
 from contextlib import contextmanager
 from functools import reduce
@@ -60,14 +61,21 @@ def name_of(value):
 
 @contextmanager
 def failures_as_image_errors(kind):
-    """Make one sentence of whatever a decoder of `kind` raises, and silence its warnings."""
+    """Make one sentence of whatever a decoder of `kind` raises."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except ImageError:
         raise
     except MemoryError as error:
         raise ImageError("the image does not fit into memory") from error
     except Exception as error:  # each decoder fails in many ways of its own on damaged data
         raise ImageError(f"the {kind} data is damaged, cut short or not supported") from error
+
+
+def silence_libraries():
+    """For a program, never for a library: do not show what Pillow and tifffile find odd in a file.
+
+    What matters of that is said in an ImageError.
+    """
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"(PIL|tifffile)\b")

@@ -1,6 +1,5 @@
 """TIFF: which of a file's pages and axes are its first image, by tifffile."""
 
-import logging
 import re
 import struct
 from xml.etree import ElementTree
@@ -25,9 +24,6 @@ _MAX_TAGS = 4096  # of a page, as tifffile has it
 # reckons with texts and lists, too, which exhausts the memory.
 _NUMBERS = (256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323, 32997, 32998)
 _WHOLE_NUMBERS = (1, 3, 4, 6, 8, 9, 13, 16, 17, 18)
-
-# tifffile logs what it finds odd; what matters of that is raised here as an ImageError.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def read_tiff(file):
