@@ -12,7 +12,7 @@ import numpy as np
 from app import __version__, images
 from app.atomic import replacing
 from app.cells import COLUMNS, table
-from app.names import LABEL_ENDING, TABLE_ENDING
+from app.names import table_path
 
 # Pixels to 0.001, scores and uncertainties to 0.00001.
 _FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5
@@ -33,11 +33,6 @@ def prepare(folder):
             with suppress(OSError):  # another run may be faster, or the file somebody else's
                 if time.time() - path.lstat().st_mtime > ABANDONED:
                     path.unlink()
-
-
-def table_path(path):
-    """Where the table of cells of a label image is: NAME_label.tiff -> NAME_cells.csv."""
-    return path.with_name(path.name[: -len(LABEL_ENDING)] + TABLE_ENDING)
 
 
 def save(path, labels, record=None, cells=None):

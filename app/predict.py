@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from app import images, outputs, privileges
+from app.names import output_name
+from app.options import Extend
 
 INPUTS = Path("/workspace/inputs")
 OUTPUTS = Path("/workspace/outputs")
@@ -66,6 +68,7 @@ def parse(arguments):
     add(
         "--weights",
         metavar="FILE",
+        action=Extend,
         nargs="+",
         type=Path,
         default=[WEIGHTS],
@@ -115,8 +118,9 @@ def run(options):
     waiting = [path for path in inputs if path not in before]
     done = len(before)
     for number, path in enumerate(waiting, 1):
+        target = options.outputs / output_name(path)
         title = f"{number}/{len(waiting)} {shown(path)}"
-        done += attempt(segmenter, path, title, options.outputs, record, options.cells)
+        done += attempt(title, segmenter, path, target, record, options.cells)
     total = len(inputs) + len(refused)
     of_them = f" ({len(before)} of them before)" if before else ""
     failed = f", {total - done} failed" if done < total else ""
@@ -203,21 +207,24 @@ def done_before(inputs, record, options):
     done = {
         path
         for path in inputs
-        if outputs.is_done(options.outputs / images.output_name(path), path, record, options.cells)
+        if outputs.is_done(options.outputs / output_name(path), path, record, options.cells)
     }
     if done:
         print(f"{len(done)} of {len(inputs)} images were done before and are skipped")
     return done
 
 
-def attempt(segmenter, path, title, *how):
-    """Do one image (see segment_file), or say why not; a line on the screen either way.
+def attempt(title: str, segmenter, path: Path, target: Path, *how) -> bool:
+    """Do one image (see files.segment_file), or say why not; a line on the screen either way.
 
     Returns True if done.
     """
+    from app import files  # late, as in load_segmenter
+
     start = time.perf_counter()
+    progress = show_windows if sys.stderr.isatty() else None
     try:
-        (height, width), cells, remarks = segment_file(segmenter, path, *how)
+        result = files.segment_file(segmenter, path, target, *how, progress)
     except images.ImageError as error:
         print(f"{title}: failed, {error}{permission_hint(error)}", file=sys.stderr)
         return False
@@ -226,8 +233,9 @@ def attempt(segmenter, path, title, *how):
         print(f"{title}: failed, {type(error).__name__}: {reason}", file=sys.stderr)
         return False
     seconds = time.perf_counter() - start
+    (height, width), cells, remarks = result
     score = f", mean score {cells.scores.mean():.2f}" if len(cells) else ""
-    print(f"{title} {width}×{height} {seconds:.2f} s {counted(len(cells))}{score}")
+    print(f"{title} {width}×{height} {seconds:.2f} s {files.counted(len(cells))}{score}")
     for remark in remarks:
         print(f"{shown(path)}: {remark}", file=sys.stderr)
     return True
@@ -240,33 +248,9 @@ def permission_hint(error):
     return f": user {os.geteuid()} must be allowed to read it (chmod a+rX)"
 
 
-def segment_file(segmenter, path, folder, record=None, with_table=False):
-    """Write the label image of one file to a folder, with_table its table of cells too.
-
-    record: see outputs.record_of. Returns the image's shape (height, width), the Cells that have
-    a label, and sentences for the screen.
-    """
-    from app.rasterize import rasterize
-
-    image, remarks = images.read(path)
-    shape = image.shape[:2]
-    cells, notes = segmenter.segment(image, show_windows if sys.stderr.isatty() else None)
-    del image  # its memory is free before that of the labels is needed
-    labels, cells, lost = rasterize(cells, shape)
-    target = folder / images.output_name(path)
-    outputs.save(target, labels, record, cells if with_table else None)
-    hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
-    return labels.shape, cells, remarks + notes + hidden
-
-
 def shown(path):
     """A file's name on one line: a line break in it becomes \\n, and so on."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path.name)
-
-
-def counted(number):
-    """ "1 cell", or so many cells."""
-    return "1 cell" if number == 1 else f"{number} cells"
 
 
 def show_windows(done, total):

@@ -10,6 +10,7 @@ import tifffile
 
 from app import images, outputs
 from app.cells import COLUMNS, Cells
+from app.names import table_path
 
 LABELS = np.array([[1, 1, 0], [0, 2, 2]], np.int32)
 RECORD = '{"program": "of a test"}'
@@ -37,7 +38,7 @@ def names(path):
 def test_the_table_has_a_row_for_each_label(path, cells):
     outputs.save(path, LABELS, RECORD, cells)
     assert names(path) == ["a_cells.csv", "a_label.tiff"]
-    with open(outputs.table_path(path), newline="") as file:
+    with open(table_path(path), newline="") as file:
         header, *rows = csv.reader(file)
     assert tuple(header) == COLUMNS
     assert [row[0] for row in rows] == ["1", "2"] and [row[5] for row in rows] == ["2", "2"]
@@ -46,7 +47,7 @@ def test_the_table_has_a_row_for_each_label(path, cells):
         np.column_stack([cells.scores, cells.uncertainties]), abs=6e-6
     )
     outputs.save(path, LABELS * 0, RECORD, cells.filter([]))
-    with open(outputs.table_path(path)) as file:
+    with open(table_path(path)) as file:
         assert file.read() == ",".join(COLUMNS) + "\n"
 
 

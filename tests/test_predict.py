@@ -18,8 +18,9 @@ from PIL import Image
 from skimage.measure import label
 from tiny import TINY
 
-from app import images, outputs, predict, samples
+from app import images, predict, samples
 from app.cells import Cells
+from app.names import output_name, table_path
 from app.network import weights
 from app.network.cpn import CPN
 from app.rasterize import rasterize
@@ -386,6 +387,12 @@ def test_folders_that_follow_the_weights_are_not_taken_for_weights(tmp_path, cap
     assert stop.value.code == 2 and "come before --weights" in capsys.readouterr().err
 
 
+def test_weights_given_one_by_one_are_an_ensemble_too():
+    apart = predict.parse(["in", "out", "--weights", "a", "--weights", "b", "c"])
+    assert apart.weights == [Path("a"), Path("b"), Path("c")]
+    assert predict.parse(["in", "out"]).weights == [predict.WEIGHTS]
+
+
 SWITCHES = {
     (): {},
     ("--no-uncertainty-nms",): {"uncertainty_nms": False},
@@ -405,7 +412,7 @@ def test_a_switch_changes_what_it_says_and_nothing_else(noise, tmp_path, switche
     )
     for name in ("a.png", "b.tif"):
         image, _ = images.read(tmp_path / "inputs" / name)
-        labels = found[images.output_name(name)]
+        labels = found[output_name(name)]
         assert np.array_equal(labels, rasterize(expected.segment(image)[0], image.shape[:2])[0])
         assert not np.array_equal(labels, rasterize(other.segment(image)[0], image.shape[:2])[0])
 
@@ -424,7 +431,7 @@ def test_cells_writes_a_table_and_leaves_the_labels_as_they_are(noise):
     with_table = read_labels(folder)
     for name, labels in with_table.items():
         assert np.array_equal(labels, without[name])
-        rows = np.genfromtxt(outputs.table_path(folder / name), delimiter=",", names=True)
+        rows = np.genfromtxt(table_path(folder / name), delimiter=",", names=True)
         assert rows["label"].tolist() == list(range(1, labels.max() + 1))
         assert rows["area"].tolist() == np.bincount(labels.ravel())[1:].tolist()
     noise()
@@ -503,7 +510,7 @@ def test_killed_at_any_moment_outputs_are_complete_or_absent_and_resume_does_the
         process.wait()
         for path in labels.glob("[!.]*"):
             assert path.read_bytes() == expected[path.name]
-            assert path.suffix == ".csv" or outputs.table_path(path).is_file()
+            assert path.suffix == ".csv" or table_path(path).is_file()
         if len(list(labels.glob("*.tiff"))) == 12:
             shutil.rmtree(str(labels))
     assert interrupted >= KILLS / 4

@@ -7,7 +7,7 @@ import os
 import stat
 from contextlib import ExitStack
 
-from app.images.folder import list_inputs, output_name
+from app.images.folder import list_inputs
 from app.images.labels import read_description, write_labels
 from app.images.limits import (
     MAX_PIXELS,
@@ -17,6 +17,7 @@ from app.images.limits import (
 )
 from app.images.pictures import read_picture, read_png
 from app.images.tiff import TiffImage, guess_axes, read_tiff
+from app.names import output_name
 
 __all__ = [
     "MAX_PIXELS",

@@ -1,10 +1,10 @@
-"""Which files of a folder are images to segment, and what their labels are called."""
+"""Which files of a folder are images to segment."""
 
 import os
 from pathlib import Path
 
 from app.images.limits import ImageError
-from app.names import EXTENSIONS, LABEL_ENDING, LABEL_ENDINGS
+from app.names import EXTENSIONS, LABEL_ENDINGS, output_name
 
 
 def list_inputs(folder):
@@ -49,8 +49,3 @@ def _no_input(path):
     if not name.endswith(EXTENSIONS):
         return "not an image by its extension"
     return None
-
-
-def output_name(path):
-    """The name of the label image of an input: its name up to the first dot + _label.tiff."""
-    return Path(path).name.split(".")[0] + LABEL_ENDING
