@@ -13,6 +13,7 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import List
 
 from app import images, outputs, privileges
 from app.names import output_name
@@ -31,7 +32,7 @@ class Stopped(BaseException):
     """The process was asked to stop, by the signal of this number."""
 
 
-def main(arguments):
+def main(arguments: List[str]) -> int:
     """Run the command with these arguments (a list of str); returns the exit status."""
     options = parse(arguments)
     for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal cannot show
@@ -43,13 +44,13 @@ def main(arguments):
         print(error, file=sys.stderr)
         return 2
     except Stopped as stop:
-        ignore_signals()  # a second Ctrl-C would interrupt these last lines
+        on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
         name = signal.Signals(stop.args[0]).name
         print(f"Stopped by {name}: no label image was left incomplete.", file=sys.stderr)
         return 128 + stop.args[0]
 
 
-def parse(arguments):
+def parse(arguments: List[str]) -> argparse.Namespace:
     """The options: inputs and outputs (Path), weights (a list of Path), device (str), switches."""
     parser = argparse.ArgumentParser(
         prog="sh predict.sh",
@@ -106,7 +107,7 @@ def default_outputs(inputs):
     return inputs.parent / (inputs.name + "-labels")
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Do all images of a folder; returns the exit status. Raises CannotStart."""
     if not os.path.isdir(options.inputs):
         raise CannotStart(f"There is no folder {options.inputs} to take images from.")
@@ -114,15 +115,14 @@ def run(options):
     inputs, refused = find_inputs(options.inputs)
     make_ready(options.outputs)
     segmenter, record = load_segmenter(options)
-    before = done_before(inputs, record, options) if options.resume else set()
-    waiting = [path for path in inputs if path not in before]
-    done = len(before)
-    for number, path in enumerate(waiting, 1):
-        target = options.outputs / output_name(path)
+    pairs = [(path, options.outputs / output_name(path)) for path in inputs]
+    waiting = not_done(pairs, record, options.cells) if options.resume else pairs
+    done = before = len(pairs) - len(waiting)
+    for number, (path, target) in enumerate(waiting, 1):
         title = f"{number}/{len(waiting)} {shown(path)}"
         done += attempt(title, segmenter, path, target, record, options.cells)
     total = len(inputs) + len(refused)
-    of_them = f" ({len(before)} of them before)" if before else ""
+    of_them = f" ({before} of them before)" if before else ""
     failed = f", {total - done} failed" if done < total else ""
     print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
     return 0 if done == total else 1
@@ -147,10 +147,9 @@ def find_inputs(folder):
     except images.ImageError as error:
         reason = f"{error}{permission_hint(error)}"
         raise CannotStart(f"No images can be taken from {folder}: {reason}.") from error
-    for path, reason in refused:
-        print(f"{shown(path)}: skipped, {reason}", file=sys.stderr)
-    for path, reason in passed_over:
-        print(f"{shown(path)}: passed over, {reason}", file=sys.stderr)
+    for verdict, found in (("skipped", refused), ("passed over", passed_over)):
+        for path, reason in found:
+            print(f"{shown(path)}: {verdict}, {reason}", file=sys.stderr)
     if not inputs and not refused:
         raise CannotStart(f"There is no image in {folder}.")
     return inputs, refused
@@ -202,29 +201,25 @@ def load_segmenter(options):
     return segmenter, record
 
 
-def done_before(inputs, record, options):
-    """The images (a set of Path) whose labels an earlier run has left; says how many."""
-    done = {
-        path
-        for path in inputs
-        if outputs.is_done(options.outputs / output_name(path), path, record, options.cells)
-    }
-    if done:
-        print(f"{len(done)} of {len(inputs)} images were done before and are skipped")
-    return done
+def not_done(pairs, record, with_table):
+    """Those (image, label image) that no earlier run has done; says how many one has."""
+    waiting = [pair for pair in pairs if not outputs.is_done(*pair, record, with_table)]
+    if len(waiting) < len(pairs):
+        done = len(pairs) - len(waiting)
+        print(f"{done} of {len(pairs)} images were done before and are skipped")
+    return waiting
 
 
-def attempt(title: str, segmenter, path: Path, target: Path, *how) -> bool:
+def attempt(title, segmenter, path, *how):
     """Do one image (see files.segment_file), or say why not; a line on the screen either way.
 
     Returns True if done.
     """
     from app import files  # late, as in load_segmenter
 
-    start = time.perf_counter()
-    progress = show_windows if sys.stderr.isatty() else None
+    start, progress = time.perf_counter(), show_windows if sys.stderr.isatty() else None
     try:
-        result = files.segment_file(segmenter, path, target, *how, progress)
+        (height, width), cells, remarks = files.segment_file(segmenter, path, *how, progress)
     except images.ImageError as error:
         print(f"{title}: failed, {error}{permission_hint(error)}", file=sys.stderr)
         return False
@@ -233,7 +228,6 @@ def attempt(title: str, segmenter, path: Path, target: Path, *how) -> bool:
         print(f"{title}: failed, {type(error).__name__}: {reason}", file=sys.stderr)
         return False
     seconds = time.perf_counter() - start
-    (height, width), cells, remarks = result
     score = f", mean score {cells.scores.mean():.2f}" if len(cells) else ""
     print(f"{title} {width}×{height} {seconds:.2f} s {files.counted(len(cells))}{score}")
     for remark in remarks:
@@ -248,7 +242,7 @@ def permission_hint(error):
     return f": user {os.geteuid()} must be allowed to read it (chmod a+rX)"
 
 
-def shown(path):
+def shown(path: Path) -> str:
     """A file's name on one line: a line break in it becomes \\n, and so on."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path.name)
 
@@ -265,13 +259,12 @@ def stop(number, frame):
     raise Stopped(number)
 
 
-def ignore_signals():
-    """From here on nothing is left to be stopped."""
+def on_signals(handler):
+    """What is to be done when Ctrl-C or SIGTERM comes."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, handler)
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    on_signals(stop)
     sys.exit(main(sys.argv[1:]))

@@ -82,23 +82,23 @@ def test_a_table_that_cannot_be_written_is_one_sentence(path, cells, monkeypatch
 def test_labels_count_as_done_if_newer_and_made_the_same_way(path, cells):
     image = path.parent / "a.png"
     image.touch()
-    assert not outputs.is_done(path, image, RECORD, False)
+    assert not outputs.is_done(image, path, RECORD, False)
     outputs.save(path, LABELS, RECORD)
-    assert outputs.is_done(path, image, RECORD, False)
-    assert not outputs.is_done(path, image, "{}", False)
-    assert not outputs.is_done(path, image, RECORD, True)
+    assert outputs.is_done(image, path, RECORD, False)
+    assert not outputs.is_done(image, path, "{}", False)
+    assert not outputs.is_done(image, path, RECORD, True)
     outputs.save(path, LABELS, RECORD, cells)
-    assert outputs.is_done(path, image, RECORD, True)
-    assert outputs.is_done(path, image, RECORD, False)
+    assert outputs.is_done(image, path, RECORD, True)
+    assert outputs.is_done(image, path, RECORD, False)
     later = path.stat().st_mtime + 1
     os.utime(image, (later, later))
-    assert not outputs.is_done(path, image, RECORD, False)
+    assert not outputs.is_done(image, path, RECORD, False)
     os.utime(image, (0, 0))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert not outputs.is_done(path, image, RECORD, False)
+    assert not outputs.is_done(image, path, RECORD, False)
     tifffile.imwrite(str(path), LABELS.astype(np.uint16))  # of another program
-    assert not outputs.is_done(path, image, RECORD, False)
+    assert not outputs.is_done(image, path, RECORD, False)
 
 
 def test_only_old_temporary_files_of_ours_are_tidied_away(tmp_path):

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import List, Tuple, Union
 
 from app.images.limits import ImageError
 from app.names import EXTENSIONS, LABEL_ENDINGS, output_name
 
+Refused = List[Tuple[Path, str]]  # files and why they are not taken
 
-def list_inputs(folder):
+
+def list_inputs(folder: Union[str, Path]) -> Tuple[List[Path], Refused, Refused]:
     """The images of `folder` that are to be segmented, sorted by name.
 
     Returns (inputs, refused, passed_over): a list of Path; a list of (Path, reason) for images

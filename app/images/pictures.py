@@ -7,6 +7,7 @@ The classes of the formats are used: Image.open has a limit on sizes, one for th
 
 import struct
 import zlib
+from importlib import import_module
 from io import BytesIO
 from typing import BinaryIO, List
 
@@ -17,15 +18,10 @@ from app.images.limits import ImageError, check_jpeg_scans, check_size
 # Colour type of PNG -> samples of a pixel in the file and as decoded.
 _PNG_SAMPLES = {0: (1, 1), 2: (3, 3), 3: (1, 4), 4: (2, 4), 6: (4, 4)}
 # The passes of an interlaced PNG: first row, first column, step of the rows, step of the columns.
-_ADAM7 = (
-    (0, 0, 8, 8),
-    (0, 4, 8, 8),
-    (4, 0, 8, 4),
-    (0, 2, 4, 4),
-    (2, 0, 4, 2),
-    (0, 1, 2, 2),
-    (1, 0, 2, 1),
+_ADAM7 = tuple(
+    zip((0, 0, 4, 0, 2, 0, 1), (0, 4, 0, 2, 0, 1, 0), (8, 8, 8, 4, 4, 2, 2), (8, 8, 4, 4, 2, 2, 1))
 )
+_PILLOW_NAMES = {"PNG": "Png", "JPEG": "Jpeg", "BMP": "Bmp", "WebP": "WebP"}
 
 
 def read_picture(file: BinaryIO, kind: str) -> np.ndarray:
@@ -46,23 +42,21 @@ def read_png(file: BinaryIO) -> np.ndarray:
     stored, decoded = _PNG_SAMPLES[colour_type]
     check_size(height, width, decoded * max(bits // 8, 1), file, stored * bits / 8)
 
-    def image(rawmode=None):
-        opened = _opened(BytesIO(data[:8] + b"".join(chunks)), "PNG")
-        if rawmode:
-            opened.tile = [(*opened.tile[0][:3], rawmode)]
-        return opened
-
-    first = image()
-    if interlaced or not any(first.crop((0, height - 1, width, height)).tobytes()):
+    kept = data[:8] + b"".join(chunks)
+    image = _opened(BytesIO(kept), "PNG")
+    last_row = image.crop((0, height - 1, width, height))
+    if interlaced or not any(last_row.tobytes()):
         _check_rows(chunks, width, height, stored * bits, interlaced)
+    high = _pixels(image)
     if bits < 16 or colour_type == 0:
-        return _pixels(first)
+        return high
     # Of colours of 16 bits Pillow keeps the high byte. It keeps the low one where it takes them for
     # little-endian, and both of grey and alpha where it takes these for colours of 8 bits.
-    if colour_type == 4:
-        high, low = np.moveaxis(_pixels(image("RGBA")), 2, 0)[:2]
-    else:
-        high, low = _pixels(first), _pixels(image(first.mode + ";16L"))
+    image = _opened(BytesIO(kept), "PNG")
+    rawmode = "RGBA" if colour_type == 4 else image.mode + ";16L"
+    image.tile = [(*image.tile[0][:3], rawmode)]
+    low = _pixels(image)
+    high, low = (high[..., 0], low[..., 1]) if colour_type == 4 else (high, low)
     return high.astype(np.uint16) << 8 | low
 
 
@@ -99,15 +93,9 @@ def _check_rows(chunks, width, height, pixel_bits, interlaced):
 
 def _opened(file: BinaryIO, kind: str):
     """The Pillow image of an open file, not decoded yet."""
-    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
-
-    formats = {
-        "BMP": BmpImagePlugin.BmpImageFile,
-        "JPEG": JpegImagePlugin.JpegImageFile,
-        "PNG": PngImagePlugin.PngImageFile,
-        "WebP": WebPImagePlugin.WebPImageFile,
-    }
-    return formats[kind](file)
+    name = _PILLOW_NAMES[kind]
+    plugin = import_module(f"PIL.{name}ImagePlugin")
+    return getattr(plugin, name + "ImageFile")(file)
 
 
 def _pixels(image) -> np.ndarray:
