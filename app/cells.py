@@ -74,6 +74,11 @@ class Cells:
         return np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.uncertainties).all(axis=1)
 
 
+def counted(number: int) -> str:
+    """ "1 cell", or so many cells."""
+    return "1 cell" if number == 1 else f"{number} cells"
+
+
 def certainties(boxes: np.ndarray, uncertainties: np.ndarray, kind: str) -> np.ndarray:
     """How certain boundaries are (n,), in [0, 1].
 

@@ -6,6 +6,7 @@ then applied to any part of it: windows of one image always agree.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ GAMMA_FLOOR = 0.6  # exponent of black images
 TABLE_STEPS = 4096  # of A and of B, at which `Curve.tables` follows them
 
 
-def to_rgb8(image, curve=None):
+def to_rgb8(image: np.ndarray, curve: Optional["Curve"] = None) -> np.ndarray:
     """Convert a whole image.
 
     image: (H, W) or (H, W, C), any real dtype, any value range; NaN counts as the least value.
@@ -30,13 +31,13 @@ def to_rgb8(image, curve=None):
     return rgb
 
 
-def bands(shape):
+def bands(shape: Tuple[int, ...]) -> Iterator[slice]:
     """Slices of the rows of an image of this shape, each of about BAND pixels."""
     step = max(1, BAND // shape[1])
     return (slice(top, top + step) for top in range(0, shape[0], step))
 
 
-def select_channels(image):
+def select_channels(image: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, C) -> (H, W, 1 to 3), the channels that the network sees.
 
     One channel is grey; two become red and green (blue is 0); of three or more the first three
@@ -52,13 +53,15 @@ class Curve:
     stretch_a, stretch_b: (low, high), the values that become 0 and 255.
     """
 
-    stretch_a: tuple
-    stretch_b: tuple
+    stretch_a: Tuple[float, float]
+    stretch_b: Tuple[float, float]
     gamma: float
     mix: float
 
     @classmethod
-    def fit(cls, image, percentile=None, gamma_floor=GAMMA_FLOOR):
+    def fit(
+        cls, image: np.ndarray, percentile: Optional[float] = None, gamma_floor: float = GAMMA_FLOOR
+    ) -> "Curve":
         """The curve of a whole image, as of `to_rgb8`, by the inference rule of the paper.
 
         percentile: the upper one of B's stretch, 50..100 (the lower one is 100 - it); by default
@@ -83,25 +86,23 @@ class Curve:
         curve.mix = curve._choose_mix(channels)
         return curve
 
-    def __call__(self, image):
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """Convert the image or a part of it: (h, w) or (h, w, C) -> (h, w, 3) uint8."""
         channels = select_channels(image)
         if image.dtype in (np.uint8, np.uint16):
             table = self._convert(np.arange(np.iinfo(image.dtype).max + 1))
             converted = table[channels]
         else:
-            converted = np.empty(channels.shape, np.uint8)
-            for rows in bands(channels.shape):
-                converted[rows] = self._convert(without_nan(channels[rows]))
+            converted = self._convert(without_nan(channels))
         if converted.shape[2] == 2:
             return np.dstack([converted, np.zeros_like(converted[..., 0])])
         return np.broadcast_to(converted, (*converted.shape[:2], 3)).copy()
 
-    def even(self):
+    def even(self) -> "Curve":
         """The same with A and B in equal parts: 8 bits from which `tables` recovers both."""
         return replace(self, mix=0.5)
 
-    def tables(self):
+    def tables(self) -> np.ndarray:
         """A and B, in 0..1, of each level 0..255 of the even mix: (2, 256) float32.
 
         Neither falls where the other rises, and together they change by twice the mix: each is
@@ -152,7 +153,7 @@ class Histogram:
     counts: np.ndarray
 
     @classmethod
-    def of_channels(cls, image):
+    def of_channels(cls, image: np.ndarray) -> List["Histogram"]:
         """One of each channel that the network sees, from a whole image.
 
         Exact for 8- and 16-bit images; of an evenly spaced sample for wide ones.
@@ -182,7 +183,7 @@ class Histogram:
         return [cls(*np.unique(values, return_counts=True)) for values in finite]
 
     @classmethod
-    def cat(cls, histograms):
+    def cat(cls, histograms: List["Histogram"]) -> "Histogram":
         """The histogram of several together; of the value 0 where there is nothing."""
         levels = np.concatenate([part.levels for part in histograms])
         counts = np.concatenate([part.counts for part in histograms])
@@ -191,12 +192,12 @@ class Histogram:
         levels, index = np.unique(levels, return_inverse=True)
         return cls(levels, np.bincount(index.ravel(), weights=counts).astype(np.int64))
 
-    def without_zero(self):
+    def without_zero(self) -> "Histogram":
         """The same without the value 0, unless there is nothing else."""
         keep = self.levels != 0
         return Histogram(self.levels[keep], self.counts[keep]) if keep.any() else self
 
-    def percentiles(self, low, high):
+    def percentiles(self, low: float, high: float) -> Tuple[float, float]:
         """Two percentiles in 0..100, linearly interpolated as numpy does."""
         last = self.counts.cumsum() - 1
         ranks = np.array([low, high]) / 100 * last[-1]
@@ -204,27 +205,27 @@ class Histogram:
         above = self.levels[np.searchsorted(last, np.ceil(ranks))].astype(np.float64)
         return tuple((below + (above - below) * (ranks % 1)).tolist())
 
-    def moments(self, curve):
+    def moments(self, curve: Callable) -> Tuple[float, float]:
         """Mean and standard deviation of curve(values)."""
         values = curve(self.levels)
         mean = np.average(values, weights=self.counts)
         return mean, math.sqrt(np.average((values - mean) ** 2, weights=self.counts))
 
 
-def without_nan(values):
+def without_nan(values: np.ndarray) -> np.ndarray:
     """Values as float64; NaN, of which nothing is known, counts as the least of all."""
     values = values.astype(np.float64)
     return np.where(np.isnan(values), -np.inf, values)
 
 
-def stretch(values, low, high):
+def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Linear map of low..high to 0..1, clipped; all 0 where there is no range."""
     if high <= low:
         return np.zeros(np.shape(values))
     return np.clip((values - low) / (high - low), 0, 1)
 
 
-def dark_gamma(mean, floor=GAMMA_FLOOR):
+def dark_gamma(mean: float, floor: float = GAMMA_FLOOR) -> float:
     """Exponent for an image of mean intensity 0..1: `floor` if black, 1 from 17 pi / 255 on."""
     mean = mean * 255
     if mean >= 17 * math.pi:

@@ -6,13 +6,15 @@ import re
 import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
+from typing import List, Optional
 
 import numpy as np
 
 from app import __version__, images
 from app.atomic import replacing
-from app.cells import COLUMNS, table
-from app.names import LABEL_ENDING, TABLE_ENDING
+from app.cells import COLUMNS, Cells, table
+from app.names import table_path
 
 # Pixels to 0.001, scores and uncertainties to 0.00001.
 _FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5
@@ -20,7 +22,7 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 ABANDONED = 3600  # seconds: a file that is still being written changes more often
 
 
-def prepare(folder):
+def prepare(folder: Path) -> None:
     """Make a folder if it is missing, see that it can be written to, and tidy up. Raises OSError.
 
     What killed runs left behind goes after an hour: another run may be writing here now.
@@ -35,12 +37,9 @@ def prepare(folder):
                     path.unlink()
 
 
-def table_path(path):
-    """Where the table of cells of a label image is: NAME_label.tiff -> NAME_cells.csv."""
-    return path.with_name(path.name[: -len(LABEL_ENDING)] + TABLE_ENDING)
-
-
-def save(path, labels, record=None, cells=None):
+def save(
+    path: Path, labels: np.ndarray, record: Optional[str] = None, cells: Optional[Cells] = None
+) -> None:
     """Write a label image (H, W), and the table of its cells if they are given.
 
     record: how the labels were made (see `record_of`), kept in the file. cells: row k is label
@@ -58,13 +57,13 @@ def save(path, labels, record=None, cells=None):
     images.write_labels(path, labels, record)
 
 
-def write_table(path, rows):
+def write_table(path: Path, rows: np.ndarray) -> None:
     """Write rows (n, 13) of app.cells.table as CSV; the file is complete or absent."""
     with replacing(path, text=True) as file:
         np.savetxt(file, rows, _FORMAT, ",", header=",".join(COLUMNS), comments="")
 
 
-def record_of(weights, segmenter):
+def record_of(weights: List[Path], segmenter) -> str:
     """What decides the labels of an image: a line of JSON.
 
     Program version, SHA-256 of the weights files, and the Segmenter's settings. It says nothing
@@ -81,7 +80,7 @@ def record_of(weights, segmenter):
     return json.dumps(record)
 
 
-def is_done(path, image, record, with_table):
+def is_done(image: Path, path: Path, record: str, with_table: bool) -> bool:
     """Whether an earlier run left the labels of an image file at `path`, as `record` says.
 
     They have to be newer than the image, and with_table their table has to be there.

@@ -13,11 +13,12 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import List
 
 from app import images, outputs, privileges
-
-# What OpenCV finds odd in a file is said by us, in one sentence.
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+from app.cells import counted
+from app.names import output_name
+from app.options import Extend
 
 INPUTS = Path("/workspace/inputs")
 OUTPUTS = Path("/workspace/outputs")
@@ -32,24 +33,25 @@ class Stopped(BaseException):
     """The process was asked to stop, by the signal of this number."""
 
 
-def main(arguments):
+def main(arguments: List[str]) -> int:
     """Run the command with these arguments (a list of str); returns the exit status."""
     options = parse(arguments)
     for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal cannot show
         stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    images.silence_libraries()
     try:
         return run(options)
     except CannotStart as error:
         print(error, file=sys.stderr)
         return 2
     except Stopped as stop:
-        ignore_signals()  # a second Ctrl-C would interrupt these last lines
+        on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
         name = signal.Signals(stop.args[0]).name
         print(f"Stopped by {name}: no label image was left incomplete.", file=sys.stderr)
         return 128 + stop.args[0]
 
 
-def parse(arguments):
+def parse(arguments: List[str]) -> argparse.Namespace:
     """The options: inputs and outputs (Path), weights (a list of Path), device (str), switches."""
     parser = argparse.ArgumentParser(
         prog="sh predict.sh",
@@ -68,6 +70,7 @@ def parse(arguments):
     add(
         "--weights",
         metavar="FILE",
+        action=Extend,
         nargs="+",
         type=Path,
         default=[WEIGHTS],
@@ -105,7 +108,7 @@ def default_outputs(inputs):
     return inputs.parent / (inputs.name + "-labels")
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Do all images of a folder; returns the exit status. Raises CannotStart."""
     if not os.path.isdir(options.inputs):
         raise CannotStart(f"There is no folder {options.inputs} to take images from.")
@@ -113,14 +116,14 @@ def run(options):
     inputs, refused = find_inputs(options.inputs)
     make_ready(options.outputs)
     segmenter, record = load_segmenter(options)
-    before = done_before(inputs, record, options) if options.resume else set()
-    waiting = [path for path in inputs if path not in before]
-    done = len(before)
-    for number, path in enumerate(waiting, 1):
+    pairs = [(path, options.outputs / output_name(path)) for path in inputs]
+    waiting = not_done(pairs, record, options.cells) if options.resume else pairs
+    done = before = len(pairs) - len(waiting)
+    for number, (path, target) in enumerate(waiting, 1):
         title = f"{number}/{len(waiting)} {shown(path)}"
-        done += attempt(segmenter, path, title, options.outputs, record, options.cells)
+        done += attempt(title, segmenter, path, target, record, options.cells)
     total = len(inputs) + len(refused)
-    of_them = f" ({len(before)} of them before)" if before else ""
+    of_them = f" ({before} of them before)" if before else ""
     failed = f", {total - done} failed" if done < total else ""
     print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
     return 0 if done == total else 1
@@ -145,10 +148,9 @@ def find_inputs(folder):
     except images.ImageError as error:
         reason = f"{error}{permission_hint(error)}"
         raise CannotStart(f"No images can be taken from {folder}: {reason}.") from error
-    for path, reason in refused:
-        print(f"{shown(path)}: skipped, {reason}", file=sys.stderr)
-    for path, reason in passed_over:
-        print(f"{shown(path)}: passed over, {reason}", file=sys.stderr)
+    for verdict, found in (("skipped", refused), ("passed over", passed_over)):
+        for path, reason in found:
+            print(f"{shown(path)}: {verdict}, {reason}", file=sys.stderr)
     if not inputs and not refused:
         raise CannotStart(f"There is no image in {folder}.")
     return inputs, refused
@@ -200,26 +202,25 @@ def load_segmenter(options):
     return segmenter, record
 
 
-def done_before(inputs, record, options):
-    """The images (a set of Path) whose labels an earlier run has left; says how many."""
-    done = {
-        path
-        for path in inputs
-        if outputs.is_done(options.outputs / images.output_name(path), path, record, options.cells)
-    }
-    if done:
-        print(f"{len(done)} of {len(inputs)} images were done before and are skipped")
-    return done
+def not_done(pairs, record, with_table):
+    """Those (image, label image) that no earlier run has done; says how many one has."""
+    waiting = [pair for pair in pairs if not outputs.is_done(*pair, record, with_table)]
+    if len(waiting) < len(pairs):
+        done = len(pairs) - len(waiting)
+        print(f"{done} of {len(pairs)} images were done before and are skipped")
+    return waiting
 
 
-def attempt(segmenter, path, title, *how):
-    """Do one image (see segment_file), or say why not; a line on the screen either way.
+def attempt(title, segmenter, path, *how):
+    """Do one image (see files.segment_file), or say why not; a line on the screen either way.
 
     Returns True if done.
     """
-    start = time.perf_counter()
+    from app import files  # late, as in load_segmenter
+
+    start, progress = time.perf_counter(), show_windows if sys.stderr.isatty() else None
     try:
-        (height, width), cells, remarks = segment_file(segmenter, path, *how)
+        (height, width), cells, remarks = files.segment_file(segmenter, path, *how, progress)
     except images.ImageError as error:
         print(f"{title}: failed, {error}{permission_hint(error)}", file=sys.stderr)
         return False
@@ -242,33 +243,9 @@ def permission_hint(error):
     return f": user {os.geteuid()} must be allowed to read it (chmod a+rX)"
 
 
-def segment_file(segmenter, path, folder, record=None, with_table=False):
-    """Write the label image of one file to a folder, with_table its table of cells too.
-
-    record: see outputs.record_of. Returns the image's shape (height, width), the Cells that have
-    a label, and sentences for the screen.
-    """
-    from app.rasterize import rasterize
-
-    image, remarks = images.read(path)
-    shape = image.shape[:2]
-    cells, notes = segmenter.segment(image, show_windows if sys.stderr.isatty() else None)
-    del image  # its memory is free before that of the labels is needed
-    labels, cells, lost = rasterize(cells, shape)
-    target = folder / images.output_name(path)
-    outputs.save(target, labels, record, cells if with_table else None)
-    hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
-    return labels.shape, cells, remarks + notes + hidden
-
-
-def shown(path):
+def shown(path: Path) -> str:
     """A file's name on one line: a line break in it becomes \\n, and so on."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path.name)
-
-
-def counted(number):
-    """ "1 cell", or so many cells."""
-    return "1 cell" if number == 1 else f"{number} cells"
 
 
 def show_windows(done, total):
@@ -283,13 +260,12 @@ def stop(number, frame):
     raise Stopped(number)
 
 
-def ignore_signals():
-    """From here on nothing is left to be stopped."""
+def on_signals(handler):
+    """What is to be done when Ctrl-C or SIGTERM comes."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, handler)
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    on_signals(stop)
     sys.exit(main(sys.argv[1:]))

@@ -2,9 +2,11 @@
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Optional, Union
 
 
-def become_owner(folder):
+def become_owner(folder: Union[str, Path]) -> bool:
     """When root, become the user and group who own a folder; returns whether that was done.
 
     Of a folder that is missing the nearest one above it counts. What is written from then on
@@ -28,7 +30,7 @@ def become_owner(folder):
     return True
 
 
-def closed_part():
+def closed_part() -> Optional[str]:
     """A folder that this program, its Python or its packages lie in, closed to the user: a str.
 
     None where all is open.

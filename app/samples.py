@@ -5,6 +5,7 @@ Micrographs that come with scikit-image, and drawn nuclei whose number is known.
 
 import sys
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import tifffile
@@ -15,7 +16,7 @@ SIDE = 512  # pixels
 PITCH = 64  # one drawn nucleus in each square of this side
 
 
-def main(arguments):
+def main(arguments: List[str]) -> None:
     """Write the samples to the folder named by the one argument, which is made if missing."""
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,14 +31,14 @@ def main(arguments):
         Image.fromarray(picture).save(str(folder / (name + ".png")))
 
 
-def fluorescence(seed):
+def fluorescence(seed: int) -> np.ndarray:
     """Bright nuclei on a dark, noisy ground: (SIDE, SIDE) uint16."""
     rng = np.random.RandomState(seed)
     photons = 200 + 2500 * filters.gaussian(nuclei(rng), 1.5)
     return rng.poisson(photons).astype(np.uint16)
 
 
-def stained(seed):
+def stained(seed: int) -> np.ndarray:
     """Purple nuclei on a light pink ground: (SIDE, SIDE, 3) uint8."""
     rng = np.random.RandomState(seed)
     depth = filters.gaussian(nuclei(rng), 1)[..., None]
@@ -45,7 +46,7 @@ def stained(seed):
     return np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
 
 
-def nuclei(rng):
+def nuclei(rng: np.random.RandomState) -> np.ndarray:
     """(SIDE / PITCH)² separate ellipses of brightness 0.5..1 on 0: (SIDE, SIDE) float."""
     image = np.zeros((SIDE, SIDE))
     for corner in np.ndindex(SIDE // PITCH, SIDE // PITCH):

@@ -6,7 +6,7 @@ from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from app.cells import Cells
+from app.cells import Cells, counted
 from app.intensity import CONVERSIONS
 from app.network import fourier, weights
 from app.network.config import Inference
@@ -164,9 +164,8 @@ class Segmenter:
         cells, recovered = cells.filter(kept), int(recovered[kept].sum())
         if not recovered:
             return cells, []
-        who = "1 cell" if recovered == 1 else f"{recovered} cells"
         note = (
-            f"{who} larger than the overlap of the windows, or seen at a window's edge alone: "
+            f"{counted(recovered)} larger than the overlap of the windows, or seen at a window's edge alone: "
             "drawn as far as the window shows that has most of it"
         )
         return cells, [note]

@@ -31,8 +31,9 @@ from typing import NamedTuple
 
 import psutil
 
-from app.images import ImageError, output_name, read
+from app.images import ImageError, read
 from app.intensity import Curve
+from app.names import output_name
 from app.predict import shown
 from app.windows import windows
 from evaluate.folders import read_labels

@@ -3,6 +3,9 @@
 import csv
 import os
 import struct
+import subprocess
+import sys
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,15 +18,24 @@ from app.images import (
     ImageError,
     guess_axes,
     list_inputs,
-    output_name,
     read,
     read_description,
     write_labels,
 )
-from app.names import EXTENSIONS
-from tests.valid_files import colour_files, picture, png, saved, smooth, tiff, tiff_by_tifffile
+from app.names import EXTENSIONS, output_name
+from tests.valid_files import (
+    colour_files,
+    picture,
+    png,
+    png_chunk,
+    saved,
+    smooth,
+    tiff,
+    tiff_by_tifffile,
+)
 
-DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture
@@ -299,6 +311,42 @@ def test_png_of_few_bits_palette_and_transparent_colour(check):
     check(png(20, 30, 8, 2, rgb, gamma), rgb)
 
 
+ADAM7 = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)
+
+
+@pytest.mark.parametrize("passes", [ADAM7, ((0, 0, 1, 1),)])
+@pytest.mark.parametrize("shape", [(20, 30), (9, 1), (1, 9), (2, 2)])
+def test_png_interlaced_or_not_is_read_whole_or_refused(check, tmp_path, passes, shape):
+    for colour_type, samples, colours in ((2, 3, 3), (4, 2, 1), (6, 4, 3)):
+        stored = picture((*shape, samples), ">u2")
+        header = struct.pack(">IIBBBBB", shape[1], shape[0], 16, colour_type, 0, 0, len(passes) > 1)
+        rows = b"".join(
+            b"\0" + row.tobytes()
+            for top, left, down, across in passes
+            for row in stored[top::down, left::across]
+            if row.size
+        )
+        for data in (rows, rows[:-1], rows[: len(rows) // 2]):
+            body = ((b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+            content = WHOLE["png"][:8] + b"".join(png_chunk(*chunk) for chunk in body)
+            if data == rows:
+                check(
+                    content,
+                    np.squeeze(stored[..., :colours], 2 if colours == 1 else ()).astype("u2"),
+                )
+            else:
+                (tmp_path / "image").write_bytes(content)
+                refusal(tmp_path / "image")
+
+
 def test_jpeg_grey_colour_and_cmyk(check):
     for quality in ({"quality": 95}, {"quality": 95, "progressive": True, "subsampling": 0}):
         check(saved(Image.fromarray(smooth(0)), "JPEG", **quality), smooth(0), atol=3)
@@ -447,9 +495,58 @@ def test_an_image_beyond_the_memory_is_refused(tmp_path, monkeypatch):
     def decode(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("cv2.imdecode", decode)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
     (tmp_path / "image").write_bytes(WHOLE["png"])
     assert "memory" in refusal(tmp_path / "image")
+
+
+# Reads all files of a folder in 8 threads, each in an order of its own.
+READ_IN_THREADS = """
+import cv2, imagecodecs, logging, numpy, os, PIL.Image, PIL.TiffImagePlugin, random, sys, tifffile
+import threading, warnings
+
+def state():
+    output, level = os.fstat(2), logging.getLogger("tifffile").level
+    filters, pixels = list(warnings.filters), PIL.Image.MAX_IMAGE_PIXELS
+    return output.st_dev, output.st_ino, pixels, filters, level
+
+def work(seed):
+    paths = 20 * os.listdir(".")
+    random.Random(seed).shuffle(paths)
+    for path in paths:
+        try:
+            images.read(path)
+        except images.ImageError:
+            if "whole" in path:
+                os.write(2, b"refused: " + path.encode())
+
+logging.lastResort = None  # what tifffile says where nobody has asked for it
+PIL.Image.MAX_IMAGE_PIXELS = 100  # less than half of what the files hold, which is an error
+before = state()
+sys.path.insert(0, sys.argv[1])
+from app import images
+threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+if state() != before:
+    print(before, "became", state(), file=sys.stderr)
+os.write(2, b"all read")
+"""
+
+
+def test_reading_in_many_threads_changes_nothing_of_the_process(tmp_path):
+    """Not where standard error goes, no limit, log level or warning filter of a library."""
+    draw = np.random.RandomState(0)
+    for number, name in enumerate(("png", "16-bit png", "jpg", "lzw", "bmp", "webp")):
+        (tmp_path / f"whole {number}").write_bytes(WHOLE[name])
+        damaged = bytearray(WHOLE[name])
+        damaged[draw.randint(len(damaged) // 2, len(damaged))] ^= 255
+        (tmp_path / f"damaged {number}").write_bytes(damaged)
+    command = [sys.executable, "-c", READ_IN_THREADS, str(ROOT)]
+    result = subprocess.run(command, cwd=str(tmp_path), stderr=subprocess.PIPE, encoding="utf-8")
+    assert (result.returncode, result.stderr) == (0, "all read")
 
 
 # --- the folder -------------------------------------------------------------------------------

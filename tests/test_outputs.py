@@ -10,6 +10,7 @@ import tifffile
 
 from app import images, outputs
 from app.cells import COLUMNS, Cells
+from app.names import table_path
 
 LABELS = np.array([[1, 1, 0], [0, 2, 2]], np.int32)
 RECORD = '{"program": "of a test"}'
@@ -37,7 +38,7 @@ def names(path):
 def test_the_table_has_a_row_for_each_label(path, cells):
     outputs.save(path, LABELS, RECORD, cells)
     assert names(path) == ["a_cells.csv", "a_label.tiff"]
-    with open(outputs.table_path(path), newline="") as file:
+    with open(table_path(path), newline="") as file:
         header, *rows = csv.reader(file)
     assert tuple(header) == COLUMNS
     assert [row[0] for row in rows] == ["1", "2"] and [row[5] for row in rows] == ["2", "2"]
@@ -46,7 +47,7 @@ def test_the_table_has_a_row_for_each_label(path, cells):
         np.column_stack([cells.scores, cells.uncertainties]), abs=6e-6
     )
     outputs.save(path, LABELS * 0, RECORD, cells.filter([]))
-    with open(outputs.table_path(path)) as file:
+    with open(table_path(path)) as file:
         assert file.read() == ",".join(COLUMNS) + "\n"
 
 
@@ -81,23 +82,23 @@ def test_a_table_that_cannot_be_written_is_one_sentence(path, cells, monkeypatch
 def test_labels_count_as_done_if_newer_and_made_the_same_way(path, cells):
     image = path.parent / "a.png"
     image.touch()
-    assert not outputs.is_done(path, image, RECORD, False)
+    assert not outputs.is_done(image, path, RECORD, False)
     outputs.save(path, LABELS, RECORD)
-    assert outputs.is_done(path, image, RECORD, False)
-    assert not outputs.is_done(path, image, "{}", False)
-    assert not outputs.is_done(path, image, RECORD, True)
+    assert outputs.is_done(image, path, RECORD, False)
+    assert not outputs.is_done(image, path, "{}", False)
+    assert not outputs.is_done(image, path, RECORD, True)
     outputs.save(path, LABELS, RECORD, cells)
-    assert outputs.is_done(path, image, RECORD, True)
-    assert outputs.is_done(path, image, RECORD, False)
+    assert outputs.is_done(image, path, RECORD, True)
+    assert outputs.is_done(image, path, RECORD, False)
     later = path.stat().st_mtime + 1
     os.utime(image, (later, later))
-    assert not outputs.is_done(path, image, RECORD, False)
+    assert not outputs.is_done(image, path, RECORD, False)
     os.utime(image, (0, 0))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert not outputs.is_done(path, image, RECORD, False)
+    assert not outputs.is_done(image, path, RECORD, False)
     tifffile.imwrite(str(path), LABELS.astype(np.uint16))  # of another program
-    assert not outputs.is_done(path, image, RECORD, False)
+    assert not outputs.is_done(image, path, RECORD, False)
 
 
 def test_only_old_temporary_files_of_ours_are_tidied_away(tmp_path):

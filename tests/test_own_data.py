@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from drawn import drawn, save
 
+from app.names import output_name
 from training import catalog, own_data
 
 SHAPE = (60, 70)
@@ -54,7 +55,7 @@ def test_an_image_and_its_label_image_are_found_by_their_names(tmp_path, image, 
 
 def test_prediction_writes_labels_that_training_finds(tmp_path):
     write(tmp_path, "a.b.tif")
-    write(tmp_path, catalog.images.output_name("a.b.tif"))
+    write(tmp_path, output_name("a.b.tif"))
     assert len(paths(tmp_path, "train")) == 1
 
 

@@ -1,6 +1,7 @@
 """How good a network is: the real prediction on a split, scored by the evaluator."""
 
-from app import images, predict
+from app import files, images
+from app.names import output_name
 from app.network import weights
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
@@ -30,10 +31,9 @@ def validate(segmenter, listing, out, progress=iter):
     """
     scored = []
     for entry in progress(listing):
-        folder = out / entry.source
-        folder.mkdir(parents=True, exist_ok=True)
-        predict.segment_file(segmenter, entry.image, folder)
-        name = f"{entry.source}/{images.output_name(entry.image)}"
+        name = f"{entry.source}/{output_name(entry.image)}"
+        (out / entry.source).mkdir(parents=True, exist_ok=True)
+        files.segment_file(segmenter, entry.image, out / name)
         score = score_pair(read_labels(entry.label), read_labels(out / name))
         scored.append(ImageScores(name, name_of(entry.image.name), entry.source, scores=[score]))
     return scored

@@ -6,10 +6,14 @@ What a file holds is decided by its content; its extension only decides whether 
 import os
 import stat
 from contextlib import ExitStack
+from pathlib import Path
+from typing import List, Tuple, Union
 
-from app.images.folder import list_inputs, output_name
+import numpy as np
+
+from app.images.folder import list_inputs
 from app.images.labels import read_description, write_labels
-from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors
+from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors, silence_libraries
 from app.images.pictures import read_picture, read_png
 from app.images.tiff import TiffImage, guess_axes, read_tiff
 
@@ -18,14 +22,14 @@ __all__ = [
     "ImageError",
     "guess_axes",
     "list_inputs",
-    "output_name",
     "read",
     "read_description",
+    "silence_libraries",
     "write_labels",
 ]
 
 
-def read(path):
+def read(path: Union[str, Path]) -> Tuple[Union[np.ndarray, TiffImage], List[str]]:
     """Read the image in a TIFF, PNG, JPEG, BMP or WebP file.
 
     Returns (image, warnings): an array (H, W) or (H, W, C) in the file's own dtype (native byte

@@ -22,7 +22,7 @@ class Colours:
             raise ImageError(f"TIFF colours of the kind {kind} are not supported")
         self._page = page
 
-    def __call__(self, array):
+    def __call__(self, array: np.ndarray) -> np.ndarray:
         """(h, w, channels, samples) as decoded -> (h, w) or (h, w, C)."""
         page, bits = self._page, self._page.bitspersample
         if page.photometric == _PALETTE and array.shape[2:] == (1, 1):

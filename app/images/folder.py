@@ -1,13 +1,16 @@
-"""Which files of a folder are images to segment, and what their labels are called."""
+"""Which files of a folder are images to segment."""
 
 import os
 from pathlib import Path
+from typing import List, Tuple, Union
 
 from app.images.limits import ImageError
-from app.names import EXTENSIONS, LABEL_ENDING, LABEL_ENDINGS
+from app.names import EXTENSIONS, LABEL_ENDINGS, output_name
+
+Refused = List[Tuple[Path, str]]  # files and why they are not taken
 
 
-def list_inputs(folder):
+def list_inputs(folder: Union[str, Path]) -> Tuple[List[Path], Refused, Refused]:
     """The images of `folder` that are to be segmented, sorted by name.
 
     Returns (inputs, refused, passed_over): a list of Path; a list of (Path, reason) for images
@@ -49,8 +52,3 @@ def _no_input(path):
     if not name.endswith(EXTENSIONS):
         return "not an image by its extension"
     return None
-
-
-def output_name(path):
-    """The name of the label image of an input: its name up to the first dot + _label.tiff."""
-    return Path(path).name.split(".")[0] + LABEL_ENDING

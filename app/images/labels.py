@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Optional, Union
 
 import numpy as np
 import tifffile
@@ -11,7 +12,9 @@ from app.images.limits import ImageError
 from app.images.tiff import check_complete
 
 
-def write_labels(path, labels, description=None):
+def write_labels(
+    path: Union[str, Path], labels: np.ndarray, description: Optional[str] = None
+) -> None:
     """Write labels (H, W), integers 0..2**32 - 1, as zlib-compressed TIFF.
 
     uint16, or uint32 if a label is above 65,535. description: a text to keep in the file. The
@@ -32,7 +35,7 @@ def write_labels(path, labels, description=None):
         raise ImageError(f"the label image cannot be written ({error.strerror})") from error
 
 
-def read_description(path):
+def read_description(path: Union[str, Path]) -> Optional[str]:
     """The text that `write_labels` kept in a label image; None where there is no such file.
 
     That is: none that is complete and has a text.

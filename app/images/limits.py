@@ -1,9 +1,11 @@
 """How reading fails, and what is refused before memory is asked for."""
 
+import logging
 import warnings
 from contextlib import contextmanager
 from functools import reduce
 from operator import mul
+from typing import BinaryIO, Iterable
 
 # Height x width beyond this is refused. It is also the limit of OpenCV's PNG reader.
 MAX_PIXELS = 2**30
@@ -22,7 +24,9 @@ class ImageError(Exception):
     """Why a file or folder cannot be read or written: one sentence, which leaves out its path."""
 
 
-def check_size(height, width, pixel_bytes, file, stored_bytes=None):
+def check_size(
+    height: int, width: int, pixel_bytes: float, file: BinaryIO, stored_bytes: float = 0
+) -> None:
     """Refuse an image without pixels, or with more than the open file can or should hold.
 
     pixel_bytes: what a pixel of all channels needs in memory. stored_bytes: and in the file, if
@@ -40,13 +44,13 @@ def check_size(height, width, pixel_bytes, file, stored_bytes=None):
         )
 
 
-def check_jpeg_scans(data):
+def check_jpeg_scans(data: bytes) -> None:
     """Refuse a JPEG stream whose decoding takes very long."""
     if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise ImageError(f"the JPEG data has more than {MAX_JPEG_SCANS} scans")
 
 
-def product(numbers):
+def product(numbers: Iterable) -> int:
     """The product of whole numbers, however large it is."""
     return reduce(mul, (int(number) for number in numbers), 1)
 
@@ -59,15 +63,22 @@ def name_of(value):
 
 
 @contextmanager
-def failures_as_image_errors(kind):
-    """Make one sentence of whatever a decoder of `kind` raises, and silence its warnings."""
+def failures_as_image_errors(kind: str):
+    """Make one sentence of whatever a decoder of `kind` raises."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except ImageError:
         raise
     except MemoryError as error:
         raise ImageError("the image does not fit into memory") from error
     except Exception as error:  # each decoder fails in many ways of its own on damaged data
         raise ImageError(f"the {kind} data is damaged, cut short or not supported") from error
+
+
+def silence_libraries() -> None:
+    """For a program, never for a library: do not show what Pillow and tifffile find odd in a file.
+
+    What matters of that is said in an ImageError.
+    """
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"(PIL|tifffile)\b")

@@ -1,61 +1,107 @@
-"""PNG by OpenCV (16-bit colour, and strict on damage); JPEG (strict, where OpenCV fills what is
-missing with grey), BMP and WebP by Pillow. Each is decoded whole.
+"""PNG, JPEG, BMP and WebP by Pillow, which is strict on damage. Each is decoded whole.
 
-(imagecodecs of 2021, the last for Python 3.7, ends the whole process on a damaged PNG.)
+The classes of the formats are used: Image.open has a limit on sizes, one for the whole process.
+(OpenCV fills what a JPEG lacks with grey, and prints what it finds odd in a PNG; imagecodecs of
+2021, the last for Python 3.7, ends the process on a damaged PNG.)
 """
 
-import os
-from contextlib import contextmanager
+import struct
+import zlib
+from importlib import import_module
+from io import BytesIO
+from typing import BinaryIO, List
 
 import numpy as np
 
-from app.images.limits import check_jpeg_scans, check_size
+from app.images.limits import ImageError, check_jpeg_scans, check_size
 
-# Colour type -> samples of a pixel in the file and as OpenCV decodes them.
+# Colour type of PNG -> samples of a pixel in the file and as decoded.
 _PNG_SAMPLES = {0: (1, 1), 2: (3, 3), 3: (1, 4), 4: (2, 4), 6: (4, 4)}
+# The passes of an interlaced PNG: first row, first column, step of the rows, step of the columns.
+_ADAM7 = tuple(
+    zip((0, 0, 4, 0, 2, 0, 1), (0, 4, 0, 2, 0, 1, 0), (8, 8, 8, 4, 4, 2, 2), (8, 8, 4, 4, 2, 2, 1))
+)
+_PILLOW_NAMES = {"PNG": "Png", "JPEG": "Jpeg", "BMP": "Bmp", "WebP": "WebP"}
 
 
-def read_png(file):
-    """The image of an open PNG file: (H, W) or (H, W, 3), uint8 or uint16."""
-    import cv2
-
-    data = np.fromfile(file, np.uint8)
-    width, height = (int(n) for n in data[16:24].view(">u4"))
-    bits, colour_type = int(data[24]), int(data[25])
-    is_grey = colour_type in (0, 4)  # without and with alpha
-    stored, decoded = _PNG_SAMPLES[colour_type]
-    check_size(height, width, decoded * max(bits // 8, 1), file, stored * bits / 8)
-    with _silence():
-        array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise ValueError("OpenCV gives no reason")
-    if is_grey:  # OpenCV makes BGRA of grey + alpha
-        return array if array.ndim == 2 else array[..., 0]
-    return array[..., 2::-1]
-
-
-@contextmanager
-def _silence():
-    """Keep off standard error what libpng writes there, past Python."""
-    error_output, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
-        yield
-    finally:
-        os.dup2(error_output, 2)
-        os.close(error_output)
-        os.close(nothing)
-
-
-def read_picture(file, kind):
+def read_picture(file: BinaryIO, kind: str) -> np.ndarray:
     """The image of an open JPEG, BMP or WebP file: (H, W) or (H, W, 3), uint8."""
-    from PIL import Image
-
     if kind == "JPEG":
         check_jpeg_scans(file.read())
-    Image.MAX_IMAGE_PIXELS = None  # check_size has our limits
-    with Image.open(file, formats=[kind]) as image:
-        check_size(image.height, image.width, 4, file, len(image.getbands()))
-        image.load()
-        mode = "L" if image.mode in ("1", "L") else "RGB"
-        return np.asarray(image if image.mode == mode else image.convert(mode))
+        file.seek(0)
+    image = _opened(file, kind)
+    check_size(image.height, image.width, 4, file, len(image.getbands()))
+    return _pixels(image)
+
+
+def read_png(file: BinaryIO) -> np.ndarray:
+    """The image of an open PNG file: (H, W) or (H, W, 3), uint8 or uint16."""
+    data = file.read()
+    chunks = _critical_chunks(data)
+    width, height, bits, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][8:-4])
+    stored, decoded = _PNG_SAMPLES[colour_type]
+    check_size(height, width, decoded * max(bits // 8, 1), file, stored * bits / 8)
+
+    kept = data[:8] + b"".join(chunks)
+    image = _opened(BytesIO(kept), "PNG")
+    last_row = image.crop((0, height - 1, width, height))
+    if interlaced or not any(last_row.tobytes()):
+        _check_rows(chunks, width, height, stored * bits, interlaced)
+    high = _pixels(image)
+    if bits < 16 or colour_type == 0:
+        return high
+    # Of colours of 16 bits Pillow keeps the high byte. It keeps the low one where it takes them for
+    # little-endian, and both of grey and alpha where it takes these for colours of 8 bits.
+    image = _opened(BytesIO(kept), "PNG")
+    rawmode = "RGBA" if colour_type == 4 else image.mode + ";16L"
+    image.tile = [(*image.tile[0][:3], rawmode)]
+    low = _pixels(image)
+    high, low = (high[..., 0], low[..., 1]) if colour_type == 4 else (high, low)
+    return high.astype(np.uint16) << 8 | low
+
+
+def _critical_chunks(data: bytes) -> List[memoryview]:
+    """The chunks of a PNG that decide its pixels. Raises ImageError for a wrong checksum.
+
+    (Pillow ignores the checksums of pixels, and refuses files for what it does not need.)
+    """
+    chunks, view, end, kind = [], memoryview(data), 8, b""
+    while kind != b"IEND":
+        start = end
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + length + 12
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if kind[:1].isupper():
+            if zlib.crc32(view[start + 4 : end - 4]) != checksum:
+                raise ImageError("the PNG data is damaged")
+            chunks.append(view[start:end])
+    return chunks
+
+
+def _check_rows(chunks, width, height, pixel_bits, interlaced):
+    """Refuse a PNG in which rows are missing, which Pillow leaves black."""
+    size, held, inflate = 0, 0, zlib.decompressobj()
+    for top, left, down, across in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        rows, columns = -(-(height - top) // down), -(-(width - left) // across)
+        size += rows * (1 + -(-columns * pixel_bits // 8)) if columns else 0
+    for chunk in chunks:
+        if chunk[4:8] == b"IDAT" and held < size:
+            held += len(inflate.decompress(chunk[8:-4], size))
+    if held < size:
+        raise ImageError("the PNG data is cut short")
+
+
+def _opened(file: BinaryIO, kind: str):
+    """The Pillow image of an open file, not decoded yet."""
+    name = _PILLOW_NAMES[kind]
+    plugin = import_module(f"PIL.{name}ImagePlugin")
+    return getattr(plugin, name + "ImageFile")(file)
+
+
+def _pixels(image) -> np.ndarray:
+    """A Pillow image as an array (H, W) or (H, W, 3), without alpha."""
+    image.load()  # here, since numpy might go on without pixels where it fails
+    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow 9 has in 32
+        return np.asarray(image).astype(np.uint16)
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    return np.array(image if image.mode == mode else image.convert(mode))

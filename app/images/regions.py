@@ -4,6 +4,7 @@ import math
 import re
 import struct
 import weakref
+from typing import BinaryIO, Callable, Tuple
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class TiffImage:
     Rectangles are arrays; taking one raises ImageError where the data is damaged.
     """
 
-    def __init__(self, file, planes, colours):
+    def __init__(self, file: BinaryIO, planes: list, colours: Callable):
         """file: open, and to be left open. planes: a list of Rows or Chunks, all of one size.
 
         colours: a function of pixels (h, w, planes, samples) as decoded, the same for any part.
@@ -45,11 +46,11 @@ class TiffImage:
         self.nbytes = product(self.shape) * self.dtype.itemsize
         self._bands = {}
 
-    def when_done(self, close):
+    def when_done(self, close: Callable[[], None]) -> None:
         """Call `close` when nothing refers to the image any more."""
         weakref.finalize(self, close)
 
-    def __getitem__(self, rectangle):
+    def __getitem__(self, rectangle: Tuple[slice, slice]) -> np.ndarray:
         """The pixels of (slice of rows, slice of columns), both without a step."""
         rows, columns = rectangle
         top, bottom, _ = rows.indices(self.shape[0])
@@ -82,7 +83,7 @@ class TiffImage:
 class Rows:
     """A plane that lies uncompressed in one piece. Attributes as of Chunks."""
 
-    def __init__(self, shape, dtype, offset):
+    def __init__(self, shape: Tuple[int, ...], dtype: np.dtype, offset: int):
         """shape: separate samples, 1, height, width, joint samples; dtype: as in the file."""
         self._separate, _, self.height, self.width, self._joint = shape
         self.samples, self.dtype = self._separate * self._joint, dtype.newbyteorder("=")
@@ -90,7 +91,7 @@ class Rows:
         self._row = self.width * self._joint * dtype.itemsize
         self.length = max(1, min(_READ // self._row, self.height))
 
-    def band(self, file, number):
+    def band(self, file: BinaryIO, number: int) -> np.ndarray:
         """The pixels (h, w, samples) of one band."""
         start = number * self.length
         shape = min(self.length, self.height - start), self.width, self._joint
@@ -134,7 +135,7 @@ class Chunks:
         if self._compression in JPEG:
             self._tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
 
-    def band(self, file, number):
+    def band(self, file: BinaryIO, number: int) -> np.ndarray:
         """The pixels (h, w, samples) of one band."""
         height, step = min(self.length, self.height - number * self.length), self._size[1]
         if self._columns == self._separate == 1:

@@ -1,8 +1,8 @@
 """TIFF: which of a file's pages and axes are its first image, by tifffile."""
 
-import logging
 import re
 import struct
+from typing import BinaryIO, List, Tuple, Union
 from xml.etree import ElementTree
 
 import numpy as np
@@ -26,11 +26,8 @@ _MAX_TAGS = 4096  # of a page, as tifffile has it
 _NUMBERS = (256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323, 32997, 32998)
 _WHOLE_NUMBERS = (1, 3, 4, 6, 8, 9, 13, 16, 17, 18)
 
-# tifffile logs what it finds odd; what matters of that is raised here as an ImageError.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
-
-def read_tiff(file):
+def read_tiff(file: BinaryIO) -> Tuple[Union[np.ndarray, TiffImage], List[str]]:
     """(the first image, warnings) of an open TIFF file; `app.images.read` says which that is.
 
     The image is an array, or a TiffImage that goes on reading from the file.
@@ -157,7 +154,7 @@ def _is_part_of_a_set(tif):
     return len(names) > 1 or (len(names) == 1 and tif.series[0].kind.lower() != "ome")
 
 
-def guess_axes(shape):
+def guess_axes(shape: Tuple[int, int, int]) -> str:
     """What the three axes of an array without axis names are, by their lengths.
 
     1. (H, W, C) if the last is at most 4 and shorter than the first;
@@ -219,7 +216,7 @@ def _is_in_one_piece(page):
     return np.array_equal(offsets[:-1] + counts[:-1], offsets[1:])
 
 
-def check_complete(tif, page):
+def check_complete(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
     """Refuse a page with data beyond the end of the file: some decoders fill it with zeros."""
     ends = (offset + count for offset, count in zip(page.dataoffsets, page.databytecounts))
     if max(ends, default=0) > tif.filehandle.size:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from app import images
 from app.intensity import to_rgb8
+from app.names import output_name
 from evaluate.folders import EvaluationError, LabelError, list_images, list_truth, only, read_labels
 
 
@@ -59,4 +60,4 @@ def label_all(folder, out, segment):
     """
     out.mkdir(parents=True, exist_ok=True)
     for paths in list_images(folder).values():
-        images.write_labels(out / images.output_name(paths[0]), segment(read(paths)))
+        images.write_labels(out / output_name(paths[0]), segment(read(paths)))
