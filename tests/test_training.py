@@ -561,9 +561,10 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     assert command.main(["validate", *given, "--out", str(tmp_path / "labels")]) == 0
     assert "macro" in capsys.readouterr().out
     assert len(list((tmp_path / "labels" / "drawn").glob("*_label.tiff"))) == 3
-    tried = ["--windows", "128/96", "160/120", "--shares", "0", "0.9"]
+    tried = ["--windows", "128/96", "--windows", "160/120", "--shares", "0", "--shares", "0.9"]
     assert command.main(["calibrate", *given, *tried]) == 0
-    assert "160/120  0.85  0.9  mean" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "128/96  0.85  0  mean" in told and "160/120  0.85  0.9  mean" in told
     assert command.main(["calibrate", *given]) == 0
     config = weights.load(out / "weights.safetensors")[0].config
     stored = f"{config.window}/{config.window_stride}, threshold {config.score_threshold}"
@@ -621,6 +622,14 @@ def test_switches_reach_the_recipe(tmp_path, monkeypatch):
     taught = stored("taught", *unlabelled, "--set", "ema=0.5", 'policy="mild"')
     assert (taught["ema"], taught["policy"]) == (0.5, "mild")
     assert taught["unlabelled"] > 0 and taught["weights"]["sides"] > 0
+
+
+def test_options_that_are_given_twice_keep_all_their_values():
+    twice = ["--without", "a", "--without", "b", "c", "--oversample", "d=2", "--oversample", "e=3"]
+    options = train.parse(["--data", "x", *twice, "--set", "ema=0.5", "--set", "clip=3"])
+    assert options.without == ["a", "b", "c"]
+    assert dict(options.oversample) == {"d": 2, "e": 3}
+    assert dict(options.set) == {"ema": 0.5, "clip": 3}
 
 
 def test_what_does_not_go_together_is_refused(tmp_path, capsys):

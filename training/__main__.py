@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from app.network import weights
+from app.options import Extend
 from evaluate.score import aggregates, group_table, write_csv
 from training import catalog, generations, split, train, validation
 
@@ -65,6 +66,7 @@ def calibrate(arguments):
         "--windows",
         metavar="SIDE/STRIDE",
         nargs="+",
+        action=Extend,
         type=window_size,
         help="windows to choose from, as 1024/768 (default: those of the file alone)",
     )
@@ -72,6 +74,7 @@ def calibrate(arguments):
         "--shares",
         metavar="SHARE",
         nargs="+",
+        action=Extend,
         type=share_of_best,
         help="shares of the best scores to choose from, 0 to 1 (default: that of the file alone)",
     )

@@ -20,6 +20,7 @@ from app.network import weights
 from app.network.config import PRESETS
 from app.network.cpn import CPN
 from app.network.weights import WeightsError
+from app.options import Extend
 from app.segmenter import Segmenter
 from evaluate.folders import LabelError
 from evaluate.score import aggregates
@@ -107,6 +108,7 @@ def add_recipe_arguments(parser):
         "--oversample",
         metavar="SOURCE=TIMES",
         nargs="+",
+        action=Extend,
         type=source_factor,
         default=[],
         help="draw the images of these sources more often (the paper: 5 times)",
@@ -127,6 +129,7 @@ def add_recipe_arguments(parser):
         "--set",
         metavar="NAME=VALUE",
         nargs="+",
+        action=Extend,
         type=recipe_field,
         default=[],
         help="other values for fields of training/recipe.py",
@@ -161,7 +164,12 @@ def add_data_arguments(parser):
         help="commercial: only sources whose licence allows commercial use",
     )
     parser.add_argument(
-        "--without", metavar="SOURCE", nargs="+", default=[], help="leave these sources out"
+        "--without",
+        metavar="SOURCE",
+        nargs="+",
+        action=Extend,
+        default=[],
+        help="leave these sources out",
     )
 
 
