@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from tiny import TINY
 from torch import nn
 from training_data import draw_image, make_data
 
+from app import segmenter
 from app.network import fourier, weights
 from app.network.cpn import CPN
 from app.segmenter import Segmenter
@@ -533,6 +535,35 @@ def test_early_stopping_keeps_the_best_weights(pack, tmp_path):
         assert torch.allclose(kept.float(), wanted.float(), atol=1e-3)
     checkpoint = checkpoints.checkpoint_run(tmp_path / "checkpoint.safetensors")
     assert (checkpoint["best"], checkpoint["stale"]) == (0.6, 2)
+
+
+class OnSmallGpu(CPN):
+    """On a device (cpu:0, as the CPU itself is called cpu) whose memory every image overflows."""
+
+    place = torch.device("cpu:0")
+
+    def parameters(self, recurse=True):
+        return iter([SimpleNamespace(device=self.place)])
+
+    def to(self, *arguments, **options):
+        self.place = next((a for a in arguments if isinstance(a, torch.device)), self.place)
+        return super().to(*arguments, **options)
+
+    def forward(self, images):
+        if self.place != torch.device("cpu"):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().forward(images)
+
+
+def test_a_validation_without_enough_memory_leaves_the_network_where_it_was(tmp_path, monkeypatch):
+    """It goes on on the CPU; the next step needs the averaged network on the GPU again."""
+    monkeypatch.setattr(segmenter, "pick_device", lambda name: torch.device("cpu:0"))
+    listing = catalog.entries(make_data(tmp_path / "data", count=1), "val")
+    network = OnSmallGpu(TINY).eval()
+    score = train.Validator(listing, tmp_path)(network, 1.0)
+    assert 0 <= score <= 1
+    assert network.place == torch.device("cpu:0")
+    assert not network.training
 
 
 def use_tiny(monkeypatch):

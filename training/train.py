@@ -327,8 +327,9 @@ def run(data, out, recipe, start, device, packs=None):
             bar.n = round(100 * min(fraction, 1), 1)
             bar.set_postfix_str(text)
 
-        judge = Judge(data.validation, out, uncertainty_nms=recipe.weights["uncertainty"] > 0)
-        engine.Run(state, recipe, out, judge, show).go(batch)
+        uncertainty = recipe.weights["uncertainty"] > 0
+        validator = Validator(data.validation, out, uncertainty_nms=uncertainty)
+        engine.Run(state, recipe, out, validator, show).go(batch)
     return state
 
 
@@ -418,7 +419,7 @@ def load_pack(listing, folder, begins):
     return catalog.Pack.load(folder)
 
 
-class Judge:
+class Validator:
     """Validation during training: F1@0.5 of the averaged network, per source, to a log."""
 
     def __init__(self, listing, out, uncertainty_nms=True):
@@ -427,9 +428,12 @@ class Judge:
 
     def __call__(self, network, minutes):
         """The mean F1 of a network (CPN) after so many minutes of training."""
-        device = next(network.parameters()).device.type
-        segmenter = Segmenter(network, device, self.uncertainty_nms)
-        images = validation.validate(segmenter, self.listing, self.out / "labels")
+        device = next(network.parameters()).device
+        segmenter = Segmenter(network, device.type, self.uncertainty_nms)
+        try:
+            images = validation.validate(segmenter, self.listing, self.out / "labels")
+        finally:
+            network.to(device)  # where the GPU's memory was too small, it is on the CPU
         whole, *sources = aggregates(images, [0.5])
         by_source = {source.group: round(source.mean_f1, 4) for source in sources}
         macro = validation.macro(sources)
