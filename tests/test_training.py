@@ -257,7 +257,7 @@ def test_targets_of_a_batch_describe_the_chosen_cells(pack):
         assert (found.contours.amax(1) <= found.boxes[:, 2:] + 1e-3).all()
 
 
-@pytest.mark.parametrize("optimiser", recipe.OPTIMISERS)
+@pytest.mark.parametrize("optimiser", recipe.CHOICES["optimiser"])
 def test_a_network_learns_one_batch(pack, optimiser):
     recipe = replace(RECIPE, learning_rate=3e-3, warm_up=0.0, optimiser=optimiser)
     state, sampler = new_run(recipe=recipe, pack=pack)
@@ -274,7 +274,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(pack):
         engine.train_step(state, sampler(), RECIPE)
 
 
-@pytest.mark.parametrize("optimiser", recipe.OPTIMISERS)
+@pytest.mark.parametrize("optimiser", recipe.CHOICES["optimiser"])
 def test_a_resumed_run_is_the_uninterrupted_one(pack, tmp_path, optimiser):
     """Same batches, same losses, same weights: everything that matters is in the checkpoint."""
     recipe = replace(RECIPE, optimiser=optimiser)
@@ -360,9 +360,44 @@ def test_our_optimisers_decay_kernels_but_not_vectors(name, kind):
     assert [group["weight_decay"] for group in ours.param_groups] == [0.02, 0.0]
 
 
-def test_an_unknown_optimiser_is_refused():
-    with pytest.raises(ValueError, match="no optimiser 'Muon': there is muon, adamw, adam"):
-        Recipe(minutes=1, optimiser="Muon")
+@pytest.mark.parametrize(
+    "field, value, wanted",
+    [
+        ("optimiser", "Muon", "one of muon, adamw, adam"),
+        ("decay", "step", "one of cosine, milestones"),
+        ("quality_of", "boxes", "one of contour, box"),
+        ("boundary_of", "box", "one of contours, refined"),
+        ("policy", "weak", "one of none, mild, strong, wide"),
+        ("detached_boxes", 1, "true or false"),
+        ("learning_rate", 0, "a number above 0"),
+        ("learning_rate", "high", "a number above 0"),
+        ("learning_rate", float("nan"), "a number above 0"),
+        ("weight_decay", -0.1, "a number from 0 on"),
+        ("ema", 1.5, "a number from 0 on, at most 1"),
+        ("subsample", 2, "a number above 0, at most 1"),
+        ("clip", -1, "a number above 0, or null"),
+        ("patience", 1.5, "a whole number above 0, or null"),
+        ("samples", True, "a whole number above 0"),
+        ("validation_minutes", None, "a number from 0 on"),
+        ("background_depth", 0.7, "at most foreground_depth"),
+        ("crops", [], "pairs of a side"),
+        ("crops", [64, 3], "pairs of a side"),
+        ("crops", [[64, 3, 1]], "pairs of a side"),
+        ("crops", [[66, 3]], "multiple of 4"),
+        ("crops", [[64, 0]], "pairs of a side"),
+        ("betas", [0.9], "two numbers"),
+        ("betas", [0.9, 1.0], "two numbers"),
+        ("quality", [0.8, 0.3], "two numbers"),
+        ("quality", "ab", "two numbers"),
+        ("weights", {"object": 1.0}, "numbers from 0 on of object, uncertainty, contour"),
+        ("weights", {**recipe.paper_weights(), "colour": 1.0}, "numbers from 0 on of object"),
+        ("weights", {**recipe.paper_weights(), "object": -1.0}, "numbers from 0 on of object"),
+        ("oversample", {"drawn": "5"}, "numbers from 0 on of sources"),
+    ],
+)
+def test_a_value_that_a_field_of_the_recipe_cannot_have_is_refused(field, value, wanted):
+    with pytest.raises(ValueError, match=f"^{field} is .*, not .*{wanted}"):
+        Recipe(minutes=1, **{field: value})
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 40), (40, 6), (1, 9)])
@@ -431,9 +466,27 @@ def test_a_run_without_a_length_or_with_two_is_refused():
     for lengths in ({}, {"minutes": 1, "steps": 5}):
         with pytest.raises(ValueError, match="minutes or in steps"):
             Recipe(**lengths)
-    for lengths in ({"minutes": 0}, {"steps": 0}, {"steps": -3}):
-        with pytest.raises(ValueError, match="more than 0"):
+    for lengths in (
+        {"minutes": 0},
+        {"minutes": "soon"},
+        {"steps": 0},
+        {"steps": -3},
+        {"steps": 1.5},
+    ):
+        with pytest.raises(ValueError, match=f"^{next(iter(lengths))} is .* number above 0"):
             Recipe(**lengths)
+
+
+@pytest.mark.parametrize("kind, calls", [("contour", 1), ("box", 0)])
+def test_the_iou_of_contours_is_counted_only_where_the_score_learns_it(
+    pack, monkeypatch, kind, calls
+):
+    seen, contour_iou = [], losses.contour_iou
+    monkeypatch.setattr(losses, "contour_iou", lambda *pair: seen.append(1) or contour_iou(*pair))
+    chosen = replace(RECIPE, quality_of=kind)
+    state, batches = new_run(recipe=chosen, pack=pack)
+    engine.train_step(state, batches(), chosen)
+    assert len(seen) == calls
 
 
 def test_losses_that_are_switched_off_count_nothing(pack):
@@ -518,8 +571,8 @@ def test_early_stopping_keeps_the_best_weights(pack, tmp_path):
     scores = iter([0.5, 0.6, 0.55, 0.59, 0.9])
     seen = []
 
-    def validate(network, minutes):
-        seen.append([value.clone() for value in network.state_dict().values()])
+    def validate(state):
+        seen.append([value.clone() for value in state.average.state_dict().values()])
         return next(scores)
 
     time = iter(range(10**6))
@@ -560,10 +613,38 @@ def test_a_validation_without_enough_memory_leaves_the_network_where_it_was(tmp_
     monkeypatch.setattr(segmenter, "pick_device", lambda name: torch.device("cpu:0"))
     listing = catalog.entries(make_data(tmp_path / "data", count=1), "val")
     network = OnSmallGpu(TINY).eval()
-    score = train.Validator(listing, tmp_path)(network, 1.0)
+    state = SimpleNamespace(average=network, device=network.place, step=1, seconds=60.0)
+    score = train.Validator(listing, tmp_path)(state)
     assert 0 <= score <= 1
     assert network.place == torch.device("cpu:0")
     assert not network.training
+
+
+def test_a_run_that_goes_on_from_an_older_checkpoint_tells_every_step_once(pack, tmp_path):
+    """The rows after the checkpoint's step are dropped; before it they stay as they are."""
+    state, batches = new_run(pack=pack)
+
+    def steps_of(steps, validate=lambda state: 0.5):
+        recipe = replace(RECIPE, minutes=None, steps=steps)
+        engine.Run(state, recipe, tmp_path, validate).go(batches)
+        with (tmp_path / "log.csv").open() as lines:
+            return [int(row["step"]) for row in csv.DictReader(lines)]
+
+    (tmp_path / "log.csv").write_text("step,minutes\n20,1.0\n")  # of a run without a checkpoint
+    assert steps_of(3) == [3]
+    checkpoints.save_checkpoint(tmp_path / "older", state)
+    assert steps_of(5) == [3, 5]
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("7,0.")  # killed as it wrote
+    checkpoints.load_checkpoint(tmp_path / "older", state)
+    begun = (tmp_path / "log.csv").read_text().splitlines()[:2]
+    assert steps_of(4) == [3, 4]
+    assert (tmp_path / "log.csv").read_text().splitlines()[:2] == begun
+    log = engine.Log(tmp_path / "validation.csv", 0)
+    for step in (0, 3, 5):
+        log({"step": step, "mean": 0.5})
+    engine.Log(tmp_path / "validation.csv", 4)
+    assert (tmp_path / "validation.csv").read_text().split() == ["step,mean", "0,0.5", "3,0.5"]
 
 
 def use_tiny(monkeypatch):

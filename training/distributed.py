@@ -59,19 +59,9 @@ def own_part(count):
     return slice(rank() * each, (rank() + 1) * each)
 
 
-def total(count, device):
-    """A number summed over all processes."""
-    if processes() == 1:
-        return count
-    value = torch.tensor(float(count), device=device)
-    distributed.all_reduce(value)
-    return value.item()
-
-
-def averaged(values):
-    """A tensor averaged over all processes."""
+def total(values):
+    """A tensor summed over all processes."""
     if processes() > 1:
-        values = values / processes()
         distributed.all_reduce(values)
     return values
 

@@ -1,10 +1,12 @@
 """How a run is trained: one dataclass, kept beside its checkpoints and in the weights' record."""
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, field, fields, replace
 from typing import Optional
 
-OPTIMISERS = ("muon", "adamw", "adam")  # schedule.make_optimiser
-TAUGHT_SIDES = 0.2  # weight of the box sides where a teacher may teach single ones
+from training.policies import POLICIES
+
+PSEUDO_SIDES = 0.2  # weight of the box sides where pseudo-labels may teach single ones
 TEACHER_EMA = 0.999  # of a teacher, in schedules without averaged weights
 
 
@@ -32,6 +34,76 @@ def paper_weights():
     return {**dict.fromkeys(ones, 1.0), "contour": 1.5, "sides": 0.88}
 
 
+# What the fields of a Recipe may be. Numbers are from 0 on, these above 0 and those at most 1.
+POSITIVE = {"minutes", "steps", "turning_size", "subsample", "learning_rate", "reference_batch"}
+POSITIVE |= {"clip", "positions", "samples", "patience"}
+SHARES = {"subsample", "mixed_share", "warm_up", "ema", "freeze_norms", "foreground_depth"}
+SHARES |= {"background_depth", "teacher_foreground", "teacher_background", "student_uncertainty"}
+SHARES |= {"uncertainty_margin", "teacher_from"}
+CHOICES = {
+    "policy": tuple(POLICIES),
+    "optimiser": ("muon", "adamw", "adam"),  # schedule.make_optimiser
+    "decay": ("cosine", "milestones"),  # schedule.rate_factor
+    "quality_of": ("contour", "box"),  # whose IoU the score's target is
+    "boundary_of": ("contours", "refined"),  # GIoU of the contours before or after refinement
+}
+
+
+def is_number(value, kind=float):
+    """Whether a value is a finite number from 0 on, a whole one if its kind is int."""
+    kinds = (int,) if kind is int else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def are_numbers(values, count, kind=float):
+    """Whether values are a list or tuple of so many numbers (is_number)."""
+    right = isinstance(values, (list, tuple)) and len(values) == count
+    return right and all(is_number(value, kind) for value in values)
+
+
+def are_crops(crops):
+    """Whether these are pairs (side, number). A side is a multiple of 4 pixels, so that the
+    network's grid of proposals and that of the targets have one size."""
+    pairs = isinstance(crops, (list, tuple)) and all(are_numbers(crop, 2, int) for crop in crops)
+    return pairs and len(crops) > 0 and all(min(crop) > 0 and crop[0] % 4 == 0 for crop in crops)
+
+
+def are_named(numbers, names=None):
+    """Whether this is a dictionary of numbers, of all of these names and no others if given."""
+    right = isinstance(numbers, dict) and (names is None or set(numbers) == set(names))
+    return right and are_numbers(list(numbers.values()), len(numbers))
+
+
+def check_field(name, kind, value):
+    """ValueError unless a Recipe's field of this name and type (its annotation) may be `value`."""
+    kind, *optional = getattr(kind, "__args__", (kind,))
+    if name in CHOICES:
+        good, wanted = value in CHOICES[name], f"one of {', '.join(CHOICES[name])}"
+    elif name == "crops":
+        good = are_crops(value)
+        wanted = "pairs of a side in pixels, which is a multiple of 4, and a number of crops"
+    elif name == "betas":
+        good, wanted = are_numbers(value, 2) and max(value) < 1, "two numbers from 0 to below 1"
+    elif name == "quality":
+        good = are_numbers(value, 2) and value[0] < value[1]
+        wanted = "two numbers from 0 on, the lower first"
+    elif name == "oversample":
+        good, wanted = are_named(value), "numbers from 0 on of sources"
+    elif name == "weights":
+        terms = balanced_weights()
+        good, wanted = are_named(value, terms), f"numbers from 0 on of {', '.join(terms)}"
+    elif kind is bool:
+        good, wanted = isinstance(value, bool), "true or false"
+    else:
+        good = is_number(value, kind) and (value > 0 or name not in POSITIVE)
+        good = (good and (value <= 1 or name not in SHARES)) or (optional and value is None)
+        wanted = "a whole number " if kind is int else "a number "
+        wanted += "above 0" if name in POSITIVE else "from 0 on"
+        wanted += ", at most 1" * (name in SHARES) + ", or null" * bool(optional)
+    if not good:
+        raise ValueError(f"{name} is {value!r}, not {wanted}")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Hyper-parameters of a run; lengths in pixels, numbers of crops for each process.
@@ -52,16 +124,16 @@ class Recipe:
     # is, within it, each look (sampler.image_chances)
     oversample: dict = field(default_factory=dict)  # source -> how many times as often
     subsample: float = 1.0  # share of the images that the run draws for itself, with replacement
-    policy: str = "strong"  # of augmentation (policies.POLICIES)
+    policy: str = "strong"  # of augmentation (policies.py)
     mixed_share: float = 0.3  # of the crops with a random mix of the two 8-bit conversions
     # Optimiser
-    optimiser: str = "muon"  # one of OPTIMISERS
+    optimiser: str = "muon"
     betas: tuple = (0.9, 0.98)
     weight_decay: float = 0.02
     learning_rate: float = 8e-3  # peak, for a batch of `reference_batch` crops
     learning_rate_std: float = 0.0  # each run draws its own around it
     reference_batch: int = 24  # the rate grows with the square root of (all crops / this)
-    decay: str = "cosine"  # "cosine" or "milestones" (schedule.rate_factor)
+    decay: str = "cosine"
     warm_up: float = 0.02  # share of the run
     warm_up_steps: int = 0  # the warm-up lasts at least these
     clip: Optional[float] = 5.0  # largest norm of the gradient
@@ -72,10 +144,11 @@ class Recipe:
     background_depth: float = 0.4  # and up to which it is background; ignored between
     background_weight: float = 2.0
     quality: tuple = (0.3, 0.8)  # IoU between which the score's target rises to 1
-    quality_of: str = "contour"  # whose IoU that is: "contour" or "box"
+    quality_of: str = "contour"
     positions: int = 1024  # of the foreground that learn contours in a process's part of a batch
     samples: int = 48  # contour points in training
-    boundary_of: str = "contours"  # GIoU of the contours before refinement, or of the "refined"
+    boundary_of: str = "contours"
+    detached_boxes: bool = True  # uncertainties learn the boxes' error without moving the boxes
     weights: dict = field(default_factory=balanced_weights)
     # Listen2Student (teacher.py); 0 unlabelled crops: off
     unlabelled: float = 0.0  # unlabelled crops for each labelled one
@@ -92,10 +165,11 @@ class Recipe:
     def __post_init__(self):
         if (self.minutes is None) == (self.steps is None):
             raise ValueError("the length of a run is given in minutes or in steps, one of the two")
-        if (self.minutes if self.steps is None else self.steps) <= 0:
-            raise ValueError("the length of a run is more than 0 minutes or steps")
-        if self.optimiser not in OPTIMISERS:
-            raise ValueError(f"no optimiser '{self.optimiser}': there is {', '.join(OPTIMISERS)}")
+        for each in fields(self):
+            check_field(each.name, each.type, getattr(self, each.name))
+        if self.background_depth > self.foreground_depth:
+            depths = f"{self.background_depth}, not at most foreground_depth"
+            raise ValueError(f"background_depth is {depths} ({self.foreground_depth})")
 
     def progress(self, step, seconds):
         """Share of the run that has passed, 0 to 1, after so many steps and seconds of training."""
@@ -137,6 +211,7 @@ SCHEDULES = {
         "positions": 2**31,
         "samples": 224,
         "boundary_of": "refined",
+        "detached_boxes": False,
         "weights": paper_weights(),
     },
     "tune": {
@@ -169,7 +244,7 @@ def with_teacher(recipe, share):
     The sides' own loss, by which a box is learned in part, then has a weight in any schedule, and
     the teacher is an average of the student.
     """
-    weights = {**recipe.weights, "sides": recipe.weights["sides"] or TAUGHT_SIDES}
+    weights = {**recipe.weights, "sides": recipe.weights["sides"] or PSEUDO_SIDES}
     return replace(recipe, unlabelled=share, weights=weights, ema=recipe.ema or TEACHER_EMA)
 
 

@@ -19,7 +19,7 @@ class Targets:
     foreground, ignored (B, h, w) bool. positions: (crop, row, column), each (k,). t (S,) the random
     locations. Of the object of each chosen cell, in crop pixels, clipped to the crop:
     contours (k, S, 2) at t, coefficients (k, N, 4), centres (k, 2), boxes (k, 4) left, top,
-    right, bottom. taught (k,) bool: the cell is a teacher's (teacher.py), whose uncertainties
+    right, bottom. is_pseudo (k,) bool: the cell is a teacher's (teacher.py), whose uncertainties
     (k, 4) in [0, 1] are those of its boxes; 0 for true cells.
     """
 
@@ -31,7 +31,7 @@ class Targets:
     coefficients: torch.Tensor
     centres: torch.Tensor
     boxes: torch.Tensor
-    taught: torch.Tensor
+    is_pseudo: torch.Tensor
     uncertainties: torch.Tensor
 
     @classmethod
@@ -130,6 +130,6 @@ def make_targets(pack, views, objects, depths, config, recipe, t, seed):
         coefficients=coefficients[inverse],
         centres=centres[inverse],
         boxes=boxes[inverse],
-        taught=torch.zeros_like(inverse, dtype=torch.bool),
+        is_pseudo=torch.zeros_like(inverse, dtype=torch.bool),
         uncertainties=torch.zeros_like(boxes[inverse]),
     )

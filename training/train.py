@@ -328,7 +328,7 @@ def run(data, out, recipe, start, device, packs=None):
             bar.set_postfix_str(text)
 
         uncertainty = recipe.weights["uncertainty"] > 0
-        validator = Validator(data.validation, out, uncertainty_nms=uncertainty)
+        validator = Validator(data.validation, out, state.step, uncertainty)
         engine.Run(state, recipe, out, validator, show).go(batch)
     return state
 
@@ -420,26 +420,27 @@ def load_pack(listing, folder, begins):
 
 
 class Validator:
-    """Validation during training: F1@0.5 of the averaged network, per source, to a log."""
+    """Validation during training: F1@0.5 of the averaged network, per source, to validation.csv."""
 
-    def __init__(self, listing, out, uncertainty_nms=True):
+    def __init__(self, listing, out, step=0, uncertainty_nms=True):
+        """listing: of catalog.Entry. out: folder of the run, which goes on after `step`."""
         self.listing, self.out, self.uncertainty_nms = listing, out, uncertainty_nms
-        self.log = engine.Log(out / "validation.csv")
+        self.log = engine.Log(out / "validation.csv", step)
 
-    def __call__(self, network, minutes):
-        """The mean F1 of a network (CPN) after so many minutes of training."""
-        device = next(network.parameters()).device
-        segmenter = Segmenter(network, device.type, self.uncertainty_nms)
+    def __call__(self, state):
+        """The mean F1 of the averaged network of an engine.State."""
+        device, minutes = state.device, state.seconds / 60
+        segmenter = Segmenter(state.average, device.type, self.uncertainty_nms)
         try:
             images = validation.validate(segmenter, self.listing, self.out / "labels")
         finally:
-            network.to(device)  # where the GPU's memory was too small, it is on the CPU
+            state.average.to(device)  # where the GPU's memory was too small, it is on the CPU
         whole, *sources = aggregates(images, [0.5])
         by_source = {source.group: round(source.mean_f1, 4) for source in sources}
         macro = validation.macro(sources)
         averages = {"mean": whole.mean_f1, "median": whole.median_f1, "macro": macro}
         averages = {name: round(value, 4) for name, value in averages.items()}
-        self.log({"minutes": round(minutes, 1), **averages, **by_source})
+        self.log({"step": state.step, "minutes": round(minutes, 1), **averages, **by_source})
         told = ", ".join(f"{name} {value:.4f}" for name, value in averages.items())
         tqdm.write(f"F1 on {len(images)} images after {minutes:.1f} minutes: {told}")
         return whole.mean_f1
