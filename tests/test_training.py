@@ -689,11 +689,16 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     assert "no checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "most"])
-def test_a_share_is_a_number_from_0_to_1(share, capsys):
+@pytest.mark.parametrize(
+    "option, value, said",
+    [("--shares", share, f"'{share}'") for share in ("1.5", "-0.1", "nan", "most")]
+    + [("--windows", "512", "'512'"), ("--windows", "128/160", "not in 1..128")],
+)
+def test_shares_and_windows_that_make_no_sense_are_refused(option, value, said, capsys):
     with pytest.raises(SystemExit):
-        command.main(["calibrate", "--data", "d", "--weights", "w", "--shares", share])
-    assert f"'{share}' is no share from 0 to 1" in capsys.readouterr().err
+        command.main(["calibrate", "--data", "d", "--weights", "w", f"{option}={value}"])
+    told = capsys.readouterr().err
+    assert f"argument {option}" in told and said in told
 
 
 def test_calibration_scores_what_prediction_would_give(tmp_path):
@@ -841,6 +846,17 @@ def test_damaged_validation_images_are_replaced_by_others(tmp_path):
     assert judged and training
     assert not {e.image for e in training} & {e.image for e in judged}
     assert len(training + judged) == 8
+
+
+def test_the_choice_of_images_compares_each_a_few_times(tmp_path, monkeypatch):
+    """Not each with all others, which took minutes for tens of thousands of images."""
+    listing = [catalog.Entry("own", Path(f"{n}.png"), Path(f"{n}_label.png")) for n in range(300)]
+    compared, equal = [], catalog.Entry.__eq__
+    monkeypatch.setattr(catalog.Entry, "__eq__", lambda *pair: compared.append(1) or equal(*pair))
+    monkeypatch.setattr(own_data, "usable", lambda entries, write: entries[1:])
+    training, judged = train.usable_parts(listing[:240], listing[240:], tmp_path)
+    assert len(training + judged) == 299
+    assert len(compared) <= 300
 
 
 def test_ones_own_folder_of_images_is_enough(tmp_path, capsys):

@@ -6,6 +6,7 @@ take the steps of one process with batch n * b.
 """
 
 import os
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -16,25 +17,24 @@ from app.network.device import pick_device
 PATIENCE = timedelta(hours=3)  # the others wait while the first process packs and validates
 
 
-def start(device_name):
-    """Join the processes that torchrun started, if it did.
+@contextmanager
+def group(device_name):
+    """Join the processes that torchrun started, if it did, for as long as the context lasts.
 
-    Returns the torch.device of a name (network.device.pick_device): with several GPUs in a
-    machine, each process has its own.
+    Gives the torch.device of a name (network.device.pick_device): with several GPUs in a machine,
+    each process has its own.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return pick_device(device_name)
+        yield pick_device(device_name)
+        return
     if device_name != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # before anything touches the first
     device = pick_device(device_name)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
-    return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" else device
-
-
-def stop():
-    """Leave the group of processes."""
-    if distributed.is_initialized():
+    on_gpu = device.type == "cuda"
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    try:
+        yield torch.device("cuda", torch.cuda.current_device()) if on_gpu else device
+    finally:
         distributed.destroy_process_group()
 
 

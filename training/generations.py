@@ -13,15 +13,12 @@ import json
 import random
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 from training import distributed
 from training.train import (
     Data,
     Start,
-    add_data_arguments,
-    add_length_arguments,
-    add_recipe_arguments,
+    add_arguments,
     check,
     check_recipe,
     check_same,
@@ -50,31 +47,25 @@ COLUMNS += ("foreground_depth", "score", "kept")
 def main(arguments):
     """Run the command; returns the exit status."""
     options = parse(arguments)
-    device = distributed.start(options.device)
-    try:
+    with distributed.group(options.device) as device:
         start = replace(start_of(options), chosen=False)
         rows = evolve(Data.find(options), options, start, device)
-    finally:
-        distributed.stop()
-    if distributed.is_first():
-        best = max(row["score"] for row in rows)
-        print(f"{options.out / 'best.safetensors'} scores {best:.4f}; {len(rows)} runs were tried")
+        if distributed.is_first():
+            best = max(row["score"] for row in rows)
+            print(f"{options.out / 'best.safetensors'} scores {best:.4f}; {len(rows)} runs tried")
     return 0
 
 
 def parse(arguments):
     """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m training generations",
+        "python -m training generations",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_data_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    add_arguments(parser)
     parser.add_argument("--runs", type=int, default=3, help="in each generation")
     parser.add_argument("--generations", type=int, default=6, help="at most")
-    add_length_arguments(parser, required=True)
-    add_recipe_arguments(parser)
     options = parser.parse_args(arguments)
     check(options, parser)
     given = sorted(set(RANDOM) & set(dict(options.set)))
