@@ -176,34 +176,32 @@ def total_loss(network, maps, targets, size, recipe, generator, seconds=0.0):
     most = network.config.refinement_iterations
     iterations = int(torch.randint(1, most + 1, (), generator=generator))
     found = network.propose(maps, targets.positions, size, targets.t, iterations)
-    overlap, _, _ = box_iou(found.boxes.detach(), targets.boxes)
-    iou = overlap
+    iou = overlap = box_iou(found.boxes.detach(), targets.boxes)[0]  # (k,)
     if recipe.quality_of == "contour":
         iou = contour_iou(found.refined.detach(), targets.contours)
-    sides = learned_sides(found.uncertainties.detach(), targets, recipe)
-    whole = sides.all(1)  # all else that a cell teaches needs all of its sides
-    # Not on the refined contour alone, whose gradient reaches the refinement head only.
-    bounded = boxes_of(getattr(found, recipe.boundary_of)[whole])
-    contours, boxes = targets.contours[whole], targets.boxes[whole]
+    sides = learned_sides(found.uncertainties.detach(), targets, recipe)  # (k, 4)
     values = {
         "foreground": score_loss(logits[targets.positions], score_target(iou, recipe.quality)),
         "background": score_loss(background, torch.zeros_like(background)),
-        "uncertainty": uncertainty_loss(
-            found.uncertainties[whole],
-            found.boxes[whole],
-            boxes,
-            overlap[whole],
-            recipe.detached_boxes,
-        ),
-        "contour": contour_loss(found.contours[whole], contours),
-        "refinement": contour_loss(found.refined[whole], contours),
-        "fourier": fourier_loss(found.coefficients[whole], targets.coefficients[whole]),
-        "location": location_loss(found.centres[whole], targets.centres[whole]),
-        "boundary": boundary_loss(bounded, boxes),
         "sides": side_loss(found.boxes, targets.boxes, sides),
         "learned": sides.float().mean(1),
         "seconds": logits.new_tensor([seconds] if distributed.is_first() else []),
     }
+    whole = sides.all(1)  # (k,): all else that a cell teaches needs all of its sides
+    found, detached = found._make(part[whole] for part in found), recipe.detached_boxes
+    contours, boxes = targets.contours[whole], targets.boxes[whole]
+    # Not on the refined contour alone, whose gradient reaches the refinement head only.
+    bounded = boxes_of(getattr(found, recipe.boundary_of))
+    values.update(
+        uncertainty=uncertainty_loss(
+            found.uncertainties, found.boxes, boxes, overlap[whole], detached
+        ),
+        contour=contour_loss(found.contours, contours),
+        refinement=contour_loss(found.refined, contours),
+        fourier=fourier_loss(found.coefficients, targets.coefficients[whole]),
+        location=location_loss(found.centres, targets.centres[whole]),
+        boundary=boundary_loss(bounded, boxes),
+    )
     terms = means(values)
     terms["object"] = terms.pop("foreground") + recipe.background_weight * terms.pop("background")
     terms["loss"] = sum(weight * terms[name] for name, weight in recipe.weights.items())

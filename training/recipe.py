@@ -49,29 +49,21 @@ CHOICES = {
 }
 
 
-def is_number(value, kind=float):
-    """Whether a value is a finite number from 0 on, a whole one if its kind is int."""
-    kinds = (int,) if kind is int else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < math.inf
+def are_numbers(values, kind=float):
+    """Whether all values are finite numbers from 0 on, whole ones if their kind is int."""
+    good = (v for v in values if isinstance(v, (int, kind)) and not isinstance(v, bool))
+    return len(values) == sum(0 <= value < math.inf for value in good)
 
 
-def are_numbers(values, count, kind=float):
-    """Whether values are a list or tuple of so many numbers (is_number)."""
-    right = isinstance(values, (list, tuple)) and len(values) == count
-    return right and all(is_number(value, kind) for value in values)
+def is_pair(values, kind=float):
+    """Whether this is a list or tuple of two such numbers."""
+    return isinstance(values, (list, tuple)) and len(values) == 2 and are_numbers(values, kind)
 
 
-def are_crops(crops):
-    """Whether these are pairs (side, number). A side is a multiple of 4 pixels, so that the
-    network's grid of proposals and that of the targets have one size."""
-    pairs = isinstance(crops, (list, tuple)) and all(are_numbers(crop, 2, int) for crop in crops)
-    return pairs and len(crops) > 0 and all(min(crop) > 0 and crop[0] % 4 == 0 for crop in crops)
-
-
-def are_named(numbers, names=None):
-    """Whether this is a dictionary of numbers, of all of these names and no others if given."""
-    right = isinstance(numbers, dict) and (names is None or set(numbers) == set(names))
-    return right and are_numbers(list(numbers.values()), len(numbers))
+def is_crop(crop):
+    """Whether this is a pair (side, number) of which a batch can consist. Sides are multiples of 4
+    pixels: the network's grid of proposals and that of the targets have one size then."""
+    return is_pair(crop, int) and min(crop) > 0 and crop[0] % 4 == 0
 
 
 def check_field(name, kind, value):
@@ -80,24 +72,24 @@ def check_field(name, kind, value):
     if name in CHOICES:
         good, wanted = value in CHOICES[name], f"one of {', '.join(CHOICES[name])}"
     elif name == "crops":
-        good = are_crops(value)
+        good = isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_crop, value))
         wanted = "pairs of a side in pixels, which is a multiple of 4, and a number of crops"
     elif name == "betas":
-        good, wanted = are_numbers(value, 2) and max(value) < 1, "two numbers from 0 to below 1"
+        good, wanted = is_pair(value) and max(value) < 1, "two numbers from 0 to below 1"
     elif name == "quality":
-        good = are_numbers(value, 2) and value[0] < value[1]
+        good = is_pair(value) and value[0] < value[1]
         wanted = "two numbers from 0 on, the lower first"
-    elif name == "oversample":
-        good, wanted = are_named(value), "numbers from 0 on of sources"
-    elif name == "weights":
-        terms = balanced_weights()
-        good, wanted = are_named(value, terms), f"numbers from 0 on of {', '.join(terms)}"
+    elif kind is dict:
+        terms = balanced_weights() if name == "weights" else None
+        good = isinstance(value, dict) and are_numbers(value.values())
+        good = good and (terms is None or set(value) == set(terms))
+        wanted = f"numbers from 0 on of {', '.join(terms or ['sources'])}"
     elif kind is bool:
         good, wanted = isinstance(value, bool), "true or false"
     else:
-        good = is_number(value, kind) and (value > 0 or name not in POSITIVE)
+        good = are_numbers([value], kind) and (value > 0 or name not in POSITIVE)
         good = (good and (value <= 1 or name not in SHARES)) or (optional and value is None)
-        wanted = "a whole number " if kind is int else "a number "
+        wanted = f"a {'whole ' * (kind is int)}number "
         wanted += "above 0" if name in POSITIVE else "from 0 on"
         wanted += ", at most 1" * (name in SHARES) + ", or null" * bool(optional)
     if not good:

@@ -64,10 +64,9 @@ def summary(state, path):
 
 def parse(arguments):
     """The options of the command."""
+    plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        "python -m training",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "python -m training", description=__doc__, formatter_class=plain
     )
     add_arguments(parser, several=False)
     options = parser.parse_args(arguments)
