@@ -75,12 +75,9 @@ def check_unseen(path, sources):
 
 def left_out(options):
     """{split: list of catalog.Entry}: the images of the sources that are left out."""
-    found = {}
-    for split in SPLITS:
-        commercial = options.licence == "commercial"
-        listing = catalog.entries(options.data, split, commercial=commercial)
-        found[split] = [entry for entry in listing if entry.source in options.without]
-    return found
+    commercial = options.licence == "commercial"
+    found = {split: catalog.entries(options.data, split, commercial) for split in SPLITS}
+    return {split: [e for e in found[split] if e.source in options.without] for split in SPLITS}
 
 
 def compare(seen, unseen, images, device):
@@ -91,14 +88,14 @@ def compare(seen, unseen, images, device):
     """
     rows = []
     for split, listing in images.items():
-        scored = [judge(folder, split, listing, device) for folder in (seen, unseen)]
+        scored = [scores_of(folder, split, listing, device) for folder in (seen, unseen)]
         for one, other in zip(*scored):
             drop = one.mean_f1 - other.mean_f1
             rows.append((one.group, split, one.images, one.mean_f1, other.mean_f1, drop))
     return text_table(("source", "split", "images", "with", "without", "drop"), sorted(rows))
 
 
-def judge(folder, split, listing, device):
+def scores_of(folder, split, listing, device):
     """The evaluate.score.Aggregate of each source of a listing, by the best weights of a run."""
     segmenter, _ = validation.load(folder / "best.safetensors", device)
     images = validation.validate(segmenter, listing, folder / "left-out" / split, tqdm)

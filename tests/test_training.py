@@ -386,7 +386,7 @@ def test_our_optimisers_decay_kernels_but_not_vectors(name, kind):
         ("crops", [[66, 3]], "multiple of 4"),
         ("crops", [[64, 0]], "pairs of a side"),
         ("betas", [0.9], "two numbers"),
-        ("betas", [0.9, 1.0], "two numbers"),
+        ("betas", 0.9, "two numbers"),
         ("quality", [0.8, 0.3], "two numbers"),
         ("quality", "ab", "two numbers"),
         ("weights", {"object": 1.0}, "numbers from 0 on of object, uncertainty, contour"),

@@ -97,9 +97,8 @@ def freeze_norms(network):
 def update_average(state, recipe):
     """Exponential moving average of weights and running statistics, short at the start."""
     decay = min(recipe.ema, (1 + state.step) / (10 + state.step))
-    for mean, value in zip(
-        state.average.state_dict().values(), state.network.state_dict().values()
-    ):
+    networks = (state.average, state.network)
+    for mean, value in zip(*(network.state_dict().values() for network in networks)):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)
         else:
@@ -107,7 +106,7 @@ def update_average(state, recipe):
 
 
 class Log:
-    """A CSV file with one row per call; all rows have the same keys, "step" among them."""
+    """A CSV file with one row per call; all rows have the same keys, "step" the first."""
 
     def __init__(self, path, step):
         """step: after which a run goes on; what the file says of later ones is dropped. At 0 a run
@@ -120,9 +119,8 @@ class Log:
         if step == 0:
             path.unlink()
             return
-        number = header.index("step")
+        kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
         with replacing(path, text=True) as file:
-            kept = [row for row in rows if len(row) == len(header) and int(row[number]) <= step]
             csv.writer(file).writerows([header, *kept])
 
     def __call__(self, row):
@@ -139,14 +137,12 @@ def row_of(sums):
 
     It counts steps, crops of all processes, seconds, and those of the sampler (data_seconds).
     """
-    steps, crops, seconds, data_seconds = (
-        sums.pop(name) for name in ("steps", "crops", "seconds", "data_seconds")
-    )
-    return {
-        **{name: round(value / steps, 5) for name, value in sums.items()},
-        "crops_per_second": round(crops / max(seconds, 1e-9), 2),
-        "data_crops_per_second": round(crops / max(data_seconds, 1e-9), 2),
-    }
+    steps, crops = sums.pop("steps"), sums.pop("crops")
+    seconds, data_seconds = sums.pop("seconds"), sums.pop("data_seconds")
+    row = {name: round(value / steps, 5) for name, value in sums.items()}
+    row["crops_per_second"] = round(crops / max(seconds, 1e-9), 2)
+    row["data_crops_per_second"] = round(crops / max(data_seconds, 1e-9), 2)
+    return row
 
 
 class Run:

@@ -34,7 +34,9 @@ def paper_weights():
     return {**dict.fromkeys(ones, 1.0), "contour": 1.5, "sides": 0.88}
 
 
-# What the fields of a Recipe may be. Numbers are from 0 on, these above 0 and those at most 1.
+# What the fields of a Recipe may be. Numbers are from 0 on but where another is the least one.
+LEAST = {"uncertainty_margin": -1}
+# These are above 0, and those at most 1.
 POSITIVE = {"minutes", "steps", "turning_size", "subsample", "learning_rate", "reference_batch"}
 POSITIVE |= {"clip", "positions", "samples", "patience"}
 SHARES = {"subsample", "mixed_share", "warm_up", "ema", "freeze_norms", "foreground_depth"}
@@ -49,10 +51,10 @@ CHOICES = {
 }
 
 
-def are_numbers(values, kind=float):
-    """Whether all values are finite numbers from 0 on, whole ones if their kind is int."""
+def are_numbers(values, kind=float, least=0):
+    """Whether all values are finite numbers from `least` on, whole ones if their kind is int."""
     good = (v for v in values if isinstance(v, (int, kind)) and not isinstance(v, bool))
-    return len(values) == sum(0 <= value < math.inf for value in good)
+    return len(values) == sum(least <= value < math.inf for value in good)
 
 
 def is_pair(values, kind=float):
@@ -74,9 +76,7 @@ def check_field(name, kind, value):
     elif name == "crops":
         good = isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_crop, value))
         wanted = "pairs of a side in pixels, which is a multiple of 4, and a number of crops"
-    elif name == "betas":
-        good, wanted = is_pair(value) and max(value) < 1, "two numbers from 0 to below 1"
-    elif name == "quality":
+    elif kind is tuple:  # Adam itself sees to it that betas are below 1
         good = is_pair(value) and value[0] < value[1]
         wanted = "two numbers from 0 on, the lower first"
     elif kind is dict:
@@ -87,10 +87,11 @@ def check_field(name, kind, value):
     elif kind is bool:
         good, wanted = isinstance(value, bool), "true or false"
     else:
-        good = are_numbers([value], kind) and (value > 0 or name not in POSITIVE)
+        least = LEAST.get(name, 0)
+        good = are_numbers([value], kind, least) and (value > 0 or name not in POSITIVE)
         good = (good and (value <= 1 or name not in SHARES)) or (optional and value is None)
         wanted = f"a {'whole ' * (kind is int)}number "
-        wanted += "above 0" if name in POSITIVE else "from 0 on"
+        wanted += "above 0" if name in POSITIVE else f"from {least} on"
         wanted += ", at most 1" * (name in SHARES) + ", or null" * bool(optional)
     if not good:
         raise ValueError(f"{name} is {value!r}, not {wanted}")

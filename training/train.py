@@ -175,17 +175,17 @@ class Data:
 
         Raises ValueError where there is nothing to train on.
         """
-        chosen = {"commercial": options.licence == "commercial", "without": options.without}
-        training = catalog.entries(options.data, "train", **chosen)
-        # What is left out of training is still judged: that is what it is left out for.
-        judged = catalog.entries(options.data, "val", commercial=chosen["commercial"])
+        commercial = options.licence == "commercial"
+        training = catalog.entries(options.data, "train", commercial, options.without)
+        # What is left out of training is still validated on: that is what it is left out for.
+        held_out = catalog.entries(options.data, "val", commercial)
         if not (options.data / catalog.TABLE).is_file():
-            training, judged = usable_parts(training, judged, options.data)
+            training, held_out = usable_parts(training, held_out, options.data)
         folder = options.listen2student
         unlabelled = catalog.unlabelled(folder) if folder else []
-        if unlabelled and options.licence == "commercial":
+        if unlabelled and commercial:
             tell(f"{folder}: nothing here knows the licence of these images")
-        return cls(training, judged, unlabelled, options.licence)
+        return cls(training, held_out, unlabelled, options.licence)
 
     @property
     def sources(self):
@@ -193,25 +193,25 @@ class Data:
         return sorted({entry.source for entry in self.training})
 
 
-def usable_parts(training, judged, folder):
+def usable_parts(training, held_out, folder):
     """What can be used of images of the user's own, (training, validation), dealt out anew where
     files are left out. ValueError: nothing can be used."""
-    everything = list({entry.image: entry for entry in training + judged}.values())
+    everything = list({entry.image: entry for entry in training + held_out}.values())
     kept = own_data.usable(everything, tell)
     if not kept:
         raise ValueError(f"{folder}: none of its labelled images can be used")
     if len(kept) < len(everything) and not (folder / "val").is_dir():
         parts = own_data.share(sorted(kept, key=lambda entry: entry.image))
-        training, judged = parts["train"], parts["val"]
+        training, held_out = parts["train"], parts["val"]
     usable = {entry.image for entry in kept}
-    training, judged = ([e for e in part if e.image in usable] for part in (training, judged))
-    if not training or not judged:
+    training, held_out = ([e for e in part if e.image in usable] for part in (training, held_out))
+    if not training or not held_out:
         raise ValueError(f"{folder}: no usable labelled image in one of train/ and val/")
-    if training == judged:
+    if training == held_out:
         tell(f"{folder}: its only image is validated on as well; add more to judge by")
-    elif len(judged) < FEW:
-        tell(f"{folder}: {len(judged)} for validation, so take its scores with care")
-    return training, judged
+    elif len(held_out) < FEW:
+        tell(f"{folder}: {len(held_out)} for validation, so take its scores with care")
+    return training, held_out
 
 
 def tell(line):
