@@ -304,6 +304,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(pack, tmp_path, optimiser):
             assert torch.equal(x, y)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_the_clock_of_the_first_process_alone_counts(pack, monkeypatch, first):
+    """Else processes would disagree on when a run ends, and wait for one another for ever."""
+    monkeypatch.setattr(losses.distributed, "is_first", lambda: first)
+    state, sampler = new_run(pack=pack)
+    terms = engine.train_step(state, sampler(), RECIPE, seconds=2.5)
+    assert state.seconds == (2.5 if first else 0)
+    assert "seconds" not in terms
+
+
 def test_norms_freeze_late_in_the_run(pack):
     state, sampler = new_run(pack=pack)
     before = state.network.encoder.stem[1].running_mean.clone()

@@ -36,8 +36,7 @@ def one_line(message, *where):
 
 def parser_of(command):
     """The parser of a command that runs weights on a split of the data."""
-    name = f"python -m training {command.__name__}"
-    parser = argparse.ArgumentParser(name, description=command.__doc__)
+    parser = train.parser_of(f"python -m training {command.__name__}", command.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="as for training")
     parser.add_argument("--split", default="val")
     parser.add_argument("--weights", type=Path, required=True)

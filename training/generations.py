@@ -7,7 +7,6 @@ tried stands in OUT/generations.csv, the winner in OUT/best.safetensors. Started
 --out it goes on where it was.
 """
 
-import argparse
 import csv
 import json
 import random
@@ -47,9 +46,7 @@ def main(arguments):
 
 def parse(arguments):
     """The options of the command."""
-    plain = argparse.RawDescriptionHelpFormatter
-    name = "python -m training generations"
-    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=plain)
+    parser = train.parser_of("python -m training generations", __doc__)
     train.add_arguments(parser)
     parser.add_argument("--runs", type=int, default=3, help="in each generation")
     parser.add_argument("--generations", type=int, default=6, help="at most")

@@ -64,15 +64,18 @@ def summary(state, path):
 
 def parse(arguments):
     """The options of the command."""
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m training", description=__doc__, formatter_class=plain
-    )
+    parser = parser_of("python -m training", __doc__)
     add_arguments(parser, several=False)
     options = parser.parse_args(arguments)
     check(options, parser)
     options.out = options.out or Path("runs") / options.data.resolve().name
     return options
+
+
+def parser_of(command, description):
+    """The parser of a command's options; its help keeps the lines of the description."""
+    plain = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(command, description=description, formatter_class=plain)
 
 
 def add_arguments(parser, several=True):
@@ -228,16 +231,6 @@ class Start:
     preset: str = None
     chosen: bool = True  # by the user, who would be surprised if an older run went on
 
-    def state(self, recipe, device):
-        """A new engine.State."""
-        torch.manual_seed(recipe.seed + distributed.rank())
-        if self.weights is None:
-            return engine.new_state(CPN(PRESETS[self.preset]), recipe, device)
-        network, record = weights.load(self.weights)
-        state = engine.new_state(network, recipe, device)
-        state.origin = record
-        return state
-
 
 def run(data, out, recipe, start, device, packs=None):
     """Train one network, or go on with it, in the folder `out`; returns its engine.State.
@@ -282,15 +275,19 @@ def run(data, out, recipe, start, device, packs=None):
 def begin(out, recipe, start, device):
     """The engine.State to train: of the checkpoint in `out`, else a new one."""
     checkpoint = out / "checkpoint.safetensors"
+    torch.manual_seed(recipe.seed + distributed.rank())
     if not checkpoint.is_file():
-        return start.state(recipe, device)
+        new = start.weights is None
+        network, origin = (CPN(PRESETS[start.preset]), None) if new else weights.load(start.weights)
+        state = engine.new_state(network, recipe, device)
+        state.origin = origin
+        return state
     if start.weights is not None and start.chosen:
         raise ValueError(
             f"{out} holds a run already: go on without --init, or choose another --out."
         )
     config = checkpoints.checkpoint_run(checkpoint)["config"]
     check_recipe(out, recipe)
-    torch.manual_seed(recipe.seed + distributed.rank())
     state = engine.new_state(CPN(config), recipe, device)
     checkpoints.load_checkpoint(checkpoint, state)
     if distributed.is_first():
