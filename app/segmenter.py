@@ -165,8 +165,8 @@ class Segmenter:
         if not recovered:
             return cells, []
         note = (
-            f"{counted(recovered)} larger than the overlap of the windows, or seen at a window's edge alone: "
-            "drawn as far as the window shows that has most of it"
+            f"{counted(recovered)} larger than the overlap of the windows, or seen at a window's "
+            "edge alone: drawn as far as the window shows that has most of it"
         )
         return cells, [note]
 

@@ -8,41 +8,27 @@ again with the same --out it goes on where it was.
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 from tqdm import tqdm
 
 from app.network import weights
 from evaluate.folders import EvaluationError
 from evaluate.score import aggregates, text_table
-from training import catalog, distributed, validation
+from training import catalog, distributed, train, validation
 from training.generations import result
-from training.train import (
-    EXPECTED,
-    Data,
-    add_data_arguments,
-    add_length_arguments,
-    add_recipe_arguments,
-    check,
-    recipe_of,
-    start_of,
-)
 
 SPLITS = ("train", "val")
 
 
 def add_arguments(parser):
     """What the command takes."""
-    add_data_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder of both runs")
-    add_length_arguments(parser, required=True)
-    add_recipe_arguments(parser)
+    train.add_arguments(parser)
     parser.set_defaults(parser=parser)
 
 
 def run(options):
     """Train both, print the table; returns the exit status. EvaluationError."""
-    check(options, options.parser)
+    train.check(options, options.parser)
     if not options.without:
         options.parser.error("name the sources to leave out: --without SOURCE ...")
     if not (options.from_scratch or options.init):
@@ -50,25 +36,23 @@ def run(options):
             "our weights have seen all sources: left-out needs --from-scratch, or --init with "
             "weights that have not"
         )
-    device = distributed.start(options.device)
     try:
-        train_and_compare(options, device)
-    except EXPECTED as error:
+        with distributed.group(options.device) as device:
+            train_and_compare(options, device)
+    except train.EXPECTED as error:
         raise EvaluationError(error) from error
-    finally:
-        distributed.stop()
     return 0
 
 
 def train_and_compare(options, device):
     """Both runs, on a torch.device, and their table on the screen."""
     check_unseen(options.init, options.without)
-    start, recipe = replace(start_of(options), chosen=False), recipe_of(options)
+    start, recipe = replace(train.start_of(options), chosen=False), train.recipe_of(options)
     # First the one without: what is wrong with the sources' names is said at once.
     folders = {}
     for name, without in (("without", options.without), ("with", [])):
         folders[name] = options.out / "-".join([name, *without])
-        data = Data.find(argparse.Namespace(**{**vars(options), "without": without}))
+        data = train.Data.find(argparse.Namespace(**{**vars(options), "without": without}))
         result(data, folders[name], recipe, start, device, folders[name])
     if distributed.is_first():
         print(compare(folders["with"], folders["without"], left_out(options), options.device))
@@ -91,12 +75,9 @@ def check_unseen(path, sources):
 
 def left_out(options):
     """{split: list of catalog.Entry}: the images of the sources that are left out."""
-    found = {}
-    for split in SPLITS:
-        commercial = options.licence == "commercial"
-        listing = catalog.entries(options.data, split, commercial=commercial)
-        found[split] = [entry for entry in listing if entry.source in options.without]
-    return found
+    commercial = options.licence == "commercial"
+    found = {split: catalog.entries(options.data, split, commercial) for split in SPLITS}
+    return {split: [e for e in found[split] if e.source in options.without] for split in SPLITS}
 
 
 def compare(seen, unseen, images, device):
@@ -107,14 +88,14 @@ def compare(seen, unseen, images, device):
     """
     rows = []
     for split, listing in images.items():
-        scored = [judge(folder, split, listing, device) for folder in (seen, unseen)]
+        scored = [scores_of(folder, split, listing, device) for folder in (seen, unseen)]
         for one, other in zip(*scored):
             drop = one.mean_f1 - other.mean_f1
             rows.append((one.group, split, one.images, one.mean_f1, other.mean_f1, drop))
     return text_table(("source", "split", "images", "with", "without", "drop"), sorted(rows))
 
 
-def judge(folder, split, listing, device):
+def scores_of(folder, split, listing, device):
     """The evaluate.score.Aggregate of each source of a listing, by the best weights of a run."""
     segmenter, _ = validation.load(folder / "best.safetensors", device)
     images = validation.validate(segmenter, listing, folder / "left-out" / split, tqdm)

@@ -42,11 +42,17 @@ def train(folder, processes, crops, optimiser):
     command += [f"crops=[[64,{crops}]]", "freeze_norms=0.0", "positions=100000", "patience=null"]
     command += [f'optimiser="{optimiser}"']
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["EXCHANGES"] = str(exchanges_of(out))
     done = subprocess.run(
         list(map(str, command)), cwd=str(ROOT), env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return out
+
+
+def exchanges_of(out):
+    """The file that tells what the processes of a run exchanged, a line each time."""
+    return out.with_name(f"{out.name}-exchanges")
 
 
 def parameters(path):
@@ -70,8 +76,14 @@ def alone(folder, optimiser):
     return train(folder, 1, 4, optimiser)
 
 
-def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder, alone, optimiser):
-    together = train(folder, 2, 2, optimiser)
+@pytest.fixture(scope="module")
+def together(folder, optimiser):
+    return train(folder, 2, 2, optimiser)
+
+
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(
+    folder, alone, together, optimiser
+):
     rows = list(zip(log(alone), log(together)))
     assert len(rows) == STEPS // 20
     for one, two in rows:
@@ -82,6 +94,17 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(folder, alone,
     moved = parameters(alone / "weights.safetensors") - begun
     apart = parameters(alone / "weights.safetensors") - parameters(together / "weights.safetensors")
     assert apart.norm() < 0.1 * moved.norm()
+
+
+def test_the_processes_exchange_numbers_once_a_step(together):
+    """Beside the gradients; packing, validations and checkpoints wait a few times more."""
+    exchanges = exchanges_of(together).read_text().split()
+    assert exchanges.count("all_reduce") == STEPS
+    assert 0 < len(exchanges) - STEPS < STEPS / 2
+
+
+def test_alone_nothing_is_waited_for(alone):
+    assert not exchanges_of(alone).exists()
 
 
 def test_the_two_did_learn(folder, alone):
@@ -103,7 +126,7 @@ def test_alone_nothing_is_exchanged_or_wrapped():
     assert distributed.parallel(network) is network
     assert distributed.processes() == 1
     assert distributed.is_first()
-    assert distributed.total(7, "cpu") == 7
+    assert distributed.total(torch.tensor([7.0])).tolist() == [7]
     assert distributed.own_part(6) == slice(0, 6)
     assert distributed.from_first(0.25, "cpu") == 0.25
 

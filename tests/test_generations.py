@@ -141,7 +141,7 @@ def test_the_command_trains_generations(tmp_path, monkeypatch, capsys):
     arguments = ["generations", "--data", str(make_data(tmp_path / "data")), "--device", "cpu"]
     arguments += ["--out", str(tmp_path / "out"), "--init", str(start), "--runs", "2"]
     assert command.main([*arguments, "--generations", "1", "--minutes", "0.02"]) == 0
-    assert "2 runs were tried" in capsys.readouterr().out
+    assert "2 runs tried" in capsys.readouterr().out
     weights.load(tmp_path / "out" / "best.safetensors")
     for number in range(2):
         folder = tmp_path / "out" / "generation-0" / f"run-{number}"

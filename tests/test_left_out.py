@@ -127,13 +127,13 @@ def test_runs_that_begin_with_weights_go_on_where_they_were(data, tmp_path, monk
 def test_a_drop_is_what_the_run_without_the_source_has_less(tmp_path, monkeypatch):
     """The first folder's F1 less the second's, source by source."""
 
-    def judge(folder, *_):
+    def scores_of(folder, *_):
         f1 = {"seen": {"a": 0.75, "b": 0.5}, "unseen": {"a": 0.5, "b": 0.625}}[folder]
         return [
             SimpleNamespace(group=source, images=3, mean_f1=value) for source, value in f1.items()
         ]
 
-    monkeypatch.setattr(left_out, "judge", judge)
+    monkeypatch.setattr(left_out, "scores_of", scores_of)
     table = left_out.compare("seen", "unseen", {"val": ["images"]}, "cpu")
     assert [line.split() for line in table.splitlines()[1:]] == [
         ["a", "val", "3", "0.7500", "0.5000", "0.2500"],

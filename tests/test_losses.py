@@ -12,29 +12,33 @@ from training.recipe import Recipe
 TRUE_BOX = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
 
 
-def test_score_loss_is_equation_1_with_each_class_averaged_apart():
+def test_score_loss_is_equation_1():
     # sigmoid(ln 3) = 0.75, sigmoid(0) = 0.5.
-    foreground = torch.tensor([math.log(3.0)])
-    background = torch.tensor([0.0, math.log(3.0)])
-    expected = -math.log(0.75) + 2 * (-math.log(0.5) - math.log(0.25)) / 2
-    found = losses.score_loss(foreground, torch.ones(1), background, background_weight=2.0)
-    assert found.item() == pytest.approx(expected)
-    twice = losses.score_loss(foreground, torch.ones(1), background.repeat(50), 2.0)
-    assert twice.item() == pytest.approx(expected)  # balanced: more background changes nothing
+    foreground = losses.score_loss(torch.tensor([math.log(3.0)]), torch.ones(1))
+    background = losses.score_loss(torch.tensor([0.0, math.log(3.0)]), torch.zeros(2))
+    assert foreground.tolist() == pytest.approx([-math.log(0.75)])
+    assert background.tolist() == pytest.approx([-math.log(0.5), -math.log(0.25)])
 
 
 def test_score_loss_with_quality_is_least_where_the_score_is_the_quality():
-    quality = torch.tensor([0.7])
     logits = torch.linspace(-4, 4, 801)
-    values = [losses.score_loss(logit[None], quality, torch.zeros(0)).item() for logit in logits]
-    best = logits[int(torch.tensor(values).argmin())]
-    assert best.sigmoid().item() == pytest.approx(0.7, abs=0.01)
+    values = losses.score_loss(logits, torch.full_like(logits, 0.7))
+    assert logits[values.argmin()].sigmoid().item() == pytest.approx(0.7, abs=0.01)
+
+
+def test_every_list_of_values_has_its_own_mean_and_none_is_zero():
+    """Alone; test_distributed.py has several processes."""
+    values = {"few": torch.tensor([3.0, 5.0], requires_grad=True), "many": torch.ones(50)}
+    found = losses.means({**values, "none": torch.zeros(0)})
+    assert {name: value.item() for name, value in found.items()} == {"few": 4, "many": 1, "none": 0}
+    found["few"].backward()
+    assert values["few"].grad.tolist() == [0.5, 0.5]
 
 
 def test_contour_loss_is_equation_3():
     contours = torch.zeros(2, 2, 2)
     target = torch.tensor([[[1.0, -2.0], [3.0, 0.0]], [[0.0, 0.0], [0.0, 4.0]]])
-    assert losses.contour_loss(contours, target).item() == pytest.approx((6 / 4 + 4 / 4) / 2)
+    assert losses.contour_loss(contours, target).tolist() == [6 / 4, 4 / 4]
 
 
 def test_location_loss_is_the_mean_distance_per_axis():
@@ -68,10 +72,8 @@ def test_boundary_loss_is_one_minus_giou(box, expected):
 
 def test_boundary_loss_leaves_out_boxes_of_less_than_a_pixel():
     boxes = torch.tensor([[0.0, 0, 0.5, 9], [0, 0, 10, 20]])
-    assert losses.boundary_loss(boxes, TRUE_BOX.repeat(2, 1)).item() == pytest.approx(0.0)
-    nothing = losses.boundary_loss(boxes[:1].requires_grad_(), TRUE_BOX)
-    nothing.backward()
-    assert nothing.item() == 0
+    found = losses.boundary_loss(boxes, TRUE_BOX.repeat(2, 1))
+    assert found.tolist() == pytest.approx([0.0])
 
 
 def square(left, top, side, points=64):
@@ -115,17 +117,17 @@ def test_the_score_target_is_the_iou_or_steeper():
     assert steep.tolist() == pytest.approx([0.1, 0.1, 0.5, 1.0, 1.0])
 
 
-def test_side_loss_is_the_mean_over_learned_sides():
+def test_side_loss_is_of_the_learned_sides_alone():
     boxes = TRUE_BOX + torch.tensor([[1.0, -2.0, 30.0, 3.0]])
     learned = torch.tensor([[True, True, False, True]])
-    assert losses.side_loss(boxes, TRUE_BOX, learned).item() == pytest.approx(2.0)
+    assert losses.side_loss(boxes, TRUE_BOX, learned).tolist() == [1.0, 2.0, 3.0]
 
 
-def test_a_taught_side_is_learned_where_the_teacher_is_surer_than_an_unsure_student():
+def test_a_pseudo_labels_side_is_learned_where_the_teacher_is_surer_than_an_unsure_student():
     """Listen2Student: delta_student > 0.5 and delta_teacher <= delta_student - 0.1."""
     student = torch.tensor([[0.6, 0.6, 0.4, 0.9], [0.0, 0.0, 0.0, 0.0]])
     teacher = torch.tensor([[0.5, 0.55, 0.1, 0.2], [0.0, 0.0, 0.0, 0.0]])
-    targets = SimpleNamespace(taught=torch.tensor([True, False]), uncertainties=teacher)
+    targets = SimpleNamespace(is_pseudo=torch.tensor([True, False]), uncertainties=teacher)
     learned = losses.learned_sides(student, targets, Recipe(minutes=1))
     assert learned.tolist() == [[True, False, False, True], [True, True, True, True]]
 
@@ -148,7 +150,7 @@ def test_moving_one_true_side_changes_the_gradient_of_its_uncertainty_alone(side
     def gradient(target):
         logits = torch.zeros(1, 4, requires_grad=True)
         iou = torch.ones(1)
-        losses.uncertainty_loss(logits.sigmoid(), TRUE_BOX, target, iou).backward()
+        losses.uncertainty_loss(logits.sigmoid(), TRUE_BOX, target, iou).sum().backward()
         return logits.grad[0]
 
     moved = TRUE_BOX.clone()
@@ -170,24 +172,32 @@ def test_uncertainty_learns_the_size_of_the_error():
     assert deltas[int(torch.tensor(values).argmin())].item() == pytest.approx(2.0, abs=0.02)
 
 
-def test_uncertainty_loss_moves_neither_the_box_nor_the_iou():
-    boxes = (TRUE_BOX + 1).requires_grad_()
+@pytest.mark.parametrize("detached", [True, False])
+def test_uncertainty_loss_moves_the_boxes_where_they_are_not_detached(detached):
+    """By (v - v^) / delta^2 times the IoU, equation 4 as the paper prints it."""
+    boxes = (TRUE_BOX + torch.tensor([[1.0, -2.0, 0.0, 3.0]])).requires_grad_()
     iou = torch.tensor([0.5], requires_grad=True)
     logits = torch.zeros(1, 4, requires_grad=True)
-    losses.uncertainty_loss(logits.sigmoid(), boxes, TRUE_BOX, iou).backward()
-    assert boxes.grad is None
+    losses.uncertainty_loss(logits.sigmoid(), boxes, TRUE_BOX, iou, detached).mean().backward()
     assert iou.grad is None
     assert (logits.grad != 0).all()
+    if detached:
+        assert boxes.grad is None
+    else:
+        expected = 0.5 * torch.tensor([1.0, -2.0, 0.0, 3.0]) / 3.5**2
+        assert torch.allclose(boxes.grad[0], expected)
 
 
 def test_every_loss_of_no_proposals_is_zero_with_a_gradient():
     none = torch.zeros(0, 4, requires_grad=True)
     empty = torch.zeros(0, 4)
-    for value in (
-        losses.boundary_loss(none, empty),
-        losses.uncertainty_loss(none, empty, empty, torch.zeros(0)),
-        losses.contour_loss(none.view(0, 2, 2), empty.view(0, 2, 2)),
-        losses.fourier_loss(none.view(0, 1, 4), empty.view(0, 1, 4)),
-    ):
+    values = {
+        "boundary": losses.boundary_loss(none, empty),
+        "uncertainty": losses.uncertainty_loss(none, empty, empty, torch.zeros(0)),
+        "contour": losses.contour_loss(none.view(0, 2, 2), empty.view(0, 2, 2)),
+        "fourier": losses.fourier_loss(none.view(0, 1, 4), empty.view(0, 1, 4)),
+        "sides": losses.side_loss(none, empty, empty > 0),
+    }
+    for value in losses.means(values).values():
         assert value.item() == 0
-        value.backward()
+        value.backward(retain_graph=True)

@@ -54,8 +54,8 @@ def test_unlabelled_crops_follow_the_labelled_ones(run):
     assert torch.equal(joined[:4], images)
     assert torch.equal(both.foreground[:4], targets.foreground)
     known = len(targets.positions[0])
-    assert not both.taught[:known].any()
-    assert both.taught[known:].all()
+    assert not both.is_pseudo[:known].any()
+    assert both.is_pseudo[known:].all()
     assert (both.positions[0][known:] >= 4).all()
     assert both.foreground[both.positions].all()
     assert len(both.boxes) == len(both.contours) == len(both.uncertainties) > known
@@ -104,7 +104,7 @@ def only_taught(targets, taught):
     """The same Targets as a teacher's, of the given uncertainties."""
     return replace(
         targets,
-        taught=torch.ones_like(targets.taught),
+        is_pseudo=torch.ones_like(targets.is_pseudo),
         uncertainties=torch.full_like(targets.uncertainties, taught),
     )
 
@@ -149,7 +149,7 @@ def test_batches_of_no_cells_join(run):
         positions=tuple(c[:0] for c in targets.positions),
         **{
             name: getattr(targets, name)[:0]
-            for name in ("contours", "coefficients", "centres", "boxes", "taught", "uncertainties")
+            for name in vars(targets).keys() - {"foreground", "ignored", "positions", "t"}
         },
     )
     both = Targets.cat([nothing, targets, nothing])

@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from tiny import TINY, tiny_config
 from torch import nn
 from training_data import draw_image, make_data
 
+from app import segmenter
 from app.network import fourier, weights
 from app.network.cpn import CPN
 from app.segmenter import Segmenter
@@ -256,7 +258,7 @@ def test_targets_of_a_batch_describe_the_chosen_cells(pack):
         assert (found.contours.amax(1) <= found.boxes[:, 2:] + 1e-3).all()
 
 
-@pytest.mark.parametrize("optimiser", recipe.OPTIMISERS)
+@pytest.mark.parametrize("optimiser", recipe.CHOICES["optimiser"])
 def test_a_network_learns_one_batch(pack, optimiser):
     recipe = replace(RECIPE, learning_rate=3e-3, warm_up=0.0, optimiser=optimiser)
     state, sampler = new_run(recipe=recipe, pack=pack)
@@ -273,7 +275,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(pack):
         engine.train_step(state, sampler(), RECIPE)
 
 
-@pytest.mark.parametrize("optimiser", recipe.OPTIMISERS)
+@pytest.mark.parametrize("optimiser", recipe.CHOICES["optimiser"])
 def test_a_resumed_run_is_the_uninterrupted_one(pack, tmp_path, optimiser):
     """Same batches, same losses, same weights: everything that matters is in the checkpoint."""
     recipe = replace(RECIPE, optimiser=optimiser)
@@ -301,6 +303,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(pack, tmp_path, optimiser):
     ):
         for x, y in zip(a.state_dict().values(), b.state_dict().values()):
             assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_clock_of_the_first_process_alone_counts(pack, monkeypatch, first):
+    """Else processes would disagree on when a run ends, and wait for one another for ever."""
+    monkeypatch.setattr(losses.distributed, "is_first", lambda: first)
+    state, sampler = new_run(pack=pack)
+    terms = engine.train_step(state, sampler(), RECIPE, seconds=2.5)
+    assert state.seconds == (2.5 if first else 0)
+    assert "seconds" not in terms
 
 
 def test_norms_freeze_late_in_the_run(pack):
@@ -359,9 +371,44 @@ def test_our_optimisers_decay_kernels_but_not_vectors(name, kind):
     assert [group["weight_decay"] for group in ours.param_groups] == [0.02, 0.0]
 
 
-def test_an_unknown_optimiser_is_refused():
-    with pytest.raises(ValueError, match="no optimiser 'Muon': there is muon, adamw, adam"):
-        Recipe(minutes=1, optimiser="Muon")
+@pytest.mark.parametrize(
+    "field, value, wanted",
+    [
+        ("optimiser", "Muon", "one of muon, adamw, adam"),
+        ("decay", "step", "one of cosine, milestones"),
+        ("quality_of", "boxes", "one of contour, box"),
+        ("boundary_of", "box", "one of contours, refined"),
+        ("policy", "weak", "one of none, mild, strong, wide"),
+        ("detached_boxes", 1, "true or false"),
+        ("learning_rate", 0, "a number above 0"),
+        ("learning_rate", "high", "a number above 0"),
+        ("learning_rate", float("nan"), "a number above 0"),
+        ("weight_decay", -0.1, "a number from 0 on"),
+        ("ema", 1.5, "a number from 0 on, at most 1"),
+        ("subsample", 2, "a number above 0, at most 1"),
+        ("clip", -1, "a number above 0, or null"),
+        ("patience", 1.5, "a whole number above 0, or null"),
+        ("samples", True, "a whole number above 0"),
+        ("validation_minutes", None, "a number from 0 on"),
+        ("background_depth", 0.7, "at most foreground_depth"),
+        ("crops", [], "pairs of a side"),
+        ("crops", [64, 3], "pairs of a side"),
+        ("crops", [[64, 3, 1]], "pairs of a side"),
+        ("crops", [[66, 3]], "multiple of 4"),
+        ("crops", [[64, 0]], "pairs of a side"),
+        ("betas", [0.9], "two numbers"),
+        ("betas", 0.9, "two numbers"),
+        ("quality", [0.8, 0.3], "two numbers"),
+        ("quality", "ab", "two numbers"),
+        ("weights", {"object": 1.0}, "numbers from 0 on of object, uncertainty, contour"),
+        ("weights", {**recipe.paper_weights(), "colour": 1.0}, "numbers from 0 on of object"),
+        ("weights", {**recipe.paper_weights(), "object": -1.0}, "numbers from 0 on of object"),
+        ("oversample", {"drawn": "5"}, "numbers from 0 on of sources"),
+    ],
+)
+def test_a_value_that_a_field_of_the_recipe_cannot_have_is_refused(field, value, wanted):
+    with pytest.raises(ValueError, match=f"^{field} is .*, not .*{wanted}"):
+        Recipe(minutes=1, **{field: value})
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 40), (40, 6), (1, 9)])
@@ -430,9 +477,27 @@ def test_a_run_without_a_length_or_with_two_is_refused():
     for lengths in ({}, {"minutes": 1, "steps": 5}):
         with pytest.raises(ValueError, match="minutes or in steps"):
             Recipe(**lengths)
-    for lengths in ({"minutes": 0}, {"steps": 0}, {"steps": -3}):
-        with pytest.raises(ValueError, match="more than 0"):
+    for lengths in (
+        {"minutes": 0},
+        {"minutes": "soon"},
+        {"steps": 0},
+        {"steps": -3},
+        {"steps": 1.5},
+    ):
+        with pytest.raises(ValueError, match=f"^{next(iter(lengths))} is .* number above 0"):
             Recipe(**lengths)
+
+
+@pytest.mark.parametrize("kind, calls", [("contour", 1), ("box", 0)])
+def test_the_iou_of_contours_is_counted_only_where_the_score_learns_it(
+    pack, monkeypatch, kind, calls
+):
+    seen, contour_iou = [], losses.contour_iou
+    monkeypatch.setattr(losses, "contour_iou", lambda *pair: seen.append(1) or contour_iou(*pair))
+    chosen = replace(RECIPE, quality_of=kind)
+    state, batches = new_run(recipe=chosen, pack=pack)
+    engine.train_step(state, batches(), chosen)
+    assert len(seen) == calls
 
 
 def test_losses_that_are_switched_off_count_nothing(pack):
@@ -517,8 +582,8 @@ def test_early_stopping_keeps_the_best_weights(pack, tmp_path):
     scores = iter([0.5, 0.6, 0.55, 0.59, 0.9])
     seen = []
 
-    def validate(network, minutes):
-        seen.append([value.clone() for value in network.state_dict().values()])
+    def validate(state):
+        seen.append([value.clone() for value in state.average.state_dict().values()])
         return next(scores)
 
     time = iter(range(10**6))
@@ -534,6 +599,63 @@ def test_early_stopping_keeps_the_best_weights(pack, tmp_path):
         assert torch.allclose(kept.float(), wanted.float(), atol=1e-3)
     checkpoint = checkpoints.checkpoint_run(tmp_path / "checkpoint.safetensors")
     assert (checkpoint["best"], checkpoint["stale"]) == (0.6, 2)
+
+
+class OnSmallGpu(CPN):
+    """On a device (cpu:0, as the CPU itself is called cpu) whose memory every image overflows."""
+
+    place = torch.device("cpu:0")
+
+    def parameters(self, recurse=True):
+        return iter([SimpleNamespace(device=self.place)])
+
+    def to(self, *arguments, **options):
+        self.place = next((a for a in arguments if isinstance(a, torch.device)), self.place)
+        return super().to(*arguments, **options)
+
+    def forward(self, images):
+        if self.place != torch.device("cpu"):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().forward(images)
+
+
+def test_a_validation_without_enough_memory_leaves_the_network_where_it_was(tmp_path, monkeypatch):
+    """It goes on on the CPU; the next step needs the averaged network on the GPU again."""
+    monkeypatch.setattr(segmenter, "pick_device", lambda name: torch.device("cpu:0"))
+    listing = catalog.entries(make_data(tmp_path / "data", count=1), "val")
+    network = OnSmallGpu(TINY).eval()
+    state = SimpleNamespace(average=network, device=network.place, step=1, seconds=60.0)
+    score = train.Validator(listing, tmp_path)(state)
+    assert 0 <= score <= 1
+    assert network.place == torch.device("cpu:0")
+    assert not network.training
+
+
+def test_a_run_that_goes_on_from_an_older_checkpoint_tells_every_step_once(pack, tmp_path):
+    """The rows after the checkpoint's step are dropped; before it they stay as they are."""
+    state, batches = new_run(pack=pack)
+
+    def steps_of(steps, validate=lambda state: 0.5):
+        recipe = replace(RECIPE, minutes=None, steps=steps)
+        engine.Run(state, recipe, tmp_path, validate).go(batches)
+        with (tmp_path / "log.csv").open() as lines:
+            return [int(row["step"]) for row in csv.DictReader(lines)]
+
+    (tmp_path / "log.csv").write_text("step,minutes\n20,1.0\n")  # of a run without a checkpoint
+    assert steps_of(3) == [3]
+    checkpoints.save_checkpoint(tmp_path / "older", state)
+    assert steps_of(5) == [3, 5]
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("7,0.")  # killed as it wrote
+    checkpoints.load_checkpoint(tmp_path / "older", state)
+    begun = (tmp_path / "log.csv").read_text().splitlines()[:2]
+    assert steps_of(4) == [3, 4]
+    assert (tmp_path / "log.csv").read_text().splitlines()[:2] == begun
+    log = engine.Log(tmp_path / "validation.csv", 0)
+    for step in (0, 3, 5):
+        log({"step": step, "mean": 0.5})
+    engine.Log(tmp_path / "validation.csv", 4)
+    assert (tmp_path / "validation.csv").read_text().split() == ["step,mean", "0,0.5", "3,0.5"]
 
 
 def use_tiny(monkeypatch):
@@ -562,9 +684,10 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     assert command.main(["validate", *given, "--out", str(tmp_path / "labels")]) == 0
     assert "macro" in capsys.readouterr().out
     assert len(list((tmp_path / "labels" / "drawn").glob("*_label.tiff"))) == 3
-    tried = ["--windows", "128/96", "160/120", "--shares", "0", "0.9"]
+    tried = ["--windows", "128/96", "--windows", "160/120", "--shares", "0", "--shares", "0.9"]
     assert command.main(["calibrate", *given, *tried]) == 0
-    assert "160/120  0.85  0.9  mean" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "128/96  0.85  0  mean" in told and "160/120  0.85  0.9  mean" in told
     assert command.main(["calibrate", *given]) == 0
     config = weights.load(out / "weights.safetensors")[0].config.inference
     stored = f"{config.window}/{config.window_stride}, threshold {config.score_threshold}"
@@ -577,11 +700,16 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     assert "no checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "most"])
-def test_a_share_is_a_number_from_0_to_1(share, capsys):
+@pytest.mark.parametrize(
+    "option, value, said",
+    [("--shares", share, f"'{share}'") for share in ("1.5", "-0.1", "nan", "most")]
+    + [("--windows", "512", "'512'"), ("--windows", "128/160", "not in 1..128")],
+)
+def test_shares_and_windows_that_make_no_sense_are_refused(option, value, said, capsys):
     with pytest.raises(SystemExit):
-        command.main(["calibrate", "--data", "d", "--weights", "w", "--shares", share])
-    assert f"'{share}' is no share from 0 to 1" in capsys.readouterr().err
+        command.main(["calibrate", "--data", "d", "--weights", "w", f"{option}={value}"])
+    told = capsys.readouterr().err
+    assert f"argument {option}" in told and said in told
 
 
 def test_calibration_scores_what_prediction_would_give(tmp_path):
@@ -622,6 +750,14 @@ def test_switches_reach_the_recipe(tmp_path, monkeypatch):
     taught = stored("taught", *unlabelled, "--set", "ema=0.5", 'policy="mild"')
     assert (taught["ema"], taught["policy"]) == (0.5, "mild")
     assert taught["unlabelled"] > 0 and taught["weights"]["sides"] > 0
+
+
+def test_options_that_are_given_twice_keep_all_their_values():
+    twice = ["--without", "a", "--without", "b", "c", "--oversample", "d=2", "--oversample", "e=3"]
+    options = train.parse(["--data", "x", *twice, "--set", "ema=0.5", "--set", "clip=3"])
+    assert options.without == ["a", "b", "c"]
+    assert dict(options.oversample) == {"d": 2, "e": 3}
+    assert dict(options.set) == {"ema": 0.5, "clip": 3}
 
 
 def test_what_does_not_go_together_is_refused(tmp_path, capsys):
@@ -721,6 +857,17 @@ def test_damaged_validation_images_are_replaced_by_others(tmp_path):
     assert judged and training
     assert not {e.image for e in training} & {e.image for e in judged}
     assert len(training + judged) == 8
+
+
+def test_the_choice_of_images_compares_each_a_few_times(tmp_path, monkeypatch):
+    """Not each with all others, which took minutes for tens of thousands of images."""
+    listing = [catalog.Entry("own", Path(f"{n}.png"), Path(f"{n}_label.png")) for n in range(300)]
+    compared, equal = [], catalog.Entry.__eq__
+    monkeypatch.setattr(catalog.Entry, "__eq__", lambda *pair: compared.append(1) or equal(*pair))
+    monkeypatch.setattr(own_data, "usable", lambda entries, write: entries[1:])
+    training, judged = train.usable_parts(listing[:240], listing[240:], tmp_path)
+    assert len(training + judged) == 299
+    assert len(compared) <= 300
 
 
 def test_ones_own_folder_of_images_is_enough(tmp_path, capsys):

@@ -10,18 +10,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from app.network import weights
+from app.options import Extend
 from evaluate.score import aggregates, group_table, write_csv
 from training import catalog, generations, split, train, validation
 
 
 def main(arguments):
     """Run the command; returns the exit status."""
-    commands = {
-        "validate": validate,
-        "calibrate": calibrate,
-        "split": split.main,
-        "generations": generations.main,
-    }
+    commands = {"validate": validate, "calibrate": calibrate}
+    commands.update(split=split.main, generations=generations.main)
     warnings.formatwarning = one_line
     command = commands.get(arguments[0] if arguments else None)
     try:
@@ -36,12 +33,18 @@ def one_line(message, *where):
     return f"{message}\n"
 
 
-def validate(arguments):
-    """Predict a split with given weights and print its scores per source."""
-    parser = argparse.ArgumentParser(prog="python -m training validate")
+def parser_of(command):
+    """The parser of a command that runs weights on a split of the data."""
+    parser = train.parser_of(f"python -m training {command.__name__}", command.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="as for training")
     parser.add_argument("--split", default="val")
     parser.add_argument("--weights", type=Path, required=True)
+    return parser
+
+
+def validate(arguments):
+    """Predict a split with given weights and print its scores per source."""
+    parser = parser_of(validate)
     parser.add_argument("--out", type=Path, required=True, help="labels and scores.csv go here")
     options = parser.parse_args(arguments)
     listing = catalog.entries(options.data, options.split)
@@ -56,24 +59,11 @@ def validate(arguments):
 
 def calibrate(arguments):
     """Choose the score threshold, its share and windows on a split; the weights file keeps them."""
-    parser = argparse.ArgumentParser(prog="python -m training calibrate")
-    parser.add_argument("--data", type=Path, required=True, help="as for training")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--weights", type=Path, required=True, help="changed in place")
-    parser.add_argument(
-        "--windows",
-        metavar="SIDE/STRIDE",
-        nargs="+",
-        type=window_size,
-        help="windows to choose from, as 1024/768 (default: those of the file alone)",
-    )
-    parser.add_argument(
-        "--shares",
-        metavar="SHARE",
-        nargs="+",
-        type=share_of_best,
-        help="shares of the best scores to choose from, 0 to 1 (default: that of the file alone)",
-    )
+    parser, many = parser_of(calibrate), {"nargs": "+", "action": Extend}
+    windows = "windows to choose from, as 1024/768 (default: those of the file alone)"
+    parser.add_argument("--windows", metavar="SIDE/STRIDE", type=window_size, help=windows, **many)
+    shares = "shares of the best scores to choose from, 0 to 1 (default: that of the file alone)"
+    parser.add_argument("--shares", metavar="SHARE", type=share_of_best, help=shares, **many)
     options = parser.parse_args(arguments)
     segmenter, record = validation.load(options.weights)
     network = segmenter.network
@@ -86,10 +76,8 @@ def calibrate(arguments):
         tried = validation.try_thresholds(segmenter, listing, shares, tqdm)
         for (threshold, share), scores in tried.items():
             found[window, stride, threshold, share] = scores
-            print(
-                f"{window}/{stride}  {threshold:.2f}  {share:g}  mean {scores.mean_f1:.4f}  "
-                f"median {scores.median_f1:.4f}"
-            )
+            f1 = f"mean {scores.mean_f1:.4f}  median {scores.median_f1:.4f}"
+            print(f"{window}/{stride}  {threshold:.2f}  {share:g}  {f1}")
     best = max(found, key=lambda choice: found[choice].mean_f1)
     print("stored: windows {}/{}, threshold {}, share {}".format(*best))
     fields = dict(zip(("window", "window_stride", "score_threshold", "score_share"), best))
@@ -99,22 +87,16 @@ def calibrate(arguments):
 
 
 def share_of_best(text):
-    """A share, 0 to 1, of the best scores of an image."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
+    """A share, 0 to 1, of the best scores of an image. ValueError."""
+    share = float(text)
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no share from 0 to 1")
     return share
 
 
 def window_size(text):
-    """SIDE/STRIDE -> (side, stride) in pixels."""
-    try:
-        side, stride = map(int, text.split("/"))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form SIDE/STRIDE") from error
+    """SIDE/STRIDE -> (side, stride) in pixels. ValueError."""
+    side, stride = map(int, text.split("/"))
     if not 0 < stride <= side:
         raise argparse.ArgumentTypeError(f"the stride of '{text}' is not in 1..{side}")
     return side, stride

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 
 from app.atomic import replacing
@@ -34,8 +35,7 @@ def save_checkpoint(path, state):
 
 def load_checkpoint(path, state):
     """Bring a new State to where a checkpoint left off."""
-    with safe_open(str(path), framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors = load_file(str(path))
     state.network.load_state_dict(_under(tensors, "network."))
     state.average.load_state_dict(_under(tensors, "average."))
     moments = {}

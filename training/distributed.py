@@ -6,6 +6,7 @@ take the steps of one process with batch n * b.
 """
 
 import os
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -16,25 +17,24 @@ from app.network.device import pick_device
 PATIENCE = timedelta(hours=3)  # the others wait while the first process packs and validates
 
 
-def start(device_name):
-    """Join the processes that torchrun started, if it did.
+@contextmanager
+def group(device_name):
+    """Join the processes that torchrun started, if it did, for as long as the context lasts.
 
-    Returns the torch.device of a name (network.device.pick_device): with several GPUs in a
-    machine, each process has its own.
+    Gives the torch.device of a name (network.device.pick_device): with several GPUs in a machine,
+    each process has its own.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return pick_device(device_name)
+        yield pick_device(device_name)
+        return
     if device_name != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # before anything touches the first
     device = pick_device(device_name)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
-    return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" else device
-
-
-def stop():
-    """Leave the group of processes."""
-    if distributed.is_initialized():
+    on_gpu = device.type == "cuda"
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    try:
+        yield torch.device("cuda", torch.cuda.current_device()) if on_gpu else device
+    finally:
         distributed.destroy_process_group()
 
 
@@ -59,19 +59,9 @@ def own_part(count):
     return slice(rank() * each, (rank() + 1) * each)
 
 
-def total(count, device):
-    """A number summed over all processes."""
-    if processes() == 1:
-        return count
-    value = torch.tensor(float(count), device=device)
-    distributed.all_reduce(value)
-    return value.item()
-
-
-def averaged(values):
-    """A tensor averaged over all processes."""
+def total(values):
+    """A tensor summed over all processes."""
     if processes() > 1:
-        values = values / processes()
         distributed.all_reduce(values)
     return values
 

@@ -2,13 +2,16 @@
 
 import copy
 import csv
+import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Callable, Optional
 
 import torch
 from torch import nn
 
+from app.atomic import replacing
 from app.network.device import autocast
 from training import distributed
 from training.checkpoints import export, save_checkpoint
@@ -28,7 +31,7 @@ class State:
     optimiser: torch.optim.Optimizer
     generator: torch.Generator
     step: int = 0
-    seconds: float = 0.0  # of training, without validation and pauses
+    seconds: float = 0.0  # of training before the last step, without validation and pauses
     origin: Optional[dict] = None  # training record of the weights that it began with
     best: Optional[float] = None  # validation score so far
     data: Optional[dict] = None  # what it is trained on, for the record of the weights
@@ -50,9 +53,10 @@ def new_state(network, recipe, device):
     return State(network, parallel, average, make_optimiser(network, recipe), generator)
 
 
-def train_step(state, batch, recipe):
+def train_step(state, batch, recipe, seconds=0.0):
     """One step of the optimiser. Returns the loss terms and the gradient's norm as floats.
 
+    seconds: that the step before took, which are told to the other processes in this one.
     Raises FloatingPointError when the loss is not finite.
     """
     images, targets = batch
@@ -65,10 +69,10 @@ def train_step(state, batch, recipe):
         freeze_norms(state.network)
     with autocast(images.device, training=True):
         maps = state.parallel(images)
-    terms = total_loss(state.network, maps, targets, images.shape[-2:], recipe, state.generator)
-    values = distributed.averaged(torch.stack([value.detach() for value in terms.values()]))
-    means = dict(zip(terms, values.tolist()))
-    if not values[-1].isfinite():
+    size, generator = images.shape[-2:], state.generator
+    terms = total_loss(state.network, maps, targets, size, recipe, generator, seconds)
+    means = dict(zip(terms, torch.stack(list(terms.values())).tolist()))
+    if not math.isfinite(means["loss"]):
         raise FloatingPointError(f"step {state.step}: the loss is {means['loss']}")
     state.optimiser.zero_grad(set_to_none=True)
     terms["loss"].backward()
@@ -76,6 +80,7 @@ def train_step(state, batch, recipe):
     means["gradient"] = nn.utils.clip_grad_norm_(state.network.parameters(), limit).item()
     state.optimiser.step()
     state.step += 1
+    state.seconds += means.pop("seconds")
     update_average(state, recipe)
     return means
 
@@ -92,9 +97,8 @@ def freeze_norms(network):
 def update_average(state, recipe):
     """Exponential moving average of weights and running statistics, short at the start."""
     decay = min(recipe.ema, (1 + state.step) / (10 + state.step))
-    for mean, value in zip(
-        state.average.state_dict().values(), state.network.state_dict().values()
-    ):
+    networks = (state.average, state.network)
+    for mean, value in zip(*(network.state_dict().values() for network in networks)):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)
         else:
@@ -102,10 +106,22 @@ def update_average(state, recipe):
 
 
 class Log:
-    """A CSV file with one row per call; all rows have the same keys."""
+    """A CSV file with one row per call; all rows have the same keys, "step" the first."""
 
-    def __init__(self, path):
+    def __init__(self, path, step):
+        """step: after which a run goes on; what the file says of later ones is dropped. At 0 a run
+        begins, and so does the file."""
         self.path = path
+        if not (distributed.is_first() and path.exists()):
+            return
+        with path.open(newline="") as file:
+            header, *rows = csv.reader(file)
+        if step == 0:
+            path.unlink()
+            return
+        kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
+        with replacing(path, text=True) as file:
+            csv.writer(file).writerows([header, *kept])
 
     def __call__(self, row):
         new = not self.path.exists()
@@ -116,28 +132,17 @@ class Log:
             writer.writerow(row)
 
 
-class Meter:
-    """Means of the loss terms and speeds over some steps."""
+def row_of(sums):
+    """A row of the log: means of the loss terms and speeds over the steps that a Counter sums up.
 
-    def __init__(self):
-        self.sums, self.steps, self.crops, self.seconds, self.data_seconds = {}, 0, 0, 0.0, 0.0
-
-    def add(self, terms, crops, seconds, data_seconds):
-        """A step: its loss terms, crops of all processes, seconds, and those of the sampler."""
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.steps += 1
-        self.crops += crops
-        self.seconds += seconds
-        self.data_seconds += data_seconds
-
-    def row(self):
-        """A row of the log."""
-        return {
-            **{name: round(value / self.steps, 5) for name, value in self.sums.items()},
-            "crops_per_second": round(self.crops / max(self.seconds, 1e-9), 2),
-            "data_crops_per_second": round(self.crops / max(self.data_seconds, 1e-9), 2),
-        }
+    It counts steps, crops of all processes, seconds, and those of the sampler (data_seconds).
+    """
+    steps, crops = sums.pop("steps"), sums.pop("crops")
+    seconds, data_seconds = sums.pop("seconds"), sums.pop("data_seconds")
+    row = {name: round(value / steps, 5) for name, value in sums.items()}
+    row["crops_per_second"] = round(crops / max(seconds, 1e-9), 2)
+    row["data_crops_per_second"] = round(crops / max(data_seconds, 1e-9), 2)
+    return row
 
 
 class Run:
@@ -145,12 +150,12 @@ class Run:
     weights of the last checkpoint) and best.safetensors (those of the best validation)."""
 
     def __init__(self, state, recipe, out, validate, progress=lambda fraction, text: None):
-        """out: Path of the folder. validate(network, minutes) -> score, the higher the better;
-        it is called every `validation_minutes` and at the end, by the first process alone.
+        """out: Path of the folder. validate(state) -> score of the averaged network, the higher the
+        better; it is called every `validation_minutes` and at the end, by the first process alone.
         progress(fraction, text) shows how far it is."""
         self.state, self.recipe, self.out = state, recipe, out
         self.validate, self.progress = validate, progress
-        self.log = Log(out / "log.csv")
+        self.log = Log(out / "log.csv", state.step)
         self.saved = self.validated = state.seconds
 
     def finished(self):
@@ -160,25 +165,25 @@ class Run:
 
     def go(self, sampler, clock=time.monotonic):
         """Train until it is finished. sampler(): a batch; clock(): seconds."""
-        state, meter = self.state, Meter()
+        state, sums, taken = self.state, Counter(), 0.0
         if state.step == 0 and state.origin is not None:
-            self._judge()  # what is there already is the score to beat
+            self._validate()  # what is there already is the score to beat
         while not self.finished():
             started = clock()
             batch = sampler()
             if batch[0].is_cuda:
                 torch.cuda.synchronize()  # or the clock would see the launches alone
             drawn = clock()
-            terms = train_step(state, batch, self.recipe)
-            taken = distributed.from_first(clock() - started, state.device)
-            state.seconds += taken
-            meter.add(terms, len(batch[0]) * distributed.processes(), taken, drawn - started)
+            sums.update(train_step(state, batch, self.recipe, taken))
+            taken = clock() - started
+            crops = len(batch[0]) * distributed.processes()
+            sums.update(steps=1, crops=crops, seconds=taken, data_seconds=drawn - started)
             if state.step % LOGGED_STEPS == 0:
-                self._log(meter.row())
-                meter = Meter()
+                self._log(row_of(sums))
+                sums = Counter()
             self._keep()
-        if meter.steps:
-            self._log(meter.row())
+        if sums:
+            self._log(row_of(sums))
 
     def _log(self, row):
         minutes = round(self.state.seconds / 60, 3)
@@ -190,16 +195,16 @@ class Run:
     def _keep(self):
         """Validation and checkpoint, when they are due."""
         seconds, recipe = self.state.seconds, self.recipe
-        judged = self.finished() or seconds - self.validated > recipe.validation_minutes * 60
-        if judged:
-            self._judge()
-        if judged or seconds - self.saved > recipe.checkpoint_minutes * 60:
+        due = self.finished() or seconds - self.validated > recipe.validation_minutes * 60
+        if due:
+            self._validate()
+        if due or seconds - self.saved > recipe.checkpoint_minutes * 60:
             self._save()
 
-    def _judge(self):
+    def _validate(self):
         state = self.state
         self.validated = state.seconds
-        score = self.validate(state.average, state.seconds / 60) if distributed.is_first() else 0.0
+        score = self.validate(state) if distributed.is_first() else 0.0
         score = distributed.from_first(score, state.device)
         better = state.best is None or score > state.best
         state.stale = 0 if better else state.stale + 1

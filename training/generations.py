@@ -7,30 +7,15 @@ tried stands in OUT/generations.csv, the winner in OUT/best.safetensors. Started
 --out it goes on where it was.
 """
 
-import argparse
 import csv
 import json
 import random
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
-from training import distributed
-from training.train import (
-    Data,
-    Start,
-    add_data_arguments,
-    add_length_arguments,
-    add_recipe_arguments,
-    check,
-    check_recipe,
-    check_same,
-    digest,
-    fingerprint,
-    recipe_of,
-    run,
-    start_of,
-)
+from app.atomic import replacing
+from training import distributed, train
+from training.train import Start, check_same, fingerprint, recipe_of, run
 
 # By generation, the last for all that follow: between which shares of the images, and between which
 # relative depths from which a cell is foreground, a run draws its own (reference.md, section 2:
@@ -43,40 +28,30 @@ SPREAD = 1 / 8  # standard deviation of the rate, relative to its mean (paper: N
 POLICIES = ("mild", "strong")
 # Fields of the Recipe that are drawn outright; the learning rate is drawn around the one given.
 RANDOM = ("policy", "subsample", "foreground_depth", "background_depth", "learning_rate_std")
-COLUMNS = ("generation", "run", "start", "learning_rate", "policy", "subsample")
-COLUMNS += ("foreground_depth", "score", "kept")
+# Of the Recipe, for the table.
+SHOWN = ("learning_rate", "policy", "subsample", "foreground_depth")
 
 
 def main(arguments):
     """Run the command; returns the exit status."""
     options = parse(arguments)
-    device = distributed.start(options.device)
-    try:
-        start = replace(start_of(options), chosen=False)
-        rows = evolve(Data.find(options), options, start, device)
-    finally:
-        distributed.stop()
-    if distributed.is_first():
-        best = max(row["score"] for row in rows)
-        print(f"{options.out / 'best.safetensors'} scores {best:.4f}; {len(rows)} runs were tried")
+    with distributed.group(options.device) as device:
+        start = replace(train.start_of(options), chosen=False)
+        rows = evolve(train.Data.find(options), options, start, device)
+        if distributed.is_first():
+            best = max(row["score"] for row in rows)
+            print(f"{options.out / 'best.safetensors'} scores {best:.4f}; {len(rows)} runs tried")
     return 0
 
 
 def parse(arguments):
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training generations",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_data_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser = train.parser_of("python -m training generations", __doc__)
+    train.add_arguments(parser)
     parser.add_argument("--runs", type=int, default=3, help="in each generation")
     parser.add_argument("--generations", type=int, default=6, help="at most")
-    add_length_arguments(parser, required=True)
-    add_recipe_arguments(parser)
     options = parser.parse_args(arguments)
-    check(options, parser)
+    train.check(options, parser)
     given = sorted(set(RANDOM) & set(dict(options.set)))
     if given:
         parser.error(f"each run draws its own {', '.join(given)}: leave that out of --set")
@@ -87,23 +62,26 @@ def parse(arguments):
 
 def evolve(data, options, start, device):
     """All generations, in the folder options.out; returns the rows of the table."""
-    rows, champion = [], None
+    rows, best = [], None
     for generation in range(options.generations):
         tried = []
         for number in range(options.runs):
             recipe = random_recipe(options, generation, number)
             folder = options.out / f"generation-{generation}" / f"run-{number}"
             score = result(data, folder, recipe, start, device, options.out)
-            tried.append((score, number, folder))
-            rows.append(row_of(generation, number, start, recipe, score))
-        score, number, folder = max(tried, key=lambda each: (each[0], -each[1]))
-        better = champion is None or score > champion
-        rows[number - options.runs]["kept"] = "yes" if better else ""
+            begun = f"new {start.preset}" if start.weights is None else str(start.weights)
+            row = {"generation": generation, "run": number, "start": begun}
+            row.update({name: getattr(recipe, name) for name in SHOWN}, score=score, kept="")
+            tried.append((row, folder))
+        row, folder = max(tried, key=lambda each: each[0]["score"])  # the first of equals
+        better = best is None or row["score"] > best
+        row["kept"] = "yes" if better else ""
+        rows += [row for row, _ in tried]
         if distributed.is_first():
             write_table(options.out / "generations.csv", rows)
         if not better:
             break
-        champion, start = score, Start(weights=folder / "best.safetensors", chosen=False)
+        best, start = row["score"], Start(weights=folder / "best.safetensors", chosen=False)
         if distributed.is_first():
             shutil.copyfile(str(start.weights), str(options.out / "best.safetensors"))
         distributed.wait()
@@ -137,9 +115,9 @@ def result(data, folder, recipe, start, device, packs):
     or a finished one of another length.
     """
     done = folder / "result.json"
-    hold_start(folder / "start.json", start, data)
+    keep_start(folder / "start.json", start, data)
     if done.is_file():
-        check_recipe(folder, recipe, may_change=())
+        train.check_recipe(folder, recipe, may_change=())
     else:
         score = run(data, folder, recipe, start, device, packs).best
         if distributed.is_first():
@@ -148,15 +126,11 @@ def result(data, folder, recipe, start, device, packs):
     return json.loads(done.read_text())["score"]
 
 
-def hold_start(path, start, data):
+def keep_start(path, start, data):
     """Write what a run begins with, by content, beside it; ValueError if it began with other."""
-    begins = {
-        "weights": start.weights and digest(start.weights),
-        "preset": start.preset,
-        "training images": fingerprint(data.training),
-        "validation images": fingerprint(data.validation),
-        "unlabelled images": fingerprint(data.unlabelled),
-    }
+    begins = {"weights": start.weights and train.digest(start.weights), "preset": start.preset}
+    for part in ("training", "validation", "unlabelled"):
+        begins[f"{part} images"] = fingerprint(getattr(data, part))
     begun = path.is_file()
     distributed.wait()  # before the first process writes it
     if begun:
@@ -167,16 +141,9 @@ def hold_start(path, start, data):
     distributed.wait()
 
 
-def row_of(generation, number, start, recipe, score):
-    """A row of the table."""
-    begun = f"new {start.preset}" if start.weights is None else str(start.weights)
-    drawn = {name: getattr(recipe, name) for name in COLUMNS if hasattr(recipe, name)}
-    return {"generation": generation, "run": number, "start": begun, **drawn, "score": score}
-
-
 def write_table(path, rows):
     """What was tried, as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+    with replacing(path, text=True) as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

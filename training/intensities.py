@@ -13,6 +13,10 @@ from torch.nn import functional as F
 
 RADIUS = 3  # of the blurs' kernels, in pixels
 LEVELS = 65535  # to which intensities are rounded for their mean
+X = torch.arange(-RADIUS, RADIUS + 1.0)  # offsets of a kernel's taps from its middle,
+Y = X[:, None]  # across and down
+UNIT = ((X == 0) & (Y == 0)).float()  # the kernel (7, 7) that changes nothing
+BOX = ((X.abs() <= 1) & (Y.abs() <= 1)).float() / 9  # the mean of 3 x 3 pixels
 
 
 @dataclass
@@ -105,8 +109,8 @@ def _random_blurs(blurs, count, generator):
     length = _between(3.0, 2.0 * RADIUS + 1, count, generator)
     angle = _between(0.0, math.pi, count, generator)
     sigma = _between(*blurs.sigma, count, generator)
-    drawn = (line_kernels(length, angle), box_kernels(count), gaussian_kernels(sigma))
-    kernel = unit_kernels(count)
+    drawn = (line_kernels(length, angle), BOX, gaussian_kernels(sigma))
+    kernel = UNIT.expand(count, -1, -1)
     for number, kernels in enumerate(drawn):
         kernel = torch.where((kind == number).view(-1, 1, 1), kernels, kernel)
     return kind == len(drawn), kernel
@@ -147,32 +151,13 @@ def _random_mixing(colours, count, generator):
     return mixing.gather(1, order[..., None].expand(-1, -1, 3))
 
 
-def _taps():
-    """Offsets x (7,) and y (7, 1) of a kernel's taps from its middle."""
-    ticks = torch.arange(-RADIUS, RADIUS + 1.0)
-    return ticks, ticks[:, None]
-
-
 def _normalised(kernels):
     return kernels / kernels.sum((1, 2), keepdim=True)
 
 
-def unit_kernels(count):
-    """Kernels (count, 7, 7) that change nothing."""
-    x, y = _taps()
-    return ((x == 0) & (y == 0)).float().expand(count, -1, -1)
-
-
-def box_kernels(count):
-    """Kernels (count, 7, 7): the mean of 3 x 3 pixels."""
-    x, y = _taps()
-    return _normalised(((x.abs() <= 1) & (y.abs() <= 1)).float().expand(count, -1, -1))
-
-
 def gaussian_kernels(sigma):
     """Kernels (B, 7, 7) of standard deviations (B,) in pixels."""
-    x, y = _taps()
-    return _normalised((-(x**2 + y**2) / (2 * sigma.view(-1, 1, 1) ** 2)).exp())
+    return _normalised((-(X**2 + Y**2) / (2 * sigma.view(-1, 1, 1) ** 2)).exp())
 
 
 def line_kernels(length, angle):
@@ -181,10 +166,9 @@ def line_kernels(length, angle):
     length (B,): pixels that the line covers, 1..7. angle (B,): radians from the x axis, clockwise
     on screen. A tap weighs 1 on the line and 0 from one pixel off it on.
     """
-    x, y = _taps()
     cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
-    beyond = ((x * cos + y * sin).abs() - (length.view(-1, 1, 1) - 1) / 2).clamp(min=0)
-    return _normalised((1 - torch.hypot(beyond, y * cos - x * sin)).clamp(min=0))
+    beyond = ((X * cos + Y * sin).abs() - (length.view(-1, 1, 1) - 1) / 2).clamp(min=0)
+    return _normalised((1 - torch.hypot(beyond, Y * cos - X * sin)).clamp(min=0))
 
 
 def apply_changes(images, changes):
@@ -315,11 +299,8 @@ def rgb_to_hsv(images):
     value = images.amax(1)
     chroma = value - images.amin(1)
     divisor = chroma.clamp(min=1e-6)
-    hue = torch.where(
-        value == red,
-        (green - blue) / divisor % 6,
-        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
-    )
+    hue = torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
+    hue = torch.where(value == red, (green - blue) / divisor % 6, hue)
     return torch.stack([hue / 6, chroma / value.clamp(min=1e-6), value], 1)
 
 

@@ -1,8 +1,9 @@
 """The paper's losses, equations 1 to 5, one small function each.
 
-All lengths are input pixels, all boxes left, top, right, bottom. Lengths are not divided by the
-object's size: the gradient of an absolute difference is the same for small and large objects, and
-large ones have the longer way to go.
+Each gives a value for every proposal (k,); `means` averages them over all processes. Lengths are
+input pixels, boxes left, top, right, bottom. Lengths are not divided by the object's size: the
+gradient of an absolute difference is the same for small and large objects, and large ones have the
+longer way to go.
 """
 
 import math
@@ -19,34 +20,39 @@ LEAST_QUALITY = 0.1  # target score of the worst proposal on a cell, degenerate 
 RASTER = 12  # sampled points along each side of two contours' common box
 
 
-def mean(values):
-    """Mean of values (k,), k being those of all processes; 0 for none, with a gradient.
+def means(values):
+    """The mean of each list of values, {name: (k,)}, k being those of all processes; 0 for none.
 
-    The processes' gradients are averaged afterwards: the factor makes that a sum.
+    Returns {name: scalar}: the mean over all processes, with the gradient of the own values. The
+    processes' gradients are averaged afterwards: the factor makes that a sum. However many lists,
+    the processes wait for one another once.
     """
-    number = distributed.total(len(values), values.device)
-    return values.sum() * distributed.processes() / max(number, 1)
+    sums = torch.stack([each.sum() for each in values.values()])
+    counts = sums.new_tensor([len(each) for each in values.values()])
+    sums_of_all, counts = distributed.total(torch.stack([sums.detach(), counts]).double())
+    counts = counts.clamp(min=1)
+    own = sums * (distributed.processes() / counts).float()
+    found = own + ((sums_of_all / counts).float() - own).detach()
+    return dict(zip(values, found.unbind()))
 
 
-def score_loss(foreground_logits, quality, background_logits, background_weight=2.0):
-    """Equation 1: binary cross entropy, foreground (k,) and background (m,) averaged apart.
+def score_loss(logits, target):
+    """Equation 1: binary cross entropy (k,) of score logits (k,) with their targets (k,) in 0..1.
 
-    quality (k,) in [0, 1]: the target of the foreground, the detached IoU of predicted and true
-    box, so that the score ranks how good a proposal is.
+    The target of the foreground is the detached IoU of predicted and true cell, so that the score
+    ranks how good a proposal is; that of the background is 0.
     """
-    foreground = F.binary_cross_entropy_with_logits(foreground_logits, quality, reduction="none")
-    background = F.softplus(background_logits)
-    return mean(foreground) + background_weight * mean(background)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 def contour_loss(contours, target):
-    """Equation 3: mean absolute difference of contours (k, S, 2)."""
-    return mean((contours - target).abs().mean((1, 2)))
+    """Equation 3: mean absolute difference (k,) of contours (k, S, 2)."""
+    return (contours - target).abs().mean((1, 2))
 
 
 def location_loss(centres, target):
-    """Mean absolute difference of centres a_0, c_0 (k, 2)."""
-    return mean((centres - target).abs().mean(1))
+    """Mean absolute difference (k,) of centres a_0, c_0 (k, 2)."""
+    return (centres - target).abs().mean(1)
 
 
 def order_weights(order, device=None):
@@ -56,10 +62,9 @@ def order_weights(order, device=None):
 
 
 def fourier_loss(coefficients, target):
-    """L1 of coefficients (k, N, 4) with order weights (L_repr of equation 5)."""
-    difference = (coefficients - target).abs().mean(2)
-    weighted = difference * order_weights(difference.shape[1], difference.device)
-    return mean(weighted.mean(1))
+    """L1 (k,) of coefficients (k, N, 4) with order weights (L_repr of equation 5)."""
+    difference = (coefficients - target).abs().mean(2)  # (k, N)
+    return (difference * order_weights(difference.shape[1], difference.device)).mean(1)
 
 
 def box_iou(boxes, target):
@@ -119,77 +124,85 @@ def score_target(iou, quality):
 
 
 def boundary_loss(boxes, target):
-    """1 - GIoU of boxes (k, 4), over those with sides of at least one pixel (paper, 2.2.3)."""
+    """1 - GIoU (n,) of those boxes (k, 4) with sides of at least one pixel (paper, 2.2.3)."""
     sides = torch.minimum(boxes[:, 2:] - boxes[:, :2], target[:, 2:] - target[:, :2])
     valid = (sides >= 1).all(1)
     iou, hull, union = box_iou(boxes[valid], target[valid])
-    return mean(1 - iou + (hull - union) / hull)
+    return 1 - iou + (hull - union) / hull
 
 
-def uncertainty_loss(uncertainties, boxes, target, iou):
-    """Equation 4: negative power log-likelihood of the four sides, weighted by the IoU.
+def uncertainty_loss(uncertainties, boxes, target, iou, detached=True):
+    """Equation 4: negative power log-likelihood (k,) of the four sides, weighted by the IoU.
 
-    uncertainties (k, 4) in (0, 1); boxes, target (k, 4); iou (k,). It learns to expect the
-    boxes' error; the boxes themselves have better losses and are detached, as is the IoU.
+    uncertainties (k, 4) in (0, 1); boxes, target (k, 4); iou (k,), of which no gradient is taken.
+    detached: whether uncertainties learn to expect the boxes' error and the boxes themselves, which
+    have better losses, learn nothing here. In the paper they do.
     """
     # The floor holds the value, not the gradient: a side that is too sure can come back.
     floor = (uncertainties.clamp(min=LEAST_UNCERTAINTY) - uncertainties).detach()
-    delta = UNCERTAINTY_SCALE * (uncertainties + floor)
-    error = (boxes.detach() - target) ** 2
+    delta = UNCERTAINTY_SCALE * (uncertainties + floor)  # (k, 4), in pixels
+    error = ((boxes.detach() if detached else boxes) - target) ** 2
     sides = error / (2 * delta**2) + 0.5 * (delta**2).log()
-    return mean(iou.detach() * (sides.sum(1) + 2 * math.log(2 * math.pi)))
+    return iou.detach() * (sides.sum(1) + 2 * math.log(2 * math.pi))
 
 
 def side_loss(boxes, target, learned):
-    """Mean absolute difference of box sides (k, 4), over those that `learned` (k, 4) names."""
-    return mean((boxes - target).abs()[learned])
+    """Absolute differences (n,) of those sides of boxes (k, 4) that `learned` (k, 4) names."""
+    return (boxes - target).abs()[learned]
 
 
 def learned_sides(uncertainties, targets, recipe):
     """Which sides (k, 4), bool, of the chosen proposals are learned (Listen2Student, paper [9]).
 
-    All of true cells. Of a teacher's, those of which the student is uncertain and the teacher less
-    so by a margin. uncertainties (k, 4): the student's, in [0, 1].
+    All of labelled cells. Of pseudo-labels, those of which the student is uncertain and the teacher
+    less so by a margin. uncertainties (k, 4): the student's, in [0, 1].
     """
     unsure = uncertainties > recipe.student_uncertainty
     better = targets.uncertainties <= uncertainties - recipe.uncertainty_margin
-    return ~targets.taught[:, None] | (unsure & better)
+    return ~targets.is_pseudo[:, None] | (unsure & better)
 
 
-def total_loss(network, maps, targets, size, recipe, generator):
+def total_loss(network, maps, targets, size, recipe, generator, seconds=0.0):
     """Equation 5: all terms of a batch as a dict of scalars, with their weighted sum "loss".
 
     "learned", for the log, is the share of the cells' sides that are learned (Listen2Student).
+    "seconds" is what the first process was given: by it all decide alike.
 
     maps: the network's Maps; targets: Targets; size: (H, W) of the crops. The number of
     refinement iterations is drawn from 1 to the configured one.
     """
-    logits = maps.score[:, 0].float()
-    background = ~(targets.foreground | targets.ignored)
+    logits = maps.score[:, 0].float()  # (B, h, w)
+    background = logits[~(targets.foreground | targets.ignored)]
     most = network.config.inference.refinement_iterations
     iterations = int(torch.randint(1, most + 1, (), generator=generator))
     found = network.propose(maps, targets.positions, size, targets.t, iterations)
-    overlap, _, _ = box_iou(found.boxes.detach(), targets.boxes)
-    shape = contour_iou(found.refined.detach(), targets.contours)
-    quality = score_target(shape if recipe.quality_of == "contour" else overlap, recipe.quality)
-    sides = learned_sides(found.uncertainties.detach(), targets, recipe)
-    whole = sides.all(1)  # all else that a cell teaches needs all of its sides
-    # Not on the refined contour alone, whose gradient reaches the refinement head only.
-    bounded = boxes_of(getattr(found, recipe.boundary_of)[whole])
-    true_contours, true_boxes = targets.contours[whole], targets.boxes[whole]
-    terms = {
-        "object": score_loss(
-            logits[targets.positions], quality, logits[background], recipe.background_weight
-        ),
-        "uncertainty": uncertainty_loss(
-            found.uncertainties[whole], found.boxes[whole], true_boxes, overlap[whole]
-        ),
-        "contour": contour_loss(found.contours[whole], true_contours),
-        "refinement": contour_loss(found.refined[whole], true_contours),
-        "fourier": fourier_loss(found.coefficients[whole], targets.coefficients[whole]),
-        "location": location_loss(found.centres[whole], targets.centres[whole]),
-        "boundary": boundary_loss(bounded, true_boxes),
+    iou = overlap = box_iou(found.boxes.detach(), targets.boxes)[0]  # (k,)
+    if recipe.quality_of == "contour":
+        iou = contour_iou(found.refined.detach(), targets.contours)
+    sides = learned_sides(found.uncertainties.detach(), targets, recipe)  # (k, 4)
+    values = {
+        "foreground": score_loss(logits[targets.positions], score_target(iou, recipe.quality)),
+        "background": score_loss(background, torch.zeros_like(background)),
         "sides": side_loss(found.boxes, targets.boxes, sides),
+        "learned": sides.float().mean(1),
+        "seconds": logits.new_tensor([seconds] if distributed.is_first() else []),
     }
-    loss = sum(recipe.weights[name] * value for name, value in terms.items())
-    return {**terms, "learned": mean(sides.float().mean(1)), "loss": loss}
+    whole = sides.all(1)  # (k,): all else that a cell teaches needs all of its sides
+    found, detached = found._make(part[whole] for part in found), recipe.detached_boxes
+    contours, boxes = targets.contours[whole], targets.boxes[whole]
+    # Not on the refined contour alone, whose gradient reaches the refinement head only.
+    bounded = boxes_of(getattr(found, recipe.boundary_of))
+    values.update(
+        uncertainty=uncertainty_loss(
+            found.uncertainties, found.boxes, boxes, overlap[whole], detached
+        ),
+        contour=contour_loss(found.contours, contours),
+        refinement=contour_loss(found.refined, contours),
+        fourier=fourier_loss(found.coefficients, targets.coefficients[whole]),
+        location=location_loss(found.centres, targets.centres[whole]),
+        boundary=boundary_loss(bounded, boxes),
+    )
+    terms = means(values)
+    terms["object"] = terms.pop("foreground") + recipe.background_weight * terms.pop("background")
+    terms["loss"] = sum(weight * terms[name] for name, weight in recipe.weights.items())
+    return terms

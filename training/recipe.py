@@ -1,10 +1,12 @@
 """How a run is trained: one dataclass, kept beside its checkpoints and in the weights' record."""
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, field, fields, replace
 from typing import Optional
 
-OPTIMISERS = ("muon", "adamw", "adam")  # schedule.make_optimiser
-TAUGHT_SIDES = 0.2  # weight of the box sides where a teacher may teach single ones
+from training.policies import POLICIES
+
+PSEUDO_SIDES = 0.2  # weight of the box sides where pseudo-labels may teach single ones
 TEACHER_EMA = 0.999  # of a teacher, in schedules without averaged weights
 
 
@@ -32,6 +34,69 @@ def paper_weights():
     return {**dict.fromkeys(ones, 1.0), "contour": 1.5, "sides": 0.88}
 
 
+# What the fields of a Recipe may be. Numbers are from 0 on but where another is the least one.
+LEAST = {"uncertainty_margin": -1}
+# These are above 0, and those at most 1.
+POSITIVE = {"minutes", "steps", "turning_size", "subsample", "learning_rate", "reference_batch"}
+POSITIVE |= {"clip", "positions", "samples", "patience"}
+SHARES = {"subsample", "mixed_share", "warm_up", "ema", "freeze_norms", "foreground_depth"}
+SHARES |= {"background_depth", "teacher_foreground", "teacher_background", "student_uncertainty"}
+SHARES |= {"uncertainty_margin", "teacher_from"}
+CHOICES = {
+    "policy": tuple(POLICIES),
+    "optimiser": ("muon", "adamw", "adam"),  # schedule.make_optimiser
+    "decay": ("cosine", "milestones"),  # schedule.rate_factor
+    "quality_of": ("contour", "box"),  # whose IoU the score's target is
+    "boundary_of": ("contours", "refined"),  # GIoU of the contours before or after refinement
+}
+
+
+def are_numbers(values, kind=float, least=0):
+    """Whether all values are finite numbers from `least` on, whole ones if their kind is int."""
+    good = (v for v in values if isinstance(v, (int, kind)) and not isinstance(v, bool))
+    return len(values) == sum(least <= value < math.inf for value in good)
+
+
+def is_pair(values, kind=float):
+    """Whether this is a list or tuple of two such numbers."""
+    return isinstance(values, (list, tuple)) and len(values) == 2 and are_numbers(values, kind)
+
+
+def is_crop(crop):
+    """Whether this is a pair (side, number) of which a batch can consist. Sides are multiples of 4
+    pixels: the network's grid of proposals and that of the targets have one size then."""
+    return is_pair(crop, int) and min(crop) > 0 and crop[0] % 4 == 0
+
+
+def check_field(name, kind, value):
+    """ValueError unless a Recipe's field of this name and type (its annotation) may be `value`."""
+    kind, *optional = getattr(kind, "__args__", (kind,))
+    if name in CHOICES:
+        good, wanted = value in CHOICES[name], f"one of {', '.join(CHOICES[name])}"
+    elif name == "crops":
+        good = isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_crop, value))
+        wanted = "pairs of a side in pixels, which is a multiple of 4, and a number of crops"
+    elif kind is tuple:  # Adam itself sees to it that betas are below 1
+        good = is_pair(value) and value[0] < value[1]
+        wanted = "two numbers from 0 on, the lower first"
+    elif kind is dict:
+        terms = balanced_weights() if name == "weights" else None
+        good = isinstance(value, dict) and are_numbers(value.values())
+        good = good and (terms is None or set(value) == set(terms))
+        wanted = f"numbers from 0 on of {', '.join(terms or ['sources'])}"
+    elif kind is bool:
+        good, wanted = isinstance(value, bool), "true or false"
+    else:
+        least = LEAST.get(name, 0)
+        good = are_numbers([value], kind, least) and (value > 0 or name not in POSITIVE)
+        good = (good and (value <= 1 or name not in SHARES)) or (optional and value is None)
+        wanted = f"a {'whole ' * (kind is int)}number "
+        wanted += "above 0" if name in POSITIVE else f"from {least} on"
+        wanted += ", at most 1" * (name in SHARES) + ", or null" * bool(optional)
+    if not good:
+        raise ValueError(f"{name} is {value!r}, not {wanted}")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Hyper-parameters of a run; lengths in pixels, numbers of crops for each process.
@@ -52,16 +117,16 @@ class Recipe:
     # is, within it, each look (sampler.image_chances)
     oversample: dict = field(default_factory=dict)  # source -> how many times as often
     subsample: float = 1.0  # share of the images that the run draws for itself, with replacement
-    policy: str = "strong"  # of augmentation (policies.POLICIES)
+    policy: str = "strong"  # of augmentation (policies.py)
     mixed_share: float = 0.3  # of the crops with a random mix of the two 8-bit conversions
     # Optimiser
-    optimiser: str = "muon"  # one of OPTIMISERS
+    optimiser: str = "muon"
     betas: tuple = (0.9, 0.98)
     weight_decay: float = 0.02
     learning_rate: float = 8e-3  # peak, for a batch of `reference_batch` crops
     learning_rate_std: float = 0.0  # each run draws its own around it
     reference_batch: int = 24  # the rate grows with the square root of (all crops / this)
-    decay: str = "cosine"  # "cosine" or "milestones" (schedule.rate_factor)
+    decay: str = "cosine"
     warm_up: float = 0.02  # share of the run
     warm_up_steps: int = 0  # the warm-up lasts at least these
     clip: Optional[float] = 5.0  # largest norm of the gradient
@@ -72,10 +137,11 @@ class Recipe:
     background_depth: float = 0.4  # and up to which it is background; ignored between
     background_weight: float = 2.0
     quality: tuple = (0.3, 0.8)  # IoU between which the score's target rises to 1
-    quality_of: str = "contour"  # whose IoU that is: "contour" or "box"
+    quality_of: str = "contour"
     positions: int = 1024  # of the foreground that learn contours in a process's part of a batch
     samples: int = 48  # contour points in training
-    boundary_of: str = "contours"  # GIoU of the contours before refinement, or of the "refined"
+    boundary_of: str = "contours"
+    detached_boxes: bool = True  # uncertainties learn the boxes' error without moving the boxes
     weights: dict = field(default_factory=balanced_weights)
     # Listen2Student (teacher.py); 0 unlabelled crops: off
     unlabelled: float = 0.0  # unlabelled crops for each labelled one
@@ -92,10 +158,11 @@ class Recipe:
     def __post_init__(self):
         if (self.minutes is None) == (self.steps is None):
             raise ValueError("the length of a run is given in minutes or in steps, one of the two")
-        if (self.minutes if self.steps is None else self.steps) <= 0:
-            raise ValueError("the length of a run is more than 0 minutes or steps")
-        if self.optimiser not in OPTIMISERS:
-            raise ValueError(f"no optimiser '{self.optimiser}': there is {', '.join(OPTIMISERS)}")
+        for each in fields(self):
+            check_field(each.name, each.type, getattr(self, each.name))
+        if self.background_depth > self.foreground_depth:
+            depths = f"{self.background_depth}, not at most foreground_depth"
+            raise ValueError(f"background_depth is {depths} ({self.foreground_depth})")
 
     def progress(self, step, seconds):
         """Share of the run that has passed, 0 to 1, after so many steps and seconds of training."""
@@ -137,6 +204,7 @@ SCHEDULES = {
         "positions": 2**31,
         "samples": 224,
         "boundary_of": "refined",
+        "detached_boxes": False,
         "weights": paper_weights(),
     },
     "tune": {
@@ -169,7 +237,7 @@ def with_teacher(recipe, share):
     The sides' own loss, by which a box is learned in part, then has a weight in any schedule, and
     the teacher is an average of the student.
     """
-    weights = {**recipe.weights, "sides": recipe.weights["sides"] or TAUGHT_SIDES}
+    weights = {**recipe.weights, "sides": recipe.weights["sides"] or PSEUDO_SIDES}
     return replace(recipe, unlabelled=share, weights=weights, ema=recipe.ema or TEACHER_EMA)
 
 

@@ -17,13 +17,12 @@ def make_optimiser(network, recipe):
     settings = {"lr": recipe.learning_rate, "betas": tuple(recipe.betas)}
     if recipe.optimiser == "adam":
         return torch.optim.Adam(network.parameters(), weight_decay=recipe.weight_decay, **settings)
-    decayed = [p for p in network.parameters() if p.dim() > 1]
-    others = [p for p in network.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return {"adamw": torch.optim.AdamW, "muon": Muon}[recipe.optimiser](groups, **settings)
+    kernels = [p for p in network.parameters() if p.dim() > 1]
+    vectors = [p for p in network.parameters() if p.dim() <= 1]
+    kind = Muon if recipe.optimiser == "muon" else torch.optim.AdamW
+    optimiser = kind(kernels, weight_decay=recipe.weight_decay, **settings)
+    optimiser.add_param_group({"params": vectors, "weight_decay": 0.0})
+    return optimiser
 
 
 def peak_rate(recipe, processes=1):

@@ -1,6 +1,7 @@
 """What the network should say of a batch of crops: foreground, contours, coefficients."""
 
 from dataclasses import dataclass, fields
+from itertools import accumulate
 
 import torch
 from torch.nn import functional as F
@@ -19,8 +20,8 @@ class Targets:
     foreground, ignored (B, h, w) bool. positions: (crop, row, column), each (k,). t (S,) the random
     locations. Of the object of each chosen cell, in crop pixels, clipped to the crop:
     contours (k, S, 2) at t, coefficients (k, N, 4), centres (k, 2), boxes (k, 4) left, top,
-    right, bottom. taught (k,) bool: the cell is a teacher's (teacher.py), whose uncertainties
-    (k, 4) in [0, 1] are those of its boxes; 0 for true cells.
+    right, bottom. is_pseudo (k,) bool: it is a pseudo-label (teacher.py). uncertainties (k, 4) in
+    [0, 1]: the teacher's, of a pseudo-label's sides; 0 for labelled cells.
     """
 
     foreground: torch.Tensor
@@ -31,21 +32,16 @@ class Targets:
     coefficients: torch.Tensor
     centres: torch.Tensor
     boxes: torch.Tensor
-    taught: torch.Tensor
+    is_pseudo: torch.Tensor
     uncertainties: torch.Tensor
 
     @classmethod
     def cat(cls, parts):
         """One batch of all crops of several, in order; they share size and locations t."""
-        offsets = [0]
-        for part in parts:
-            offsets.append(offsets[-1] + len(part.foreground))
-        positions = [(p.positions[0] + first, *p.positions[1:]) for first, p in zip(offsets, parts)]
-        joined = {
-            field.name: torch.cat([getattr(part, field.name) for part in parts])
-            for field in fields(cls)
-            if field.name not in ("positions", "t")
-        }
+        firsts = accumulate([0] + [len(part.foreground) for part in parts])
+        positions = [(p.positions[0] + first, *p.positions[1:]) for first, p in zip(firsts, parts)]
+        names = {field.name for field in fields(cls)} - {"positions", "t"}
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
         return cls(positions=tuple(map(torch.cat, zip(*positions))), t=parts[0].t, **joined)
 
 
@@ -130,6 +126,6 @@ def make_targets(pack, views, objects, depths, config, recipe, t, seed):
         coefficients=coefficients[inverse],
         centres=centres[inverse],
         boxes=boxes[inverse],
-        taught=torch.zeros_like(inverse, dtype=torch.bool),
+        is_pseudo=torch.zeros_like(inverse, dtype=torch.bool),
         uncertainties=torch.zeros_like(boxes[inverse]),
     )

@@ -60,6 +60,6 @@ def teach(teacher, images, t, recipe, seed):
         coefficients=found.coefficients,
         centres=found.centres,
         boxes=found.boxes,
-        taught=torch.ones_like(positions[0], dtype=torch.bool),
+        is_pseudo=torch.ones_like(positions[0], dtype=torch.bool),
         uncertainties=found.uncertainties,
     )

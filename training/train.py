@@ -20,6 +20,7 @@ from app.network import weights
 from app.network.config import PRESETS
 from app.network.cpn import CPN
 from app.network.weights import WeightsError
+from app.options import Extend
 from app.segmenter import Segmenter
 from evaluate.folders import LabelError
 from evaluate.score import aggregates
@@ -39,98 +40,78 @@ UNLABELLED_SHARE = 0.5  # unlabelled crops for each labelled one, with --listen2
 def main(arguments):
     """Run the command; returns the exit status."""
     options = parse(arguments)
-    device = distributed.start(options.device)
-    try:
+    with distributed.group(options.device) as device:
         recipe, start = recipe_of(options), start_of(options)
         check_unfinished(options.out, recipe)
         state = run(Data.find(options), options.out, recipe, start, device)
         if distributed.is_first():
             print(summary(state, options.out / "best.safetensors"))
-    finally:
-        distributed.stop()
     return 0
 
 
 def summary(state, path):
     """What a run has brought, as a sentence."""
     done = f"{state.step} steps in {state.seconds / 60:.1f} minutes"
-    if state.best_step == 0:
+    if state.best_step > 0:
         return (
-            f"{done}. No validation was better than that of the weights it began with "
-            f"({state.best:.4f}), which {path} holds: train longer, or add images"
+            f"{done}. The best validation ({state.best:.4f}) was at step {state.best_step}: {path}"
         )
-    return f"{done}. The best validation ({state.best:.4f}) was at step {state.best_step}: {path}"
+    return (
+        f"{done}. No validation was better than that of the weights it began with "
+        f"({state.best:.4f}), which {path} holds: train longer, or add images"
+    )
 
 
 def parse(arguments):
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_data_arguments(parser)
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME OF DATA)")
-    add_length_arguments(parser)
-    add_recipe_arguments(parser)
+    parser = parser_of("python -m training", __doc__)
+    add_arguments(parser, several=False)
     options = parser.parse_args(arguments)
     check(options, parser)
     options.out = options.out or Path("runs") / options.data.resolve().name
     return options
 
 
-def add_length_arguments(parser, required=False):
-    """The options that say how long a run is."""
-    length = parser.add_mutually_exclusive_group(required=required)
-    length.add_argument(
-        "--minutes", type=float, help="of training of a run; validation takes its time beside"
-    )
+def parser_of(command, description):
+    """The parser of a command's options; its help keeps the lines of the description."""
+    plain = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(command, description=description, formatter_class=plain)
+
+
+def add_arguments(parser, several=True):
+    """The options of commands that train one network, or several."""
+    add = parser.add_argument
+    many = {"nargs": "+", "action": Extend, "default": []}
+    data = "folder with catalog.csv, or of images and label images"
+    add("--data", type=Path, required=True, help=data)
+    licences = "commercial: only sources whose licence allows commercial use"
+    add("--licence", choices=("any", "commercial"), default="any", help=licences)
+    add("--without", metavar="SOURCE", help="leave these sources out", **many)
+    out = "folder of all runs" if several else "folder of the run (default: runs/NAME OF DATA)"
+    add("--out", type=Path, required=several, help=out)
+    length = parser.add_mutually_exclusive_group(required=several)
+    minutes = "of training of a run; validation takes its time beside"
+    length.add_argument("--minutes", type=float, help=minutes)
     length.add_argument("--steps", type=int, help="instead of minutes")
-
-
-def add_recipe_arguments(parser):
-    """The options that decide how a network is trained, but for the length of the run."""
-    parser.add_argument("--init", type=Path, help="weights to start from (default: the shipped)")
-    parser.add_argument("--from-scratch", action="store_true", help="start from no weights")
-    parser.add_argument(
-        "--preset", choices=sorted(PRESETS), default="compact", help="with --from-scratch"
+    add("--init", type=Path, help="weights to start from (default: the shipped)")
+    add("--from-scratch", action="store_true", help="start from no weights")
+    add("--preset", choices=sorted(PRESETS), default="compact", help="with --from-scratch")
+    schedules = (
+        "tune: from weights on few images (default with weights); fast: hours (default from "
+        "scratch); paper: its own, for days on several GPUs"
     )
-    parser.add_argument(
-        "--schedule",
-        choices=sorted(SCHEDULES),
-        help="tune: from weights on few images (default with weights); fast: hours (default from "
-        "scratch); paper: its own, for days on several GPUs",
-    )
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--oversample",
-        metavar="SOURCE=TIMES",
-        nargs="+",
-        type=source_factor,
-        default=[],
-        help="draw the images of these sources more often (the paper: 5 times)",
-    )
-    parser.add_argument(
-        "--no-uncertainty",
-        action="store_true",
-        help="without that loss; predict with --no-uncertainty-nms then",
-    )
-    parser.add_argument("--no-giou", action="store_true", help="without that loss")
-    parser.add_argument(
-        "--listen2student",
-        metavar="DIR",
-        type=Path,
-        help="learn from the unlabelled images of a folder as well",
-    )
-    parser.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        nargs="+",
-        type=recipe_field,
-        default=[],
-        help="other values for fields of training/recipe.py",
-    )
+    add("--schedule", choices=sorted(SCHEDULES), help=schedules)
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add("--seed", type=int, default=0)
+    oversample = "draw the images of these sources more often (the paper: 5 times)"
+    add("--oversample", metavar="SOURCE=TIMES", type=source_factor, help=oversample, **many)
+    no_uncertainty = "without that loss; predict with --no-uncertainty-nms then"
+    add("--no-uncertainty", action="store_true", help=no_uncertainty)
+    add("--no-giou", action="store_true", help="without that loss")
+    unlabelled = "learn from the unlabelled images of a folder as well"
+    add("--listen2student", metavar="DIR", type=Path, help=unlabelled)
+    fields_help = "other values for fields of training/recipe.py"
+    add("--set", metavar="NAME=VALUE", type=recipe_field, help=fields_help, **many)
 
 
 def check(options, parser):
@@ -146,43 +127,18 @@ def check(options, parser):
         )
 
 
-def add_data_arguments(parser):
-    """The options that decide which images are used."""
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        help="folder with catalog.csv, or of images and label images",
-    )
-    parser.add_argument(
-        "--licence",
-        choices=("any", "commercial"),
-        default="any",
-        help="commercial: only sources whose licence allows commercial use",
-    )
-    parser.add_argument(
-        "--without", metavar="SOURCE", nargs="+", default=[], help="leave these sources out"
-    )
-
-
 def source_factor(text):
-    """SOURCE=TIMES -> (source, float)."""
+    """SOURCE=TIMES -> (source, float). ValueError."""
     name, _, value = text.rpartition("=")
-    try:
-        return name, float(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form SOURCE=TIMES") from error
+    return name, float(value)
 
 
 def recipe_field(text):
-    """NAME=VALUE -> (name, value), VALUE being JSON and NAME a field of Recipe."""
+    """NAME=VALUE -> (name, value), VALUE being JSON and NAME a field of Recipe. ValueError."""
     name, _, value = text.partition("=")
     if name not in {field.name for field in fields(Recipe)}:
         raise argparse.ArgumentTypeError(f"{name} is no field of training/recipe.py")
-    try:
-        return name, json.loads(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"the value of '{text}' is not JSON") from error
+    return name, json.loads(value)
 
 
 def recipe_of(options):
@@ -196,8 +152,8 @@ def recipe_of(options):
     recipe = make_recipe(schedule, **{**given, **dict(options.set)})
     if options.listen2student:
         recipe = with_teacher(recipe, UNLABELLED_SHARE)
-    off = {"uncertainty": options.no_uncertainty, "boundary": options.no_giou}
-    return without_losses(recipe, *(name for name, switched in off.items() if switched))
+    off = ["uncertainty"] * options.no_uncertainty + ["boundary"] * options.no_giou
+    return without_losses(recipe, *off)
 
 
 def start_of(options):
@@ -222,17 +178,17 @@ class Data:
 
         Raises ValueError where there is nothing to train on.
         """
-        chosen = {"commercial": options.licence == "commercial", "without": options.without}
-        training = catalog.entries(options.data, "train", **chosen)
-        # What is left out of training is still judged: that is what it is left out for.
-        judged = catalog.entries(options.data, "val", commercial=chosen["commercial"])
+        commercial = options.licence == "commercial"
+        training = catalog.entries(options.data, "train", commercial, options.without)
+        # What is left out of training is still validated on: that is what it is left out for.
+        held_out = catalog.entries(options.data, "val", commercial)
         if not (options.data / catalog.TABLE).is_file():
-            training, judged = usable_parts(training, judged, options.data)
+            training, held_out = usable_parts(training, held_out, options.data)
         folder = options.listen2student
         unlabelled = catalog.unlabelled(folder) if folder else []
-        if unlabelled and options.licence == "commercial":
+        if unlabelled and commercial:
             tell(f"{folder}: nothing here knows the licence of these images")
-        return cls(training, judged, unlabelled, options.licence)
+        return cls(training, held_out, unlabelled, options.licence)
 
     @property
     def sources(self):
@@ -240,24 +196,25 @@ class Data:
         return sorted({entry.source for entry in self.training})
 
 
-def usable_parts(training, judged, folder):
+def usable_parts(training, held_out, folder):
     """What can be used of images of the user's own, (training, validation), dealt out anew where
     files are left out. ValueError: nothing can be used."""
-    everything = list({entry.image: entry for entry in training + judged}.values())
+    everything = list({entry.image: entry for entry in training + held_out}.values())
     kept = own_data.usable(everything, tell)
     if not kept:
         raise ValueError(f"{folder}: none of its labelled images can be used")
     if len(kept) < len(everything) and not (folder / "val").is_dir():
         parts = own_data.share(sorted(kept, key=lambda entry: entry.image))
-        training, judged = parts["train"], parts["val"]
-    training, judged = ([e for e in part if e in kept] for part in (training, judged))
-    if not training or not judged:
+        training, held_out = parts["train"], parts["val"]
+    usable = {entry.image for entry in kept}
+    training, held_out = ([e for e in part if e.image in usable] for part in (training, held_out))
+    if not training or not held_out:
         raise ValueError(f"{folder}: no usable labelled image in one of train/ and val/")
-    if training == judged:
+    if training == held_out:
         tell(f"{folder}: its only image is validated on as well; add more to judge by")
-    elif len(judged) < FEW:
-        tell(f"{folder}: {len(judged)} for validation, so take its scores with care")
-    return training, judged
+    elif len(held_out) < FEW:
+        tell(f"{folder}: {len(held_out)} for validation, so take its scores with care")
+    return training, held_out
 
 
 def tell(line):
@@ -274,16 +231,6 @@ class Start:
     preset: str = None
     chosen: bool = True  # by the user, who would be surprised if an older run went on
 
-    def state(self, recipe, device):
-        """A new engine.State."""
-        torch.manual_seed(recipe.seed + distributed.rank())
-        if self.weights is None:
-            return engine.new_state(CPN(PRESETS[self.preset]), recipe, device)
-        network, record = weights.load(self.weights)
-        state = engine.new_state(network, recipe, device)
-        state.origin = record
-        return state
-
 
 def run(data, out, recipe, start, device, packs=None):
     """Train one network, or go on with it, in the folder `out`; returns its engine.State.
@@ -293,8 +240,9 @@ def run(data, out, recipe, start, device, packs=None):
     packs = packs or out
     out.mkdir(parents=True, exist_ok=True)
     state = begin(out, recipe, start, device)
+    begins = state.step == 0
     state.data = {"sources": data.sources, "licence": data.licence}
-    pack = load_pack(data.training, packs / "pack", begins=state.step == 0).to(device)
+    pack = load_pack(data.training, packs / "pack", begins).to(device)
     if not len(pack.polygons):
         raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
@@ -303,41 +251,45 @@ def run(data, out, recipe, start, device, packs=None):
     sampler = Sampler(pack, architecture, recipe, state.generator, data.sources)
     teacher = None
     if data.unlabelled:
-        unlabelled = load_pack(data.unlabelled, packs / "unlabelled", begins=state.step == 0)
+        unlabelled = load_pack(data.unlabelled, packs / "unlabelled", begins)
         teacher = Teacher(unlabelled.to(device), recipe, state.generator)
 
     def batch():
         labelled = sampler()
-        taught = teacher and recipe.progress(state.step, state.seconds) >= recipe.teacher_from
-        return teacher.extend(labelled, state.average) if taught else labelled
+        if teacher and recipe.progress(state.step, state.seconds) >= recipe.teacher_from:
+            return teacher.extend(labelled, state.average)
+        return labelled
 
-    # None: on a terminal only.
-    shown = {"bar_format": "{l_bar}{bar}| {postfix}"}
-    shown["disable"] = None if distributed.is_first() else True
-    with tqdm(total=100, unit="%", **shown) as bar:
+    hidden = None if distributed.is_first() else True  # None: shown on a terminal only
+    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {postfix}", disable=hidden) as bar:
 
         def show(fraction, text):
             bar.n = round(100 * min(fraction, 1), 1)
             bar.set_postfix_str(text)
 
-        judge = Judge(data.validation, out, uncertainty_nms=recipe.weights["uncertainty"] > 0)
-        engine.Run(state, recipe, out, judge, show).go(batch)
+        has_uncertainty = recipe.weights["uncertainty"] > 0
+        validator = Validator(data.validation, out, state.step, has_uncertainty)
+        engine.Run(state, recipe, out, validator, show).go(batch)
     return state
 
 
 def begin(out, recipe, start, device):
     """The engine.State to train: of the checkpoint in `out`, else a new one."""
     checkpoint = out / "checkpoint.safetensors"
+    torch.manual_seed(recipe.seed + distributed.rank())
     if not checkpoint.is_file():
-        return start.state(recipe, device)
+        new = start.weights is None
+        network, origin = (CPN(PRESETS[start.preset]), None) if new else weights.load(start.weights)
+        state = engine.new_state(network, recipe, device)
+        state.origin = origin
+        return state
     if start.weights is not None and start.chosen:
         raise ValueError(
             f"{out} holds a run already: go on without --init, or choose another --out."
         )
-    described = checkpoints.checkpoint_run(checkpoint)
+    config = checkpoints.checkpoint_run(checkpoint)["config"]
     check_recipe(out, recipe)
-    torch.manual_seed(recipe.seed + distributed.rank())
-    state = engine.new_state(CPN(described["config"]), recipe, device)
+    state = engine.new_state(CPN(config), recipe, device)
     checkpoints.load_checkpoint(checkpoint, state)
     if distributed.is_first():
         print(f"Going on from step {state.step}, {state.seconds / 60:.1f} minutes")
@@ -365,12 +317,12 @@ def check_recipe(out, recipe, may_change=("minutes", "steps")):
 def check_same(path, wanted, may_change=()):
     """ValueError unless a run's JSON file holds these values, but for the names that may change."""
     begun, wanted = json.loads(path.read_text()), json.loads(json.dumps(wanted))
-    changed = [name for name in wanted if begun.get(name) != wanted[name]]
-    changed = [name for name in changed if name not in may_change]
+    differ = [name for name in wanted if begun.get(name) != wanted[name]]
+    changed = ", ".join(name for name in differ if name not in may_change)
     if changed:
         raise ValueError(
-            f"{path.parent} holds a run with other settings ({', '.join(changed)}): choose another "
-            "--out, or go on with those"
+            f"{path.parent} holds a run with other settings ({changed}): choose another --out, or "
+            "go on with those"
         )
 
 
@@ -411,24 +363,28 @@ def load_pack(listing, folder, begins):
     return catalog.Pack.load(folder)
 
 
-class Judge:
-    """Validation during training: F1@0.5 of the averaged network, per source, to a log."""
+class Validator:
+    """Validation during training: F1@0.5 of the averaged network, per source, to validation.csv."""
 
-    def __init__(self, listing, out, uncertainty_nms=True):
+    def __init__(self, listing, out, step=0, uncertainty_nms=True):
+        """listing: of catalog.Entry. out: folder of the run, which goes on after `step`."""
         self.listing, self.out, self.uncertainty_nms = listing, out, uncertainty_nms
-        self.log = engine.Log(out / "validation.csv")
+        self.log = engine.Log(out / "validation.csv", step)
 
-    def __call__(self, network, minutes):
-        """The mean F1 of a network (CPN) after so many minutes of training."""
-        device = next(network.parameters()).device.type
-        segmenter = Segmenter(network, device, self.uncertainty_nms)
-        images = validation.validate(segmenter, self.listing, self.out / "labels")
+    def __call__(self, state):
+        """The mean F1 of the averaged network of an engine.State."""
+        segmenter = Segmenter(state.average, state.device.type, self.uncertainty_nms)
+        try:
+            images = validation.validate(segmenter, self.listing, self.out / "labels")
+        finally:
+            state.average.to(state.device)  # where the GPU's memory was too small, it is elsewhere
         whole, *sources = aggregates(images, [0.5])
-        by_source = {source.group: round(source.mean_f1, 4) for source in sources}
-        macro = validation.macro(sources)
-        averages = {"mean": whole.mean_f1, "median": whole.median_f1, "macro": macro}
-        averages = {name: round(value, 4) for name, value in averages.items()}
-        self.log({"minutes": round(minutes, 1), **averages, **by_source})
-        told = ", ".join(f"{name} {value:.4f}" for name, value in averages.items())
+        averages = {"mean": whole.mean_f1, "median": whole.median_f1}
+        averages["macro"] = validation.macro(sources)
+        by_source = {source.group: source.mean_f1 for source in sources}
+        f1 = {name: round(value, 4) for name, value in {**averages, **by_source}.items()}
+        minutes = round(state.seconds / 60, 1)
+        self.log({"step": state.step, "minutes": minutes, **f1})
+        told = ", ".join(f"{name} {f1[name]:.4f}" for name in averages)
         tqdm.write(f"F1 on {len(images)} images after {minutes:.1f} minutes: {told}")
         return whole.mean_f1

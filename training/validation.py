@@ -17,10 +17,12 @@ THRESHOLDS = tuple(percent / 100 for percent in range(20, 90, 5))
 def load(path, device="auto"):
     """The Segmenter of a weights file, and the file's training record.
 
-    Uncertainties count in the suppression if the network has learned them.
+    Uncertainties count in the suppression if the network has learned them, as far as the record
+    tells.
     """
     network, record = weights.load(path)
-    return Segmenter(network, device, uncertainty_nms=knows_uncertainty(record)), record
+    weight = record.get("recipe", {}).get("weights", {}).get("uncertainty", 1)
+    return Segmenter(network, device, uncertainty_nms=weight > 0), record
 
 
 def validate(segmenter, listing, out, progress=iter):
@@ -42,11 +44,6 @@ def validate(segmenter, listing, out, progress=iter):
 def macro(sources):
     """The mean over sources (a list of evaluate.score.Aggregate) of their mean F1."""
     return sum(source.mean_f1 for source in sources) / max(len(sources), 1)
-
-
-def knows_uncertainty(record):
-    """Whether a network of this training record learned uncertainties; yes if it does not tell."""
-    return record.get("recipe", {}).get("weights", {}).get("uncertainty", 1) > 0
 
 
 def try_thresholds(segmenter, listing, shares, progress=iter):
