@@ -54,6 +54,7 @@ from .folders import (
 )
 from .matching import Score, rate
 from .pieces import NAMED, remarks
+from .tables import text_table
 
 RULES = {"strict": strict, "official": official}
 SCORE_FIELDS = tuple(f.name for f in fields(Score))
@@ -279,23 +280,6 @@ def group_table(groups):
         for g in groups
     ]
     return text_table(header, lines)
-
-
-def text_table(header, lines):
-    """Lines of values under a header, the first column to the left, the others to the right."""
-    lines = [header, *([_text(value) for value in line] for line in lines)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in lines
-    )
-
-
-def _text(value):
-    """Numbers to 4 decimals, no number as a dash."""
-    if not isinstance(value, float):
-        return printable(str(value))
-    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _values(score, names):

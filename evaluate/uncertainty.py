@@ -38,7 +38,8 @@ from .folders import (
     read_labels,
 )
 from .matching import runs
-from .score import text_table, write_json
+from .score import write_json
+from .tables import text_table
 
 SIDES = ("top", "right", "bottom", "left")
 BOX_COLUMNS = ("y0", "x1", "y1", "x0")  # of NAME_cells.csv, in the order of SIDES

@@ -35,6 +35,7 @@ from evaluate.folders import (
     read_labels,
 )
 from evaluate.score import write_json
+from evaluate.tables import text_table
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights" / "compact.safetensors"
@@ -51,7 +52,6 @@ COLUMNS = {
     "table_3": ("Model", "Backbone", "Epochs", "UA", "GIoU", "F1", "Median F1"),
     "table_4": ("Model", "Backbone", "Epochs", "UA-NMS", "AMP", "Refine", "F1", "Median F1"),
 }
-MARKS = {True: "✓", False: "×", None: "?"}
 
 RESNEXT = "ResNeXt-101 U-Net"
 PAPER = {  # as printed, without a median
@@ -265,27 +265,16 @@ def render(tables, images):
     parts = []
     for name, rows in tables.items():
         parts.append(f"{TITLES[name]}; F1 at an IoU of {TAU} on {images} images")
-        parts.append(markdown(COLUMNS[name], rows))
+        parts.append(text_table(COLUMNS[name], map(told, rows), "github"))
     for name, rows in PAPER.items():
         title = f"{TITLES[name]}; for comparison the paper's own, on its validation set"
-        parts += [title, markdown(COLUMNS[name][:-1], rows)]
+        parts += [title, text_table(COLUMNS[name][:-1], rows, "github")]
     return "\n\n".join(parts)
 
 
-def markdown(header, rows):
-    """A table whose columns are as wide as their widest cell."""
-    lines = [header, *([cell_text(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    texts = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([texts[0], rule, *texts[1:]])
-
-
-def cell_text(value):
-    """A value of a table as the paper prints it."""
-    if isinstance(value, str):
-        return value
-    return f"{value:.4f}" if isinstance(value, float) else MARKS[value]
+def told(row):
+    """A row with a question mark for what is not known."""
+    return ["?" if value is None else value for value in row]
 
 
 def write(tables, text, names, folder):
