@@ -41,6 +41,7 @@ import scipy
 import tifffile
 
 from app.atomic import replacing
+from app.options import Extend
 
 from . import official, strict
 from .folders import (
@@ -118,6 +119,7 @@ def add_arguments(parser):
         "--tau",
         type=_tau,
         nargs="+",
+        action=Extend,
         default=[0.5],
         metavar="IOU",
         help="IoU from which a cell is found, above 0 and up to 1 (default: 0.5)",

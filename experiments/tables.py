@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from app.options import Extend
 from evaluate import official
 from evaluate.folders import (
     EvaluationError,
@@ -81,6 +82,7 @@ def add_arguments(parser):
         "--weights",
         metavar="ROW=FILE",
         nargs="+",
+        action=Extend,
         type=named_file,
         default=[("compact", WEIGHTS)],
         help="networks of table 3 and the names of their rows; table 4 is of the first "
@@ -90,6 +92,7 @@ def add_arguments(parser):
         "--ensemble",
         metavar="FILE",
         nargs="+",
+        action=Extend,
         type=Path,
         help="one more row: these networks as one",
     )

@@ -301,7 +301,9 @@ def test_several_tau_are_columns_and_tables_of_their_own(folders):
     pair = with_counts(np.random.default_rng(3), 9, 1, 0)
     save(truth / "a.tif", pair[0])
     save(labels / "a_label.tif", pair[1])
-    lines = run_score(folders, "--tau", 0.5, 0.9).stdout.splitlines()
+    printed = run_score(folders, "--tau", 0.5, 0.9).stdout
+    assert run_score(folders, "--tau", 0.9, "--tau", 0.5).stdout == printed
+    lines = printed.splitlines()
     assert lines[0].split() == ["name", "F1@0.5", "F1@0.9"]
     first, second = map(float, lines[1].split()[1:])
     assert first == 0.9474 > second

@@ -86,8 +86,8 @@ def test_table_4_has_the_papers_rows_and_each_configuration_is_predicted_once(
     first = save(tmp_path / "first.safetensors", recipe(uncertainty=1, boundary=1))
     second = save(tmp_path / "second.safetensors", recipe(uncertainty=0, boundary=1))
     asked = predicted(monkeypatch, lambda s: 0.5 + 0.1 * s.ua_nms + 0.05 * s.amp + 0.01 * s.refine)
-    networks = ["--weights", f"ours={first}", f"again={first}", f"other={second}"]
-    ensemble = ["--ensemble", str(first), str(second)]
+    networks = ["--weights", f"ours={first}", f"again={first}", "--weights", f"other={second}"]
+    ensemble = ["--ensemble", str(first), "--ensemble", str(second)]
     assert main(["tables", *folders, *networks, *ensemble, "--out", str(tmp_path)]) == 0
     assert [tables.arguments_of(setting) for setting in asked] == [
         ["--weights", str(first)],
