@@ -17,8 +17,9 @@ from report_example import HOSTILE, PLAIN, SHAPE, report_options, write_cell_fil
 
 from evaluate import strict
 from evaluate.__main__ import main
+from evaluate.report import Entry, Report
 from evaluate.report_page import overlay
-from evaluate.report_page.markup import Markup, data_block, element
+from evaluate.report_page.page import page as page_text
 
 BLOCK = np.ones((3, 3), np.uint8)
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,7 @@ class Page(HTMLParser):
         self.tags, self.rows, self.data, self.scripts, self.styles = [], [], {}, [], []
         self.inside = None
         self.feed(path.read_text(encoding="utf-8"))
+        self.rows = [[text.strip() for text in row] for row in self.rows]
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
@@ -420,15 +422,28 @@ def test_the_command_says_what_it_wrote(folders):
     assert re.fullmatch(r".*new/report.html: 1 images, 0\.\d MB\n", done.stdout)
 
 
-# Markup
+# Text that looks like HTML
 
 
-def test_markup_escapes_all_but_markup():
-    assert element("p", "<&>", Markup("<b>"), 3) == "<p>&lt;&amp;&gt;<b>3</p>"
-    assert element("a", class_='"x', data_value=0, hidden=True, title=None) == (
-        '<a class="&quot;x" data-value="0" hidden></a>'
-    )
-    block = data_block("x", {"a": "</script><script>alert(1)"})
-    assert block.count("</script>") == block.count("<script") == 1
-    with pytest.raises(ValueError):
-        data_block("x", float("nan"))
+def report_on(name, **more):
+    """A report on one image of this name, in a group of the same name."""
+    entry = Entry(name, 0, name, group=name, problems=[name], remarks=[name])
+    entry.overlay = {"name": name, **more}
+    return Report(name, [entry], origin=[(name, name)])
+
+
+@pytest.mark.parametrize(
+    "name", ["</script><script>alert(1)//", '" onclick="x', "{{ 7 * 7 }}", "a&amp;b"]
+)
+def test_what_looks_like_html_or_a_template_is_text(tmp_path, name):
+    (tmp_path / "report.html").write_text(page_text(report_on(name)), encoding="utf-8")
+    page = Page(tmp_path / "report.html")
+    assert page.image(name)["name"] == name
+    assert page.row(name)["Image"] == 3 * name  # and its problem and its remark
+    assert sum(tag == "script" for tag, _ in page.tags) == 3
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on")]
+
+
+def test_data_that_is_no_json_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        page_text(report_on("a", area=float("nan")))

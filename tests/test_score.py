@@ -334,6 +334,19 @@ def test_names_of_several_lines_stay_on_one_line_of_the_tables(folders):
     assert done.stderr == "evaluate: c\\nd_label.png: not scored, no truth\n"
 
 
+def test_scoring_imports_nothing_that_only_other_commands_need(folders):
+    for folder in folders:
+        save(folder / "a_label.png", CELLS)
+    truth, labels = map(str, folders)
+    code = (
+        "import sys; from evaluate.__main__ import main; "
+        f"main(['score', '--truth', {truth!r}, '--labels', {labels!r}]); "
+        "print('imported:', *{'jinja2', 'matplotlib', 'psutil', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), stdout=subprocess.PIPE)
+    assert done.stdout.decode().splitlines()[-1] == "imported:"
+
+
 def test_an_error_without_a_file_is_its_reason_alone(folders):
     for folder in folders:
         save(folder / "a_label.png", CELLS)
