@@ -19,6 +19,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from app.atomic import replacing
+from app.names import TABLE_ENDING
 
 from .folders import (
     EvaluationError,
@@ -318,7 +319,7 @@ def draw(entry, truth, labels, tau):
 
 def add_uncertainties(entry, path):
     """Add the scores and uncertainties that the prediction kept, if it did. LabelError."""
-    if path.with_name(entry.stem + "_cells.csv").exists():
+    if path.with_name(entry.stem + TABLE_ENDING).exists():
         kept = read_cells(path, entry.stem)
         overlay.add_uncertainties(entry.overlay["prediction"], kept)
 

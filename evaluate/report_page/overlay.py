@@ -12,10 +12,9 @@ import base64
 
 import cv2
 import numpy as np
-from scipy.ndimage import find_objects
 
 from .. import strict
-from ..matching import matched
+from ..matching import boxes, matched
 
 KINDS = ("matched", "false_positive", "missed", "unscored")  # as in outlines.js
 MATCHED, FALSE_POSITIVE, MISSED, UNSCORED = range(len(KINDS))
@@ -36,17 +35,14 @@ def picture(image, side=SIDE):
     return base64.b64encode(data).decode("ascii")
 
 
-def cells(labels):
+def cells(labels: np.ndarray) -> dict:
     """The columns labels, areas and outlines of a label image (H, W)."""
-    names, dense = _dense(labels)
-    columns = {"labels": [], "areas": [], "outlines": []}
-    for name, number, box in zip(names, range(1, len(names) + 1), find_objects(dense)):
-        if box is None:
-            continue
-        mask = (dense[box] == number).view(np.uint8)
-        columns["labels"].append(name)
+    names, places = boxes(labels)
+    columns = {"labels": names.tolist(), "areas": [], "outlines": []}
+    for name, (left, top, right, bottom) in zip(names, places.tolist()):
+        mask = (labels[top:bottom, left:right] == name).view(np.uint8)
         columns["areas"].append(int(mask.sum()))
-        columns["outlines"].append(_rings(mask, (box[1].start, box[0].start)))
+        columns["outlines"].append(_rings(mask, (left, top)))
     return columns
 
 
@@ -63,8 +59,8 @@ def add_uncertainties(columns, kept):
     LabelError: it is not about these labels.
     """
     kept.check(columns["labels"])
-    columns["scores"] = kept.scores.round(3).tolist()
-    columns["uncertainties"] = kept.uncertainties.round(3).tolist()
+    columns["scores"] = kept.cells.scores.round(3).tolist()
+    columns["uncertainties"] = kept.cells.uncertainties.round(3).tolist()
 
 
 def compare(truth, labels, tau):
@@ -92,18 +88,6 @@ def _fates(names, members, iou, pairs, lone):
     best[members[pairs]] = iou[pairs]
     kinds[members[pairs]] = MATCHED
     return dict(zip(names.tolist(), zip(kinds.tolist(), best.round(3).tolist())))
-
-
-def _dense(labels):
-    """The possible labels, ascending from 1, and the image with their numbers 1..n in their place.
-
-    The image stays as it is unless its labels are so high that a list of them all would be long.
-    """
-    if labels.max() <= labels.size:
-        return range(1, int(labels.max()) + 1), labels.astype(np.int32, copy=False)
-    names = np.unique(labels[labels > 0])
-    numbers = np.searchsorted(names, labels) + 1
-    return names.tolist(), np.where(labels > 0, numbers, 0).astype(np.int32)
 
 
 def _rings(mask, corner):
