@@ -311,9 +311,9 @@ def draw(entry, truth, labels, tau):
     }
     if truth is not None:
         other = np.zeros_like(truth) if labels is None else labels
-        for name, fates in zip(("truth", "prediction"), overlay.compare(truth, other, tau)):
+        for name, found in zip(("truth", "prediction"), overlay.compare(truth, other, tau)):
             if name in drawn:
-                overlay.add_fates(drawn[name], fates)
+                overlay.add_match_status(drawn[name], found)
     entry.overlay.update(drawn)
 
 

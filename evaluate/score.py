@@ -28,7 +28,6 @@ import argparse
 import csv
 import hashlib
 import json
-import math
 import platform
 import sys
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -328,22 +327,18 @@ def scores_json(images, groups, taus, rules, arguments):
         "opencv": cv2.__version__,
         "program": program_version(),
     }
-    return _without_nan(
-        {
-            "rules": rules,
-            "taus": list(taus),
-            "arguments": arguments,
-            "versions": versions,
-            "images": [asdict(image) for image in images],
-            "aggregates": [_pooled_without_dice(asdict(group)) for group in groups],
-            "unscorable": sum(image.problem is not None for image in images),
-        }
-    )
-
-
-def _pooled_without_dice(group):
-    del group["pooled"]["tau"], group["pooled"]["dice"]
-    return group
+    content = {
+        "rules": rules,
+        "taus": taus,
+        "arguments": arguments,
+        "versions": versions,
+        "images": [asdict(image) for image in images],
+        "aggregates": [asdict(group) for group in groups],
+        "unscorable": sum(image.problem is not None for image in images),
+    }
+    for group in content["aggregates"]:
+        del group["pooled"]["tau"], group["pooled"]["dice"]
+    return json.loads(json.dumps(content), parse_constant=lambda nan: None)
 
 
 def program_version():
@@ -352,14 +347,6 @@ def program_version():
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return f"evaluate, code {digest.hexdigest()[:12]}"
-
-
-def _without_nan(value):
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def write_json(path, content):

@@ -50,17 +50,9 @@ BOX_ORDER = [1, 2, 3, 0]  # of the sides in a box x0, y0, x1, y1
 COLUMNS = ("label", "x0", "y0", "x1", "y1", "score", *(f"uncertainty_{side}" for side in SIDES))
 LEAST_IOU = 0.3  # of a cell whose sides are compared with the truth
 CORRECT_IOU = 0.5  # of a cell that is told from the others
-NORMAL = float(np.sqrt(2 / np.pi))  # mean absolute error of a normal distribution, in its widths
 QUANTILES = 32  # of a normal distribution's absolute errors, that stand for it
 BINS = 10
 FIGURES = ("sides", "delta", "|error|", "of a normal")  # number; means in pixels
-# Told apart with any colour vision (Okabe and Ito's palette), and by their markers.
-LOOKS = {
-    "top": {"color": "#0072b2", "marker": "o"},
-    "right": {"color": "#e69f00", "marker": "s"},
-    "bottom": {"color": "#009e73", "marker": "^"},
-    "left": {"color": "#cc79a7", "marker": "D"},
-}
 RANKINGS = {
     "score": "score",
     "certainty": "certainty",
@@ -141,9 +133,11 @@ def run(options):
         print(printable(f"{name}: left out, {reason}"), file=sys.stderr)
     print(text(result))
     if options.out:
+        from .plots import plot_reliability, save  # matplotlib is slow to import
+
         options.out.mkdir(parents=True, exist_ok=True)
         write_json(options.out / "uncertainty.json", result)
-        write_plot(result["all"]["sides"], options.out)
+        save(plot_reliability(result["all"]["sides"]), options.out / "reliability")
     return 1 if problems else 0
 
 
@@ -298,7 +292,7 @@ def means(delta, error, image):
         "sides": len(delta),
         "delta": float(delta.mean()) if len(delta) else None,
         "error": estimate(mean(error), image),
-        "expected": float(delta.mean()) * NORMAL if len(delta) else None,
+        "expected": float(delta.mean() * halfnorm.mean()) if len(delta) else None,
     }
 
 
@@ -372,45 +366,3 @@ def span(estimated):
 def number(value):
     """A number or None as a text."""
     return "-" if value is None else f"{value:.3f}"
-
-
-def write_plot(sides, folder):
-    """reliability.png and reliability.svg: mean |error| against mean delta, bin by bin."""
-    from . import plots  # late, as matplotlib is not needed for the tables
-
-    figure = draw(sides)
-    plots.save_png(figure, folder / "reliability.png")
-    (folder / "reliability.svg").write_text(plots.svg_text(figure), encoding="utf-8")
-
-
-def draw(sides):
-    """The matplotlib Figure of `analyse`'s sides, log-log; the bars are the intervals of all."""
-    from . import plots
-
-    with plots.rc_context(plots.STYLE):
-        figure = plots.Figure(figsize=(4.8, 4.2), constrained_layout=True)
-        axes = figure.add_subplot(xscale="log", yscale="log")
-        for side, look in LOOKS.items():
-            axes.plot(*curve(sides[side])[:2], linewidth=0.8, markersize=4, label=side, **look)
-        delta, error, low, high = curve(sides["all"])
-        bars = (error - low, high - error)
-        axes.errorbar(delta, error, bars, color=plots.INK, capsize=2, label="all sides")
-        reach = np.array([min([0.5, *delta[delta > 0] * 0.8]), UNCERTAINTY_SCALE * 1.1])
-        axes.plot(reach, reach * NORMAL, ":", color=plots.INK, label="normal distribution")
-        axes.set_xlim(reach)
-        axes.set_xlabel("mean δ in pixels")
-        axes.set_ylabel("mean |predicted − true side| in pixels")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(plots.LogLocator(subs=(1, 2, 5)))
-            axis.set_minor_locator(plots.NullLocator())
-            axis.set_major_formatter(plots.FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.grid(color="#dddddd", linewidth=0.6)
-        axes.legend(frameon=False)
-    return figure
-
-
-def curve(side):
-    """delta, error, low, high (bins,) of a side's reliability."""
-    bins = side["reliability"]
-    errors = [[b["error"][name] for b in bins] for name in ("value", "low", "high")]
-    return np.array([[b["delta"] for b in bins], *errors], float)  # None is NaN

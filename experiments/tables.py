@@ -114,7 +114,8 @@ def run(options):
     settings = list(dict.fromkeys(setting for lines in rows.values() for _, setting in lines))
     f1 = {}
     for number, setting in enumerate(settings, 1):
-        show(f"run {number} of {len(settings)}: {' '.join(arguments_of(setting))}\n")
+        words = " ".join(arguments_of(setting))
+        print(f"run {number} of {len(settings)}: {words}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as labels:
             predict(setting, options.images.resolve(), labels)
             f1[setting] = mean_and_median(Path(labels), truths)
@@ -220,26 +221,11 @@ def arguments_of(setting):
 def predict(setting, images, labels):
     """Run the prediction command on a folder of images. EvaluationError: an image failed."""
     command = [sys.executable, "-m", "app.predict", str(images), str(labels)]
-    line = "it said nothing"
-    process = subprocess.Popen(
-        command + arguments_of(setting),
-        cwd=str(ROOT),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    try:
-        for line in process.stdout:
-            show(line)
-        status = process.wait()
-    except BaseException:  # Ctrl-C, say: nothing is left running
-        process.terminate()
-        process.wait()
-        raise
+    command += arguments_of(setting)
+    status = subprocess.run(command, cwd=str(ROOT), stdout=2).returncode  # its lines are progress
     if status:
         raise EvaluationError(
-            f"the prediction command failed (status {status}, its lines are above): {line.strip()}"
+            f"the prediction command failed (status {status}; its lines are above)"
         )
 
 
@@ -253,11 +239,6 @@ def mean_and_median(labels, truths):
         except LabelError as error:
             raise EvaluationError(f"{name} cannot be scored: {error}") from error
     return float(np.mean(f1)), float(np.median(f1))
-
-
-def show(line):
-    """Progress, on stderr."""
-    print(line, end="", file=sys.stderr, flush=True)
 
 
 # Tables -> screen and files

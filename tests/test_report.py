@@ -138,7 +138,7 @@ def test_labels_may_be_huge_and_have_gaps():
     assert found["outlines"] == overlay.cells((labels > 7) * 2 + (labels == 7))["outlines"]
 
 
-def test_kinds_of_cells_are_those_that_are_scored():
+def test_matched_and_missed_cells_are_those_that_are_scored():
     rng = np.random.default_rng(4)
     seen = set()
     for _ in range(60):
@@ -146,10 +146,10 @@ def test_kinds_of_cells_are_those_that_are_scored():
         tau = rng.choice([0.1, 0.3, 0.5])
         score = strict.scores(truth, labels, [tau])[0]
         sides = [overlay.cells(truth), overlay.cells(labels)]
-        for columns, fates in zip(sides, overlay.compare(truth, labels, tau)):
-            overlay.add_fates(columns, fates)
-            seen.update(columns["kinds"])
-        true, predicted = (np.array(columns["kinds"]) for columns in sides)
+        for columns, found in zip(sides, overlay.compare(truth, labels, tau)):
+            overlay.add_match_status(columns, found)
+            seen.update(columns["match_status"])
+        true, predicted = (np.array(columns["match_status"]) for columns in sides)
         ious = np.array(sides[0]["ious"], float)[true == overlay.MATCHED]
         assert (true == overlay.MATCHED).sum() == score.correct_num
         assert (predicted == overlay.MATCHED).sum() == score.correct_num
@@ -193,7 +193,7 @@ def test_real_images_of_all_kinds_are_shown(data, folders):
     for name in names:
         shown = page.image(name)
         assert decoded(shown["picture"]).std() > 5
-        assert set(shown["prediction"]["kinds"]) <= {overlay.MATCHED, overlay.UNSCORED}
+        assert set(shown["prediction"]["match_status"]) <= {overlay.MATCHED, overlay.UNSCORED}
         assert page.row(name)["F1"] == "1.000"
 
 
@@ -299,7 +299,7 @@ def test_without_truth_there_are_predictions_only(example):
     assert main([*report_options(example)[:-1], str(plain)]) == 1
     page = Page(plain)
     shown = page.image("a.png")
-    assert "truth" not in shown and "kinds" not in shown["prediction"]
+    assert "truth" not in shown and "match_status" not in shown["prediction"]
     assert page.row("a.png")["Cells"] == "3"
     assert "F1" not in page.row("a.png")
 
@@ -365,9 +365,9 @@ def test_everything_that_fails_is_listed_with_its_reason(folders, capsys):
         assert re.search(rf"evaluate: {name}\S*: .*{re.escape(reason)}", said)
     assert page.row("good")["State"] == "" and "good" not in said
     assert page.row("nolabels")["F1"] == "0.000" and page.row("nolabels")["FN"] == "2"
-    assert page.image("nolabels.png")["truth"]["kinds"] == [overlay.MISSED] * 2
+    assert page.image("nolabels.png")["truth"]["match_status"] == [overlay.MISSED] * 2
     assert "prediction" not in page.image("shape.png")
-    assert page.image("noimage_label.tiff")["prediction"]["kinds"] == [overlay.MATCHED] * 2
+    assert page.image("noimage_label.tiff")["prediction"]["match_status"] == [overlay.MATCHED] * 2
 
 
 def test_images_of_scores_and_times_alone_are_listed(example, folders):

@@ -170,13 +170,13 @@ def test_what_is_wrong_is_said_before_anything_is_predicted(folders, tmp_path, m
     assert not asked
 
 
-def test_a_failing_prediction_is_the_end(folders, tmp_path, monkeypatch, capsys):
+def test_a_failing_prediction_is_the_end(folders, tmp_path, monkeypatch, capfd):
     """An image that cannot be done is named: a mean over the others would be another figure."""
     (tmp_path / "images" / "broken.tif").write_bytes(b"II*\0 nothing more")
     setting = tables.Setting((tables.WEIGHTS,), *tables.ALL_ON)
     with pytest.raises(EvaluationError, match="status 1"):
         tables.predict(setting, tmp_path / "images", tmp_path / "labels")
-    assert "broken.tif: " in capsys.readouterr().err
+    assert "broken.tif: " in capfd.readouterr().err
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(EvaluationError, match="status 1"):
         tables.predict(setting, tmp_path / "images", tmp_path / "labels")

@@ -1,14 +1,15 @@
 """What the viewer of the page draws of one image: its picture, and outlines of its cells.
 
 All becomes JSON. The cells of the truth, or of the prediction, are columns of equal length:
-labels, areas (pixels), outlines, and where they are known kinds (numbers of KINDS), ious (with the
-partner of a matched cell, else with the one that fits best; null at the frame), scores and
-uncertainties (top, right, bottom, left). An outline is a list of rings, a ring a flat list of whole
-pixels [x, y, dx, dy, ...]: the first point, then differences. Rings run through the centres of the
-border pixels, (0, 0) is the centre of the top-left pixel.
+labels, areas (pixels), outlines, and where they are known match_status (numbers of MATCH_STATUSES),
+ious (with the partner of a matched cell, else with the one that fits best; null at the frame),
+scores and uncertainties (top, right, bottom, left). An outline is a list of rings, a ring a flat
+list of whole pixels [x, y, dx, dy, ...]: the first point, then differences. Rings run through the
+centres of the border pixels, (0, 0) is the centre of the top-left pixel.
 """
 
 import base64
+from typing import Dict, List, Tuple
 
 import cv2
 import numpy as np
@@ -16,8 +17,9 @@ import numpy as np
 from .. import strict
 from ..matching import boxes, matched
 
-KINDS = ("matched", "false_positive", "missed", "unscored")  # as in outlines.js
-MATCHED, FALSE_POSITIVE, MISSED, UNSCORED = range(len(KINDS))
+MATCH_STATUSES = ("matched", "false_positive", "missed", "unscored")  # as in outlines.js
+MATCHED, FALSE_POSITIVE, MISSED, UNSCORED = range(len(MATCH_STATUSES))
+Matches = Dict[int, Tuple[int, float]]  # label: match status, IoU
 
 SIDE = 1024  # pixels of the longer side of a picture, at most
 QUALITY = 80  # of WebP
@@ -46,11 +48,11 @@ def cells(labels: np.ndarray) -> dict:
     return columns
 
 
-def add_fates(columns, fates):
-    """Add the columns kinds and ious, by a dict of `compare`."""
-    found = [fates.get(label, (UNSCORED, None)) for label in columns["labels"]]
-    columns["kinds"] = [kind for kind, _ in found]
-    columns["ious"] = [iou for _, iou in found]
+def add_match_status(columns: dict, found: Matches) -> None:
+    """Add the columns match_status and ious, by a dict of `compare`."""
+    known = [found.get(label, (UNSCORED, None)) for label in columns["labels"]]
+    columns["match_status"] = [status for status, _ in known]
+    columns["ious"] = [iou for _, iou in known]
 
 
 def add_uncertainties(columns, kept):
@@ -63,31 +65,26 @@ def add_uncertainties(columns, kept):
     columns["uncertainties"] = kept.cells.uncertainties.round(3).tolist()
 
 
-def compare(truth, labels, tau):
-    """How the cells of two label images (H, W) fare at tau: a dict label -> (kind, IoU) for each.
+def compare(truth: np.ndarray, labels: np.ndarray, tau: float) -> List[Matches]:
+    """How the cells of two label images (H, W) are matched at tau: those of the truth, and of the
+    prediction, each a dict {label: (match status, IoU)}.
 
     Only of cells that are scored: by the strict rules, those that do not touch the frame.
     LabelError: the shapes differ.
     """
     table = strict.counted(truth, labels)
     iou, pairs = table.iou(), matched(table, tau)
-    return (
-        _fates(table.truth_labels, table.rows, iou, pairs, MISSED),
-        _fates(table.prediction_labels, table.columns, iou, pairs, FALSE_POSITIVE),
-    )
-
-
-def _fates(names, members, iou, pairs, lone):
-    """label -> (kind, IoU) of one side of the comparison.
-
-    names (n,): its cells; members (k,), iou (k,): cell and IoU of each pair that shares pixels;
-    pairs: which of those are matched; lone: the kind of the cells in none of these.
-    """
-    best, kinds = np.zeros(len(names)), np.full(len(names), lone)
-    np.maximum.at(best, members, iou)
-    best[members[pairs]] = iou[pairs]
-    kinds[members[pairs]] = MATCHED
-    return dict(zip(names.tolist(), zip(kinds.tolist(), best.round(3).tolist())))
+    found = []
+    for names, members, alone in (
+        (table.truth_labels, table.rows, MISSED),
+        (table.prediction_labels, table.columns, FALSE_POSITIVE),
+    ):
+        best, status = np.zeros(len(names)), np.full(len(names), alone)
+        np.maximum.at(best, members, iou)
+        best[members[pairs]] = iou[pairs]
+        status[members[pairs]] = MATCHED
+        found.append(dict(zip(names.tolist(), zip(status.tolist(), best.round(3).tolist()))))
+    return found
 
 
 def _rings(mask, corner):
