@@ -108,7 +108,8 @@ def test_delta_in_proportion_to_the_error_ranks_perfectly_and_a_random_one_does_
         assert side["spearman"]["low"] < 0 < side["spearman"]["high"]
 
 
-def test_errors_drawn_with_delta_as_their_width_are_as_large_as_expected():
+def test_errors_drawn_with_delta_as_their_width_are_as_large_as_expected(monkeypatch):
+    monkeypatch.setattr(bootstrap, "DRAWS", 10)  # no interval is looked at
     rng = np.random.default_rng(6)
     cells = some_cells(rng, n=4000)
     cells.error = np.abs(rng.normal(0, cells.delta))
@@ -120,7 +121,8 @@ def test_errors_drawn_with_delta_as_their_width_are_as_large_as_expected():
     assert np.all(np.diff([bin["delta"] for bin in side["reliability"]]) > 0)
 
 
-def test_errors_drawn_with_delta_as_their_width_rank_as_well_as_normal_errors_can():
+def test_errors_drawn_with_delta_as_their_width_rank_as_well_as_normal_errors_can(monkeypatch):
+    monkeypatch.setattr(bootstrap, "DRAWS", 10)  # no interval is looked at
     rng = np.random.default_rng(6)
     cells = some_cells(rng, n=4000)
     for spread in (0.2, 0.7, 2.0):
