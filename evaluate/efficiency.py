@@ -13,7 +13,6 @@ import statistics
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -22,7 +21,7 @@ from app.network.config import PRESETS
 from app.network.cpn import CPN
 from app.network.device import (
     DeviceWarning,
-    autocast,
+    computing,
     cuda_failure,
     pick_device,
     reduced_precision,
@@ -77,7 +76,7 @@ def measure_here(config, size, device, amp):
 
     def forward():
         start = time.perf_counter()
-        with autocast(device) if amp else nullcontext():
+        with computing(device, amp):
             network(image)
         if device.type == "cuda":
             torch.cuda.synchronize()

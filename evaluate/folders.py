@@ -88,9 +88,7 @@ def list_images(folder):
 
     Sorted by stem; several paths where files differ in their extension only. EvaluationError.
     """
-    return _by_stem(
-        folder, lambda name: None if name.lower().endswith(LABEL_ENDINGS) else _image_stem(name)
-    )
+    return _by_stem(folder, EXTENSIONS, passed_over=LABEL_ENDINGS)
 
 
 def list_labels(folder, suffix=None):
@@ -99,7 +97,7 @@ def list_labels(folder, suffix=None):
     The suffix (as `_mask.png`) is by default any of _label.tiff, _label.tif, _label.png.
     Sorted by stem; several paths where files differ in their suffix only. EvaluationError.
     """
-    return _by_stem(folder, lambda name: _label_stem(name, suffix))
+    return _by_stem(folder, (suffix,) if suffix else LABEL_ENDINGS)
 
 
 def list_truth(folder, suffix=None):
@@ -110,7 +108,7 @@ def list_truth(folder, suffix=None):
     found = list_labels(folder, suffix)
     if found or suffix:
         return found
-    return _by_stem(folder, lambda name: _ended(name, LABEL_EXTENSIONS))
+    return _by_stem(folder, LABEL_EXTENSIONS)
 
 
 def pairs(truth_dir, labels_dir, truth_suffix=None, label_suffix=None):
@@ -180,7 +178,8 @@ def read_groups(path, label_suffixes=()):
     """
     groups = {}
     for file_name, group in _group_rows(path):
-        stem = _stem(re.split(r"[/\\]", file_name)[-1], label_suffixes)
+        name = re.split(r"[/\\]", file_name)[-1]
+        stem = _ended(name, (*label_suffixes, *LABEL_ENDINGS, *EXTENSIONS)) or name
         for key in {stem, name_of(stem)} if group else ():
             groups.setdefault(key, set()).add(group)
     return groups
@@ -214,16 +213,19 @@ def group_of(groups, stem):
     return min(found)
 
 
-def _by_stem(folder, stem_of):
-    """{stem: [Path]} of a folder's files, sorted, where `stem_of` their name is not None."""
+def _by_stem(folder, endings, passed_over=()):
+    """{stem: [Path]} of a folder's files with one of the endings, sorted.
+
+    Hidden files are passed over, and those with an ending that is to be passed over.
+    """
     try:
         paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
     except OSError as error:
         raise EvaluationError(f"{folder} cannot be listed: {error.strerror}") from error
     found = {}
     for path in paths:
-        stem = None if path.name.startswith(".") else stem_of(path.name)
-        if stem:
+        stem = _ended(path.name, endings)
+        if stem and path.name[0] != "." and not path.name.lower().endswith(passed_over):
             found.setdefault(stem, []).append(path)
     return dict(sorted(found.items()))
 
@@ -234,19 +236,6 @@ def _by_name(stems):
     for stem in stems:
         found.setdefault(name_of(stem), []).append(stem)
     return found
-
-
-def _stem(name, label_suffixes=()):
-    """The stem of an image's or label image's file name, or of a name without ending."""
-    return _ended(name, label_suffixes) or _label_stem(name) or _image_stem(name) or name
-
-
-def _image_stem(name):
-    return _ended(name, EXTENSIONS)
-
-
-def _label_stem(name, suffix=None):
-    return _ended(name, (suffix,) if suffix else LABEL_ENDINGS)
 
 
 def _ended(name, endings):

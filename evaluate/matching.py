@@ -6,6 +6,7 @@ true times predicted cells.
 """
 
 from dataclasses import dataclass
+from typing import List, Tuple
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -146,6 +147,42 @@ def runs(*images):
         changes[:, 1:] |= image[:, 1:] != image[:, :-1]
     starts = np.flatnonzero(changes)
     return starts, np.diff(np.append(starts, changes.size))
+
+
+def foreground(labels: np.ndarray) -> List[np.ndarray]:
+    """The runs of pixels along the rows of an image (H, W) that are of one cell, in their order.
+
+    Returns row, start, end (excluded) and label of each run, arrays (k,).
+    """
+    width = labels.shape[1]
+    parts = []
+    for band in bands(labels.shape):
+        starts, lengths = runs(labels[band])
+        values = labels[band].ravel()[starts]
+        row, start = np.divmod(starts, width)
+        parts.append(np.stack([row + band.start, start, start + lengths])[:, values > 0])
+        parts.append(values[values > 0])
+    return [*np.concatenate(parts[::2], axis=1), np.concatenate(parts[1::2])]
+
+
+def extents(group: np.ndarray, row: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The box of each group of runs: left, top, right, bottom (ends excluded), (n, 4).
+
+    group (k,): the number 0..n-1 of the group of each run. row, start, end: see `foreground`.
+    """
+    order = np.argsort(group, kind="stable")
+    firsts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    row, start, end = row[order], start[order], end[order]
+    least, most = np.minimum.reduceat, np.maximum.reduceat
+    sides = [least(start, firsts), least(row, firsts), most(end, firsts), most(row, firsts) + 1]
+    return np.stack(sides, axis=1)
+
+
+def boxes(labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """The labels > 0 of an image (H, W), ascending (n,), and their boxes (n, 4): see `extents`."""
+    *places, values = foreground(labels)
+    found, group = _indexed(values)
+    return found, extents(group, *places)
 
 
 def _pairs(true, predicted, pixels):

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from .matching import bands, runs
+from .matching import extents, foreground
 
 NAMED = 5  # labels that a remark names
 
@@ -29,47 +29,19 @@ def scattered(labels):
     piece (by longest side) is longer than that side, across or down. Time and memory grow with
     the runs of pixels in the rows.
     """
-    top, left, bottom, right, label = _pieces(labels)
-    side = np.maximum(bottom - top, right - left)
-    order = np.lexsort((-side, label))
-    top, left, bottom, right, label = (a[order] for a in (top, left, bottom, right, label))
-    first = np.append(True, label[1:] != label[:-1])[: len(label)]
-    main = np.maximum.accumulate(np.where(first, np.arange(len(label)), 0))
-    gaps = (top - bottom[main], top[main] - bottom, left - right[main], left[main] - right)
-    far = np.max(gaps, axis=0) > side[order][main]
-    return np.unique(label[far])
-
-
-def _pieces(labels):
-    """Box top, left, bottom, right (ends excluded) and label of each piece, arrays (k,)."""
-    row, start, end, label = _foreground(labels)
+    *places, label = foreground(labels)
     if not len(label):
-        return row, start, row, end, label
-    piece = _connected(row, start, end, label, labels.shape[1] + 2)
-    order = np.argsort(piece, kind="stable")
-    firsts = np.flatnonzero(np.diff(piece[order], prepend=-1))
-    row, start, end = row[order], start[order], end[order]
-    return (
-        row[firsts],
-        np.minimum.reduceat(start, firsts),
-        np.maximum.reduceat(row, firsts) + 1,
-        np.maximum.reduceat(end, firsts),
-        label[order][firsts],
-    )
-
-
-def _foreground(labels):
-    """The runs of foreground in the rows, in their order: row, start, end, label, arrays (k,)."""
-    width = labels.shape[1]
-    parts = []
-    for band in bands(labels.shape):
-        starts, lengths = runs(labels[band])
-        values = labels[band].ravel()[starts]
-        cells = values > 0
-        starts, lengths = starts[cells], lengths[cells]
-        row, start = starts // width, starts % width
-        parts.append((row + band.start, start, start + lengths, values[cells]))
-    return [np.concatenate(part) for part in zip(*parts)]
+        return label
+    piece = _connected(*places, label, labels.shape[1] + 2)
+    label = label[np.unique(piece, return_index=True)[1]]
+    low, high = np.split(extents(piece, *places), 2, axis=1)
+    side = (high - low).max(axis=1)
+    order = np.lexsort((-side, label))  # the largest piece of each label first
+    low, high, side, label = low[order], high[order], side[order], label[order]
+    _, first, number = np.unique(label, return_index=True, return_inverse=True)
+    main = first[number]
+    gap = np.maximum(low - high[main], low[main] - high).max(axis=1)
+    return np.unique(label[gap > side[main]])
 
 
 def _connected(row, start, end, label, stride):

@@ -1,12 +1,16 @@
 """Figures of the evaluator, drawn by matplotlib without a screen."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from scipy.stats import halfnorm
+
+from app.cells import UNCERTAINTY_SCALE
 
 from .protocol import limit_seconds
 
@@ -18,10 +22,22 @@ STYLE = {
 # Told apart with any colour vision (Okabe and Ito's palette), and by their markers.
 PASSED = {"color": "#0072b2", "marker": "o", "markersize": 4, "zorder": 3}
 FAILED = {"color": "#d55e00", "marker": "X", "markersize": 7, "zorder": 4}
+SIDES = {
+    "top": {"color": "#0072b2", "marker": "o"},
+    "right": {"color": "#e69f00", "marker": "s"},
+    "bottom": {"color": "#009e73", "marker": "^"},
+    "left": {"color": "#cc79a7", "marker": "D"},
+}
 LINE = {True: "-", False: "--"}  # AMP on, off
 GID = {True: "amp-on", False: "amp-off"}  # ids in the SVG
 MARGIN = 1.6  # factor by which the axes go beyond the values
 INK = "#333333"
+
+
+def log_axes(width: float, height: float):
+    """A new figure of a size in inches, and its only axes, both logarithmic."""
+    figure = Figure(figsize=(width, height), constrained_layout=True)
+    return figure, figure.add_subplot(xscale="log", yscale="log")
 
 
 def plot_times(runs):
@@ -31,13 +47,15 @@ def plot_times(runs):
     images without a time (unreadable ones) are left out.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.2), constrained_layout=True)
-        axes = figure.add_subplot(xscale="log", yscale="log")
+        figure, axes = log_axes(6.4, 4.2)
         for timed in runs:
             draw_run(axes, timed, name_of_run(timed["amp"], len(runs)))
         sides = [np.sqrt(image["pixels"]) for timed in runs for image in timed_images(timed)]
         draw_limit(axes, sides or [1000.0])
-        draw_frame(axes)
+        finish(
+            axes, "equivalent image size √(height · width) in pixels", "seconds from start to exit"
+        )
+        add_legend(axes)
     return figure
 
 
@@ -78,10 +96,10 @@ def draw_limit(axes, sides):
     axes.set_ylim(lowest / MARGIN, highest * MARGIN)
 
 
-def draw_frame(axes):
-    """Axes, grid and legend."""
-    axes.set_xlabel("equivalent image size √(height · width) in pixels")
-    axes.set_ylabel("seconds from start to exit")
+def finish(axes, x: str, y: str) -> None:
+    """Grid, numbers of the logarithmic axes, and their titles."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_locator(NullLocator())
@@ -90,12 +108,44 @@ def draw_frame(axes):
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def add_legend(axes):
+    """What the lines and points are, above the axes, where it covers nothing."""
     points = [Line2D([], [], ls="none", **look) for look in (PASSED, FAILED)]
     lines, names = axes.get_legend_handles_labels()
     names += ["passed", "failed"]
-    # Above the axes, where it covers nothing.
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncol": len(names)}
     axes.legend(lines + points, names, frameon=False, columnspacing=1.3, **place)
+
+
+def plot_reliability(sides: dict) -> Figure:
+    """Mean |error| of box sides against their mean delta, bin by bin, log-log.
+
+    sides: of `uncertainty.analyse`. The bars are the intervals of all sides together.
+    """
+    with rc_context(STYLE):
+        figure, axes = log_axes(4.8, 4.2)
+        for side, look in SIDES.items():
+            axes.plot(
+                *reliability(sides[side])[:2], linewidth=0.8, markersize=4, label=side, **look
+            )
+        delta, error, low, high = reliability(sides["all"])
+        bars = (error - low, high - error)
+        axes.errorbar(delta, error, bars, color=INK, capsize=2, label="all sides")
+        reach = np.array([min([0.5, *delta[delta > 0] * 0.8]), UNCERTAINTY_SCALE * 1.1])
+        axes.plot(reach, reach * halfnorm.mean(), ":", color=INK, label="normal distribution")
+        axes.set_xlim(reach)
+        finish(axes, "mean δ in pixels", "mean |predicted − true side| in pixels")
+        axes.legend(frameon=False)
+    return figure
+
+
+def reliability(side):
+    """delta, error, low, high (bins,) of one of the sides."""
+    bins = side["reliability"]
+    errors = [[b["error"][name] for b in bins] for name in ("value", "low", "high")]
+    return np.array([[b["delta"] for b in bins], *errors], float)  # None is NaN
 
 
 def svg_text(figure):
@@ -106,7 +156,8 @@ def svg_text(figure):
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def save_png(figure, path):
-    """A figure as a PNG file."""
+def save(figure: Figure, path: Path) -> None:
+    """A figure as PATH.png and PATH.svg."""
     with rc_context(STYLE):
-        figure.savefig(str(path), format="png", dpi=200)
+        figure.savefig(f"{path}.png", format="png", dpi=200)
+    Path(f"{path}.svg").write_text(svg_text(figure), encoding="utf-8")

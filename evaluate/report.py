@@ -14,11 +14,12 @@ import sys
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
 from app.atomic import replacing
+from app.names import TABLE_ENDING
 
 from .folders import (
     EvaluationError,
@@ -33,8 +34,7 @@ from .folders import (
     read_labels,
 )
 from .report_page import overlay
-from .report_page.page import page
-from .report_page.summary import number
+from .report_page.page import number, page
 from .score import aggregates, score_pairs, scores_json
 from .uncertainty import read_cells
 
@@ -58,7 +58,7 @@ class Entry:
     problems: List[str] = field(default_factory=list)
     remarks: List[str] = field(default_factory=list)
     score: Optional[dict] = None  # of scores.json, at the report's tau
-    times: List[Optional[dict]] = field(default_factory=list)  # of times.json, one per run
+    times: Dict[str, dict] = field(default_factory=dict)  # of times.json, by the title of the run
     predicted: Optional[int] = None  # cells
     thumbnail: Optional[str] = None  # WebP in base64
     overlay: Optional[dict] = None  # what the viewer draws: see `report_page.overlay`
@@ -93,14 +93,25 @@ class Report:
                 return found
         raise KeyError((group, tau))
 
-    def runs(self):
-        """The runs of times.json."""
-        return self.times["runs"] if self.times else []
+    def f1_of(self, group: Optional[str]) -> List[float]:
+        """F1 of each image of a group (None: of all)."""
+        scored = [entry for entry in self.entries if entry.score]
+        return [entry.score["f1"] for entry in scored if group in (None, entry.group)]
 
-    def run_titles(self):
-        """What each run is called, in the order of `runs`."""
+    def f1_by_tau(self) -> Dict[str, List[Tuple[float, float]]]:
+        """{name of a group: its (tau, mean F1)}, all images first; empty for less than two tau."""
+        taus = sorted(self.scores["taus"]) if self.scores else []
+        lines = {}
+        for group in (None, *self.groups()) if len(taus) > 1 else ():
+            points = [(tau, self.aggregate(group, tau)["mean_f1"]) for tau in taus]
+            known = [point for point in points if point[1] is not None]
+            lines.update({group or "All images": known} if known else {})
+        return lines
+
+    def runs(self) -> Dict[str, dict]:
+        """{title: run} of times.json."""
         titles = {True: "Time", False: "Time, AMP off"}
-        return [titles[run["amp"]] for run in self.runs()]
+        return {titles[run["amp"]]: run for run in self.times["runs"]} if self.times else {}
 
 
 def add_arguments(parser):
@@ -146,7 +157,7 @@ def gather(options):
         from .plots import plot_times, svg_text  # matplotlib, which is slow to import
 
         report.time_plot = svg_text(plot_times(times["runs"]))
-    for index, (stem, found) in enumerate(collect(options, scores, times).items()):
+    for index, (stem, found) in enumerate(collect(options, report).items()):
         entry = entry_of(stem, index, found, report)
         look(entry, found, report, options.images)
         report.entries.append(entry)
@@ -177,15 +188,16 @@ def score(truth, labels):
     return scores_json(images, aggregates(images, [TAU]), [TAU], "strict", arguments)
 
 
-def collect(options, scores, times):
+def collect(options, report):
     """{stem: {images, labels, truth, scores, times: what there is of it}}, sorted by stem."""
+    scores = report.scores
     asked = scores["arguments"] if scores else {}
     found = {
         "labels": list_labels(options.labels, asked.get("label_suffix")),
         "scores": {image["stem"]: image for image in scores["images"]} if scores else {},
         "images": list_images(options.images),
         "truth": list_truth(options.truth, asked.get("truth_suffix")) if options.truth else {},
-        "times": times_by_stem(times["runs"]) if times else {},
+        "times": times_by_stem(report.runs()),
     }
     merged = {}
     for kind, values in found.items():
@@ -196,11 +208,11 @@ def collect(options, scores, times):
 
 
 def times_by_stem(runs):
-    """{stem: its image in each run of times.json, None where it lacks}."""
+    """{stem: {title of a run: its image in times.json}}."""
     found = {}
-    for run, timed in enumerate(runs):
-        for image in timed["images"]:
-            found.setdefault(Path(image["name"]).stem, [None] * len(runs))[run] = image
+    for title, run in runs.items():
+        for image in run["images"]:
+            found.setdefault(Path(image["name"]).stem, {})[title] = image
     return found
 
 
@@ -211,13 +223,13 @@ def entry_of(stem, index, found, report):
     entry = Entry(stem, index, paths[0].name if paths else scored.get("name", stem))
     entry.group = scored.get("group")
     entry.remarks = list(scored.get("remarks", []))
-    entry.times = found.get("times") or [None] * len(report.runs())
+    entry.times = found.get("times", {})
     by_tau = {one["tau"]: one for one in scored.get("scores", [])}
     entry.score = by_tau.get(report.tau)
     if scored.get("problem"):
         entry.problems.append(scored["problem"])
-    for title, timed in zip(report.run_titles(), entry.times):
-        if timed and timed["reason"]:
+    for title, timed in entry.times.items():
+        if timed["reason"]:
             entry.problems.append(f"{title}: {timed['reason']}")
     return entry
 
@@ -299,15 +311,15 @@ def draw(entry, truth, labels, tau):
     }
     if truth is not None:
         other = np.zeros_like(truth) if labels is None else labels
-        for name, fates in zip(("truth", "prediction"), overlay.compare(truth, other, tau)):
+        for name, found in zip(("truth", "prediction"), overlay.compare(truth, other, tau)):
             if name in drawn:
-                overlay.add_fates(drawn[name], fates)
+                overlay.add_match_status(drawn[name], found)
     entry.overlay.update(drawn)
 
 
 def add_uncertainties(entry, path):
     """Add the scores and uncertainties that the prediction kept, if it did. LabelError."""
-    if path.with_name(entry.stem + "_cells.csv").exists():
+    if path.with_name(entry.stem + TABLE_ENDING).exists():
         kept = read_cells(path, entry.stem)
         overlay.add_uncertainties(entry.overlay["prediction"], kept)
 
@@ -317,8 +329,8 @@ def numbers(entry, report):
     titles = (("F1", "f1"), ("Precision", "precision"), ("Recall", "recall"))
     titles += (("Mean IoU, matched", "mean_matched_iou"), ("Dice", "dice"))
     found = [[title, number(entry.score[name])] for title, name in titles if entry.score]
-    for title, timed in zip(report.run_titles(), entry.times):
-        if timed and timed["seconds"]:
+    for title, timed in entry.times.items():
+        if timed["seconds"]:
             found.append([title, number(timed["median_seconds"], 2) + " s"])
     return found
 

@@ -28,7 +28,6 @@ import argparse
 import csv
 import hashlib
 import json
-import math
 import platform
 import sys
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -41,6 +40,7 @@ import scipy
 import tifffile
 
 from app.atomic import replacing
+from app.options import Extend
 
 from . import official, strict
 from .folders import (
@@ -54,6 +54,7 @@ from .folders import (
 )
 from .matching import Score, rate
 from .pieces import NAMED, remarks
+from .tables import text_table
 
 RULES = {"strict": strict, "official": official}
 SCORE_FIELDS = tuple(f.name for f in fields(Score))
@@ -117,6 +118,7 @@ def add_arguments(parser):
         "--tau",
         type=_tau,
         nargs="+",
+        action=Extend,
         default=[0.5],
         metavar="IOU",
         help="IoU from which a cell is found, above 0 and up to 1 (default: 0.5)",
@@ -281,23 +283,6 @@ def group_table(groups):
     return text_table(header, lines)
 
 
-def text_table(header, lines):
-    """Lines of values under a header, the first column to the left, the others to the right."""
-    lines = [header, *([_text(value) for value in line] for line in lines)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in lines
-    )
-
-
-def _text(value):
-    """Numbers to 4 decimals, no number as a dash."""
-    if not isinstance(value, float):
-        return printable(str(value))
-    return "-" if math.isnan(value) else f"{value:.4f}"
-
-
 def _values(score, names):
     return [getattr(score, name) for name in names]
 
@@ -342,22 +327,18 @@ def scores_json(images, groups, taus, rules, arguments):
         "opencv": cv2.__version__,
         "program": program_version(),
     }
-    return _without_nan(
-        {
-            "rules": rules,
-            "taus": list(taus),
-            "arguments": arguments,
-            "versions": versions,
-            "images": [asdict(image) for image in images],
-            "aggregates": [_pooled_without_dice(asdict(group)) for group in groups],
-            "unscorable": sum(image.problem is not None for image in images),
-        }
-    )
-
-
-def _pooled_without_dice(group):
-    del group["pooled"]["tau"], group["pooled"]["dice"]
-    return group
+    content = {
+        "rules": rules,
+        "taus": taus,
+        "arguments": arguments,
+        "versions": versions,
+        "images": [asdict(image) for image in images],
+        "aggregates": [asdict(group) for group in groups],
+        "unscorable": sum(image.problem is not None for image in images),
+    }
+    for group in content["aggregates"]:
+        del group["pooled"]["tau"], group["pooled"]["dice"]
+    return json.loads(json.dumps(content), parse_constant=lambda nan: None)
 
 
 def program_version():
@@ -366,14 +347,6 @@ def program_version():
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return f"evaluate, code {digest.hexdigest()[:12]}"
-
-
-def _without_nan(value):
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def write_json(path, content):

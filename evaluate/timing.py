@@ -25,10 +25,12 @@ import argparse
 import csv
 import os
 import platform
+import re
 import shlex
 import signal
 import statistics
 import sys
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -37,7 +39,7 @@ import psutil
 from app.atomic import replacing
 
 from .folders import EvaluationError, list_images, printable
-from .plots import plot_times, save_png, svg_text
+from .plots import plot_times, save
 from .processes import Command, Container, gpu_name
 from .protocol import ImageTime, size, time_image
 from .score import write_json
@@ -199,13 +201,10 @@ def machine():
 
 def processor():
     """The processor's name."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        for name in re.findall(r"^model name\s*:\s*(.+)$", text, re.MULTILINE):
+            return name
     return platform.processor() or platform.machine()
 
 
@@ -213,9 +212,7 @@ def write(folder, document):
     """times.json, times.csv, times.png, times.svg."""
     write_json(folder / "times.json", document)
     write_csv(folder / "times.csv", document["runs"])
-    figure = plot_times(document["runs"])
-    save_png(figure, folder / "times.png")
-    (folder / "times.svg").write_text(svg_text(figure), encoding="utf-8")
+    save(plot_times(document["runs"]), folder / "times")
 
 
 def write_csv(path, runs):

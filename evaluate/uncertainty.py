@@ -21,9 +21,13 @@ import csv
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import halfnorm, rankdata
+from scipy.stats import halfnorm, rankdata, spearmanr
+
+from app.cells import UNCERTAINTY_SCALE, Cells
+from app.names import TABLE_ENDING
 
 from . import strict
 from .bootstrap import auroc, estimate, mean, spearman
@@ -37,25 +41,18 @@ from .folders import (
     read_groups,
     read_labels,
 )
-from .matching import runs
-from .score import text_table, write_json
+from .matching import boxes
+from .score import write_json
+from .tables import text_table
 
 SIDES = ("top", "right", "bottom", "left")
-BOX_COLUMNS = ("y0", "x1", "y1", "x0")  # of NAME_cells.csv, in the order of SIDES
-SCALE = 7.0  # pixels of delta per unit of uncertainty, as in training
+BOX_ORDER = [1, 2, 3, 0]  # of the sides in a box x0, y0, x1, y1
+COLUMNS = ("label", "x0", "y0", "x1", "y1", "score", *(f"uncertainty_{side}" for side in SIDES))
 LEAST_IOU = 0.3  # of a cell whose sides are compared with the truth
 CORRECT_IOU = 0.5  # of a cell that is told from the others
-NORMAL = float(np.sqrt(2 / np.pi))  # mean absolute error of a normal distribution, in its widths
 QUANTILES = 32  # of a normal distribution's absolute errors, that stand for it
 BINS = 10
 FIGURES = ("sides", "delta", "|error|", "of a normal")  # number; means in pixels
-# Told apart with any colour vision (Okabe and Ito's palette), and by their markers.
-LOOKS = {
-    "top": {"color": "#0072b2", "marker": "o"},
-    "right": {"color": "#e69f00", "marker": "s"},
-    "bottom": {"color": "#009e73", "marker": "^"},
-    "left": {"color": "#cc79a7", "marker": "D"},
-}
 RANKINGS = {
     "score": "score",
     "certainty": "certainty",
@@ -64,18 +61,14 @@ RANKINGS = {
 }
 
 
-@dataclass
-class CellFile:
-    """The rows of a NAME_cells.csv, in ascending order of their labels.
+class CellFile(NamedTuple):
+    """The rows of a NAME_cells.csv: labels (n,), ascending whole numbers > 0, and their Cells.
 
-    labels (n,) whole numbers > 0; sides (n, 4): y0, x1, y1, x0 of the box in pixels (SIDES);
-    scores (n,); uncertainties (n, 4) in [0, 1] in the order of SIDES.
+    (Outlines are not in the file; boxes run through the centres of pixels.)
     """
 
     labels: np.ndarray
-    sides: np.ndarray
-    scores: np.ndarray
-    uncertainties: np.ndarray
+    cells: Cells
 
     def check(self, labels):
         """LabelError unless the rows are exactly those of these labels > 0 (n,), ascending."""
@@ -140,9 +133,11 @@ def run(options):
         print(printable(f"{name}: left out, {reason}"), file=sys.stderr)
     print(text(result))
     if options.out:
+        from .plots import plot_reliability, save  # matplotlib is slow to import
+
         options.out.mkdir(parents=True, exist_ok=True)
         write_json(options.out / "uncertainty.json", result)
-        write_plot(result["all"]["sides"], options.out)
+        save(plot_reliability(result["all"]["sides"]), options.out / "reliability")
     return 1 if problems else 0
 
 
@@ -176,55 +171,43 @@ def compare_folder(truth_dir, labels_dir):
 
 def read_cells(prediction, stem):
     """The `CellFile` STEM_cells.csv beside a label image. LabelError: there is no such file."""
-    path = prediction.with_name(stem + "_cells.csv")
-    columns = ("label", *BOX_COLUMNS, "score", *(f"uncertainty_{side}" for side in SIDES))
+    path = prediction.with_name(stem + TABLE_ENDING)
     try:
         with path.open(newline="", encoding="utf-8") as lines:
-            rows = [[float(row[name]) for name in columns] for row in csv.DictReader(lines)]
+            rows = [[float(row[name]) for name in COLUMNS] for row in csv.DictReader(lines)]
+        table = np.array(sorted(rows)).reshape(-1, len(COLUMNS))
+        if not np.isfinite(table).all():
+            raise ValueError("not finite")
     except FileNotFoundError as error:
         raise LabelError(f"no {path.name} beside it: predict with app.predict --cells") from error
     except (KeyError, TypeError, ValueError) as error:
         raise LabelError(f"{path.name} is not as app.predict --cells writes it: {error}") from error
-    table = np.array(rows).reshape(-1, len(columns))
-    if not np.isfinite(table).all():
-        raise LabelError(f"{path.name} is not as app.predict --cells writes it: not finite")
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    return CellFile(table[:, 0], table[:, 1:5], table[:, 5], table[:, 6:])
+    outlines = np.zeros((len(table), 0, 2))
+    return CellFile(table[:, 0], Cells(outlines, table[:, 1:5], table[:, 5], table[:, 6:]))
 
 
-def compare(truth, labels, cells, image=0):
+def compare(truth: np.ndarray, labels: np.ndarray, kept: CellFile, image: int = 0) -> Compared:
     """The `Compared` cells of one predicted label image (H, W) against the truth (H, W).
 
-    cells: CellFile of exactly the labels in it. LabelError: they are not, or the shapes differ.
+    kept: of exactly the labels in it. LabelError: they are not, or the shapes differ.
     """
     table = strict.counted(truth, labels)
-    cells.check(np.unique(labels[labels > 0]))
-    chosen = np.isin(cells.labels, table.prediction_labels)
+    kept.check(np.unique(labels[labels > 0]))
+    cells = kept.cells.filter(np.isin(kept.labels, table.prediction_labels))
     iou, partner = best_partners(table)
-    sides = box_sides(truth, table.truth_labels)
     known = iou >= LEAST_IOU
+    true_labels, sides = boxes(truth)
+    sides = sides[np.isin(true_labels, table.truth_labels)] - (0, 0, 1, 1)  # centres of pixels
     error = np.full((len(iou), len(SIDES)), np.nan)
-    error[known] = np.abs(cells.sides[chosen][known] - sides[partner[known]])
-    uncertainties = cells.uncertainties[chosen]
+    error[known] = np.abs(cells.boxes[known] - sides[partner[known]])[:, BOX_ORDER]
     return Compared(
         image=np.full(len(iou), image),
         iou=iou,
-        delta=SCALE * uncertainties,
+        delta=UNCERTAINTY_SCALE * cells.uncertainties,
         error=error,
-        score=cells.scores[chosen],
-        certainty=certainties(cells.sides[chosen], uncertainties),
+        score=cells.scores,
+        certainty=cells.certainties("relative"),
     )
-
-
-def certainties(sides, uncertainties):
-    """How certain boundaries (n, 4) are, as app.cells weights them: (n,) in (0, 1].
-
-    1 / (1 + mean delta, each relative to the extent of the box across its side, 1 pixel or more).
-    """
-    y0, x1, y1, x0 = sides.T
-    height, width = np.maximum(y1 - y0, 1), np.maximum(x1 - x0, 1)
-    relative = SCALE * uncertainties / np.stack([height, width, height, width], axis=1)
-    return 1 / (1 + relative.mean(axis=1))
 
 
 def best_partners(table):
@@ -236,21 +219,6 @@ def best_partners(table):
     best[table.columns[order]] = iou[order]
     partner[table.columns[order]] = table.rows[order]
     return best, partner
-
-
-def box_sides(labels, wanted):
-    """y0, x1, y1, x0 of the outermost pixel centres of labels in an image (H, W): (n, 4).
-
-    wanted (n,): ascending, all of them in the image.
-    """
-    starts, lengths = runs(labels)
-    values = labels.ravel()[starts]
-    order = np.argsort(values, kind="stable")[np.isin(np.sort(values), wanted)]
-    firsts = np.searchsorted(values[order], wanted)
-    y, x0 = np.divmod(starts[order], labels.shape[1])
-    x1 = x0 + lengths[order] - 1
-    low, high = np.minimum.reduceat, np.maximum.reduceat
-    return np.stack([low(y, firsts), high(x1, firsts), high(y, firsts), low(x0, firsts)], axis=1)
 
 
 # Cells -> what is told of them
@@ -309,8 +277,7 @@ def normal_spearman(delta):
     if not len(np.unique(delta)) > 1:
         return None
     errors = halfnorm.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES)
-    correlation = spearman(np.repeat(delta, QUANTILES), np.outer(delta, errors).ravel())
-    return float(correlation(np.ones((1, len(delta) * QUANTILES)))[0])
+    return float(spearmanr(np.repeat(delta, QUANTILES), np.outer(delta, errors).ravel())[0])
 
 
 def quantile_bins(values):
@@ -325,7 +292,7 @@ def means(delta, error, image):
         "sides": len(delta),
         "delta": float(delta.mean()) if len(delta) else None,
         "error": estimate(mean(error), image),
-        "expected": float(delta.mean()) * NORMAL if len(delta) else None,
+        "expected": float(delta.mean() * halfnorm.mean()) if len(delta) else None,
     }
 
 
@@ -399,45 +366,3 @@ def span(estimated):
 def number(value):
     """A number or None as a text."""
     return "-" if value is None else f"{value:.3f}"
-
-
-def write_plot(sides, folder):
-    """reliability.png and reliability.svg: mean |error| against mean delta, bin by bin."""
-    from . import plots  # late, as matplotlib is not needed for the tables
-
-    figure = draw(sides)
-    plots.save_png(figure, folder / "reliability.png")
-    (folder / "reliability.svg").write_text(plots.svg_text(figure), encoding="utf-8")
-
-
-def draw(sides):
-    """The matplotlib Figure of `analyse`'s sides, log-log; the bars are the intervals of all."""
-    from . import plots
-
-    with plots.rc_context(plots.STYLE):
-        figure = plots.Figure(figsize=(4.8, 4.2), constrained_layout=True)
-        axes = figure.add_subplot(xscale="log", yscale="log")
-        for side, look in LOOKS.items():
-            axes.plot(*curve(sides[side])[:2], linewidth=0.8, markersize=4, label=side, **look)
-        delta, error, low, high = curve(sides["all"])
-        bars = (error - low, high - error)
-        axes.errorbar(delta, error, bars, color=plots.INK, capsize=2, label="all sides")
-        reach = np.array([min([0.5, *delta[delta > 0] * 0.8]), SCALE * 1.1])
-        axes.plot(reach, reach * NORMAL, ":", color=plots.INK, label="normal distribution")
-        axes.set_xlim(reach)
-        axes.set_xlabel("mean δ in pixels")
-        axes.set_ylabel("mean |predicted − true side| in pixels")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(plots.LogLocator(subs=(1, 2, 5)))
-            axis.set_minor_locator(plots.NullLocator())
-            axis.set_major_formatter(plots.FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.grid(color="#dddddd", linewidth=0.6)
-        axes.legend(frameon=False)
-    return figure
-
-
-def curve(side):
-    """delta, error, low, high (bins,) of a side's reliability."""
-    bins = side["reliability"]
-    errors = [[b["error"][name] for b in bins] for name in ("value", "low", "high")]
-    return np.array([[b["delta"] for b in bins], *errors], float)  # None is NaN

@@ -8,6 +8,7 @@
   peak, both images included. The ratio is to numpy.unique of the same two images.
 """
 
+import argparse
 import csv
 import resource
 import shlex
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Iterator, List, Tuple
 
 import numpy as np
 
@@ -27,57 +29,34 @@ from evaluate.folders import EvaluationError
 FOLDERS = (("one", 1000, 1, 10.0), ("twenty", 512, 20, 30.0))
 
 # Side in pixels and cells of the drawn pairs, and what the scorer promises of them: seconds, bytes.
-PAIRS = ((4000, 10000, 2.0, None), (10000, 100000, None, 4e9))
+PAIRS = ((4000, 10000, 2.0, np.inf), (10000, 100000, np.inf, 4e9))
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments bench`."""
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", metavar="DIR", help="a folder with catalog.csv")
+    what.add_argument("--data", metavar="DIR", type=Path, help="a folder with catalog.csv")
     what.add_argument("--scorer", action="store_true", help="the scorer instead")
     parser.add_argument("--command", default="sh predict.sh", help="default: %(default)s")
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Time and tell; the exit status is 1 when a promise is broken."""
-    if options.scorer:
-        return _run_scorer()
-    status = 0
-    for folder, images, seconds, promised, ratio in bench(
-        options.data, shlex.split(options.command)
-    ):
-        status |= seconds > promised
-        print(
-            f"{folder}: {images} images in {seconds:.1f} s of {promised:.0f} s "
-            f"({_verdict(seconds <= promised)}), {ratio:.1f} times a bare import of torch"
-        )
-    return status
+    command = shlex.split(options.command)
+    kept = []
+    for told, is_kept in bench_scorer() if options.scorer else bench(options.data, command):
+        print(f"{told} ({'passed' if is_kept else 'FAILED'})")
+        kept.append(is_kept)
+    return int(not all(kept))
 
 
-def _run_scorer():
-    status = 0
-    for side, cells, most_seconds, most_bytes in PAIRS:
-        seconds, memory, ratio = bench_scorer(side, cells)
-        kept = seconds <= (most_seconds or seconds) and memory <= (most_bytes or memory)
-        status |= not kept
-        print(
-            f"{cells} cells on {side} x {side} pixels: {seconds:.2f} s, {ratio:.1f} times "
-            f"numpy.unique, peak memory {memory / 1e9:.2f} GB ({_verdict(kept)})"
-        )
-    return status
+def bench(data: Path, command: List[str]) -> Iterator[Tuple[str, bool]]:
+    """A sentence on each of FOLDERS, and whether the promise is kept.
 
-
-def _verdict(passed):
-    return "passed" if passed else "FAILED"
-
-
-def bench(data, command):
-    """Yield (folder, images, seconds, promised seconds, ratio) for each of FOLDERS.
-
-    data: a folder with catalog.csv; command: list of str to which inputs and outputs are appended.
+    data: a folder with catalog.csv; the folders of inputs and outputs are appended to the command.
     EvaluationError when the command fails.
     """
-    with (Path(data) / "catalog.csv").open(newline="") as lines:
+    with (data / "catalog.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     for name, side, count, promised in FOLDERS:
         chosen = [row for row in rows if row["height"] == row["width"] == str(side)][:count]
@@ -85,14 +64,15 @@ def bench(data, command):
             inputs = Path(work) / "inputs"
             inputs.mkdir()
             for number, row in enumerate(chosen):
-                source = Path(data) / row["source"] / row["image"]
+                source = data / row["source"] / row["image"]
                 shutil.copyfile(str(source), str(inputs / f"{number}{source.suffix}"))
             seconds = timed([*command, str(inputs), str(Path(work) / "outputs")])
-        least = timed([sys.executable, "-c", "import torch"])
-        yield name, len(chosen), seconds, promised, seconds / least
+        ratio = seconds / timed([sys.executable, "-c", "import torch"])
+        told = f"{name}: {len(chosen)} images in {seconds:.1f} s of {promised:.0f} s"
+        yield f"{told}, {ratio:.1f} times a bare import of torch", seconds <= promised
 
 
-def timed(command):
+def timed(command: List[str]) -> float:
     """Wall time of a command in seconds. EvaluationError when it fails."""
     start = time.perf_counter()
     result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
@@ -102,23 +82,27 @@ def timed(command):
     return seconds
 
 
-def bench_scorer(side, cells):
-    """Seconds to score a `drawn_pair`, peak memory of this process in bytes, ratio to numpy.unique.
+def bench_scorer() -> Iterator[Tuple[str, bool]]:
+    """A sentence on each of PAIRS, and whether the promise is kept.
 
-    The peak is that of the process so far, so begin with the smallest pair.
+    The peak of the memory is that of this process so far: the smallest pair comes first.
     """
-    pair = drawn_pair(side, cells)
-    start = time.perf_counter()
-    strict.scores(*pair, [0.5])
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    start = time.perf_counter()
-    for labels in pair:
-        np.unique(labels)
-    return seconds, peak, seconds / (time.perf_counter() - start)
+    for side, cells, most_seconds, most_bytes in PAIRS:
+        pair = drawn_pair(side, cells)
+        start = time.perf_counter()
+        strict.scores(*pair, [0.5])
+        seconds = time.perf_counter() - start
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        start = time.perf_counter()
+        for labels in pair:
+            np.unique(labels)
+        ratio = seconds / (time.perf_counter() - start)
+        told = f"{cells} cells on {side} x {side} pixels: {seconds:.2f} s, {ratio:.1f} times "
+        told += f"numpy.unique, peak memory {memory / 1e9:.2f} GB"
+        yield told, seconds <= most_seconds and memory <= most_bytes
 
 
-def drawn_pair(side, cells, seed=0):
+def drawn_pair(side: int, cells: int, seed: int = 0) -> List[np.ndarray]:
     """Two label images (side, side) uint32 of discs: `cells` of them, somewhat moved in the second.
 
     They lie on a grid and keep 2 pixels off the edges; the labels are in random order.

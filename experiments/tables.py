@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from app.network.weights import WeightsError, describe
+from app.options import Extend
 from evaluate import official
 from evaluate.folders import (
     EvaluationError,
@@ -34,6 +35,7 @@ from evaluate.folders import (
     read_labels,
 )
 from evaluate.score import write_json
+from evaluate.tables import text_table
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights" / "compact.safetensors"
@@ -50,7 +52,6 @@ COLUMNS = {
     "table_3": ("Model", "Backbone", "Epochs", "UA", "GIoU", "F1", "Median F1"),
     "table_4": ("Model", "Backbone", "Epochs", "UA-NMS", "AMP", "Refine", "F1", "Median F1"),
 }
-MARKS = {True: "✓", False: "×", None: "?"}
 
 RESNEXT = "ResNeXt-101 U-Net"
 PAPER = {  # as printed, without a median
@@ -80,6 +81,7 @@ def add_arguments(parser):
         "--weights",
         metavar="ROW=FILE",
         nargs="+",
+        action=Extend,
         type=named_file,
         default=[("compact", WEIGHTS)],
         help="networks of table 3 and the names of their rows; table 4 is of the first "
@@ -89,6 +91,7 @@ def add_arguments(parser):
         "--ensemble",
         metavar="FILE",
         nargs="+",
+        action=Extend,
         type=Path,
         help="one more row: these networks as one",
     )
@@ -110,7 +113,8 @@ def run(options):
     settings = list(dict.fromkeys(setting for lines in rows.values() for _, setting in lines))
     f1 = {}
     for number, setting in enumerate(settings, 1):
-        show(f"run {number} of {len(settings)}: {' '.join(arguments_of(setting))}\n")
+        words = " ".join(arguments_of(setting))
+        print(f"run {number} of {len(settings)}: {words}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as labels:
             predict(setting, options.images.resolve(), labels)
             f1[setting] = mean_and_median(Path(labels), truths)
@@ -213,26 +217,11 @@ def arguments_of(setting):
 def predict(setting, images, labels):
     """Run the prediction command on a folder of images. EvaluationError: an image failed."""
     command = [sys.executable, "-m", "app.predict", str(images), str(labels)]
-    line = "it said nothing"
-    process = subprocess.Popen(
-        command + arguments_of(setting),
-        cwd=str(ROOT),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    try:
-        for line in process.stdout:
-            show(line)
-        status = process.wait()
-    except BaseException:  # Ctrl-C, say: nothing is left running
-        process.terminate()
-        process.wait()
-        raise
+    command += arguments_of(setting)
+    status = subprocess.run(command, cwd=str(ROOT), stdout=2).returncode  # its lines are progress
     if status:
         raise EvaluationError(
-            f"the prediction command failed (status {status}, its lines are above): {line.strip()}"
+            f"the prediction command failed (status {status}; its lines are above)"
         )
 
 
@@ -248,11 +237,6 @@ def mean_and_median(labels, truths):
     return float(np.mean(f1)), float(np.median(f1))
 
 
-def show(line):
-    """Progress, on stderr."""
-    print(line, end="", file=sys.stderr, flush=True)
-
-
 # Tables -> screen and files
 
 
@@ -261,27 +245,16 @@ def render(tables, images):
     parts = []
     for name, rows in tables.items():
         parts.append(f"{TITLES[name]}; F1 at an IoU of {TAU} on {images} images")
-        parts.append(markdown(COLUMNS[name], rows))
+        parts.append(text_table(COLUMNS[name], map(told, rows), "github"))
     for name, rows in PAPER.items():
         title = f"{TITLES[name]}; for comparison the paper's own, on its validation set"
-        parts += [title, markdown(COLUMNS[name][:-1], rows)]
+        parts += [title, text_table(COLUMNS[name][:-1], rows, "github")]
     return "\n\n".join(parts)
 
 
-def markdown(header, rows):
-    """A table whose columns are as wide as their widest cell."""
-    lines = [header, *([cell_text(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    texts = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([texts[0], rule, *texts[1:]])
-
-
-def cell_text(value):
-    """A value of a table as the paper prints it."""
-    if isinstance(value, str):
-        return value
-    return f"{value:.4f}" if isinstance(value, float) else MARKS[value]
+def told(row):
+    """A row with a question mark for what is not known."""
+    return ["?" if value is None else value for value in row]
 
 
 def write(tables, text, names, folder):

@@ -59,7 +59,7 @@ def write_cells(folder, stem, found):
 
 
 def _write_a(folder):
-    """The image `a`: a cell of each kind; uncertainties that differ between the sides."""
+    """The image `a`: a cell of each match status; uncertainties that differ between the sides."""
     save(folder / "truth" / "a_label.png", drawn(SHAPE, MATCHED, MISSED, AT_FRAME))
     save(folder / "labels" / "a_label.tiff", drawn(SHAPE, MATCHED, FALSE_POSITIVE, AT_FRAME))
     save(folder / "images" / "a.png", np.full(SHAPE, 100, np.uint8))

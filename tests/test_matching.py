@@ -97,3 +97,17 @@ def test_the_frame_is_two_pixels_wide():
     labels = drawn((20, 20), inside, *at_edges)
     assert frame_labels(labels).tolist() == [2, 3, 4, 5]
     assert frame_labels(drawn((20, 20), inside)).tolist() == []
+
+
+@pytest.mark.parametrize("band", [1, 60, matching.BAND])
+def test_boxes_hold_all_pixels_of_a_label_whatever_its_shape(band, monkeypatch):
+    monkeypatch.setattr(matching, "BAND", band)
+    rng = np.random.default_rng(11)
+    for _ in range(20):
+        labels = rng.integers(0, 6, (9, 14)) * rng.integers(0, 2, (9, 14)) * 70000
+        found, boxes = matching.boxes(labels)
+        assert found.tolist() == np.unique(labels[labels > 0]).tolist()
+        for label, box in zip(found, boxes.tolist()):
+            y, x = np.nonzero(labels == label)
+            assert box == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    assert matching.boxes(np.zeros((4, 5), int))[1].shape == (0, 4)

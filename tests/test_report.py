@@ -17,8 +17,9 @@ from report_example import HOSTILE, PLAIN, SHAPE, report_options, write_cell_fil
 
 from evaluate import strict
 from evaluate.__main__ import main
+from evaluate.report import Entry, Report
 from evaluate.report_page import overlay
-from evaluate.report_page.markup import Markup, data_block, element
+from evaluate.report_page.page import page as page_text
 
 BLOCK = np.ones((3, 3), np.uint8)
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,7 @@ class Page(HTMLParser):
         self.tags, self.rows, self.data, self.scripts, self.styles = [], [], {}, [], []
         self.inside = None
         self.feed(path.read_text(encoding="utf-8"))
+        self.rows = [[text.strip() for text in row] for row in self.rows]
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
@@ -136,7 +138,7 @@ def test_labels_may_be_huge_and_have_gaps():
     assert found["outlines"] == overlay.cells((labels > 7) * 2 + (labels == 7))["outlines"]
 
 
-def test_kinds_of_cells_are_those_that_are_scored():
+def test_matched_and_missed_cells_are_those_that_are_scored():
     rng = np.random.default_rng(4)
     seen = set()
     for _ in range(60):
@@ -144,10 +146,10 @@ def test_kinds_of_cells_are_those_that_are_scored():
         tau = rng.choice([0.1, 0.3, 0.5])
         score = strict.scores(truth, labels, [tau])[0]
         sides = [overlay.cells(truth), overlay.cells(labels)]
-        for columns, fates in zip(sides, overlay.compare(truth, labels, tau)):
-            overlay.add_fates(columns, fates)
-            seen.update(columns["kinds"])
-        true, predicted = (np.array(columns["kinds"]) for columns in sides)
+        for columns, found in zip(sides, overlay.compare(truth, labels, tau)):
+            overlay.add_match_status(columns, found)
+            seen.update(columns["match_status"])
+        true, predicted = (np.array(columns["match_status"]) for columns in sides)
         ious = np.array(sides[0]["ious"], float)[true == overlay.MATCHED]
         assert (true == overlay.MATCHED).sum() == score.correct_num
         assert (predicted == overlay.MATCHED).sum() == score.correct_num
@@ -191,7 +193,7 @@ def test_real_images_of_all_kinds_are_shown(data, folders):
     for name in names:
         shown = page.image(name)
         assert decoded(shown["picture"]).std() > 5
-        assert set(shown["prediction"]["kinds"]) <= {overlay.MATCHED, overlay.UNSCORED}
+        assert set(shown["prediction"]["match_status"]) <= {overlay.MATCHED, overlay.UNSCORED}
         assert page.row(name)["F1"] == "1.000"
 
 
@@ -297,7 +299,7 @@ def test_without_truth_there_are_predictions_only(example):
     assert main([*report_options(example)[:-1], str(plain)]) == 1
     page = Page(plain)
     shown = page.image("a.png")
-    assert "truth" not in shown and "kinds" not in shown["prediction"]
+    assert "truth" not in shown and "match_status" not in shown["prediction"]
     assert page.row("a.png")["Cells"] == "3"
     assert "F1" not in page.row("a.png")
 
@@ -363,9 +365,9 @@ def test_everything_that_fails_is_listed_with_its_reason(folders, capsys):
         assert re.search(rf"evaluate: {name}\S*: .*{re.escape(reason)}", said)
     assert page.row("good")["State"] == "" and "good" not in said
     assert page.row("nolabels")["F1"] == "0.000" and page.row("nolabels")["FN"] == "2"
-    assert page.image("nolabels.png")["truth"]["kinds"] == [overlay.MISSED] * 2
+    assert page.image("nolabels.png")["truth"]["match_status"] == [overlay.MISSED] * 2
     assert "prediction" not in page.image("shape.png")
-    assert page.image("noimage_label.tiff")["prediction"]["kinds"] == [overlay.MATCHED] * 2
+    assert page.image("noimage_label.tiff")["prediction"]["match_status"] == [overlay.MATCHED] * 2
 
 
 def test_images_of_scores_and_times_alone_are_listed(example, folders):
@@ -420,15 +422,28 @@ def test_the_command_says_what_it_wrote(folders):
     assert re.fullmatch(r".*new/report.html: 1 images, 0\.\d MB\n", done.stdout)
 
 
-# Markup
+# Text that looks like HTML
 
 
-def test_markup_escapes_all_but_markup():
-    assert element("p", "<&>", Markup("<b>"), 3) == "<p>&lt;&amp;&gt;<b>3</p>"
-    assert element("a", class_='"x', data_value=0, hidden=True, title=None) == (
-        '<a class="&quot;x" data-value="0" hidden></a>'
-    )
-    block = data_block("x", {"a": "</script><script>alert(1)"})
-    assert block.count("</script>") == block.count("<script") == 1
-    with pytest.raises(ValueError):
-        data_block("x", float("nan"))
+def report_on(name, **more):
+    """A report on one image of this name, in a group of the same name."""
+    entry = Entry(name, 0, name, group=name, problems=[name], remarks=[name])
+    entry.overlay = {"name": name, **more}
+    return Report(name, [entry], origin=[(name, name)])
+
+
+@pytest.mark.parametrize(
+    "name", ["</script><script>alert(1)//", '" onclick="x', "{{ 7 * 7 }}", "a&amp;b"]
+)
+def test_what_looks_like_html_or_a_template_is_text(tmp_path, name):
+    (tmp_path / "report.html").write_text(page_text(report_on(name)), encoding="utf-8")
+    page = Page(tmp_path / "report.html")
+    assert page.image(name)["name"] == name
+    assert page.row(name)["Image"] == 3 * name  # and its problem and its remark
+    assert sum(tag == "script" for tag, _ in page.tags) == 3
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on")]
+
+
+def test_data_that_is_no_json_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        page_text(report_on("a", area=float("nan")))

@@ -301,7 +301,9 @@ def test_several_tau_are_columns_and_tables_of_their_own(folders):
     pair = with_counts(np.random.default_rng(3), 9, 1, 0)
     save(truth / "a.tif", pair[0])
     save(labels / "a_label.tif", pair[1])
-    lines = run_score(folders, "--tau", 0.5, 0.9).stdout.splitlines()
+    printed = run_score(folders, "--tau", 0.5, 0.9).stdout
+    assert run_score(folders, "--tau", 0.9, "--tau", 0.5).stdout == printed
+    lines = printed.splitlines()
     assert lines[0].split() == ["name", "F1@0.5", "F1@0.9"]
     first, second = map(float, lines[1].split()[1:])
     assert first == 0.9474 > second
@@ -330,6 +332,19 @@ def test_names_of_several_lines_stay_on_one_line_of_the_tables(folders):
     done = run_score(folders)
     assert done.stdout.splitlines()[1].split()[:3] == ["a\\nb\\t\\x1b[2J_label.png", "3", "3"]
     assert done.stderr == "evaluate: c\\nd_label.png: not scored, no truth\n"
+
+
+def test_scoring_imports_nothing_that_only_other_commands_need(folders):
+    for folder in folders:
+        save(folder / "a_label.png", CELLS)
+    truth, labels = map(str, folders)
+    code = (
+        "import sys; from evaluate.__main__ import main; "
+        f"main(['score', '--truth', {truth!r}, '--labels', {labels!r}]); "
+        "print('imported:', *{'jinja2', 'matplotlib', 'psutil', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), stdout=subprocess.PIPE)
+    assert done.stdout.decode().splitlines()[-1] == "imported:"
 
 
 def test_an_error_without_a_file_is_its_reason_alone(folders):

@@ -85,8 +85,8 @@ def test_table_4_has_the_papers_rows_and_each_configuration_is_predicted_once(
     first = save(tmp_path / "first.safetensors", recipe(uncertainty=1, boundary=1))
     second = save(tmp_path / "second.safetensors", recipe(uncertainty=0, boundary=1))
     asked = predicted(monkeypatch, lambda s: 0.5 + 0.1 * s.ua_nms + 0.05 * s.amp + 0.01 * s.refine)
-    networks = ["--weights", f"ours={first}", f"again={first}", f"other={second}"]
-    ensemble = ["--ensemble", str(first), str(second)]
+    networks = ["--weights", f"ours={first}", f"again={first}", "--weights", f"other={second}"]
+    ensemble = ["--ensemble", str(first), "--ensemble", str(second)]
     assert main(["tables", *folders, *networks, *ensemble, "--out", str(tmp_path)]) == 0
     assert [tables.arguments_of(setting) for setting in asked] == [
         ["--weights", str(first)],
@@ -132,7 +132,9 @@ def test_what_a_record_does_not_tell_is_a_question_mark(tmp_path):
         None,
         False,
     )
-    assert "| row" in tables.markdown(tables.COLUMNS["table_3"], [(*silent, 0.5, 0.5)])
+    table = tables.render({"table_3": [(*silent, 0.5, 1.0)]}, 2)
+    (line,) = (line for line in table.splitlines() if line.startswith("| row"))
+    assert [cell.strip() for cell in line.split("|")[4:-1]] == ["?", "?", "0.5000", "1.0000"]
 
 
 def test_f1_is_the_organisers_mean_over_images(tmp_path):
@@ -167,13 +169,13 @@ def test_what_is_wrong_is_said_before_anything_is_predicted(folders, tmp_path, m
     assert not asked
 
 
-def test_a_failing_prediction_is_the_end(folders, tmp_path, monkeypatch, capsys):
+def test_a_failing_prediction_is_the_end(folders, tmp_path, monkeypatch, capfd):
     """An image that cannot be done is named: a mean over the others would be another figure."""
     (tmp_path / "images" / "broken.tif").write_bytes(b"II*\0 nothing more")
     setting = tables.Setting((tables.WEIGHTS,), *tables.ALL_ON)
     with pytest.raises(EvaluationError, match="status 1"):
         tables.predict(setting, tmp_path / "images", tmp_path / "labels")
-    assert "broken.tif: " in capsys.readouterr().err
+    assert "broken.tif: " in capfd.readouterr().err
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(EvaluationError, match="status 1"):
         tables.predict(setting, tmp_path / "images", tmp_path / "labels")

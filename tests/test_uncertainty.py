@@ -14,9 +14,9 @@ from drawn import drawn
 from scipy.stats import mannwhitneyu, spearmanr
 
 from app.cells import Cells
-from evaluate import bootstrap, uncertainty
+from evaluate import bootstrap, matching
 from evaluate.folders import LabelError
-from evaluate.uncertainty import CellFile, Compared, analyse, certainties, compare
+from evaluate.uncertainty import CellFile, Compared, analyse, compare
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("label", "x0", "y0", "x1", "y1", "area", "centroid_x", "centroid_y", "score")
@@ -25,9 +25,14 @@ COLUMNS += tuple(f"uncertainty_{side}" for side in ("top", "right", "bottom", "l
 
 def cells_of(labels, scores, uncertainties, shift=0):
     """The CellFile of drawn labels whose sides are `shift` pixels further down and right."""
-    values = np.unique(labels[labels > 0])
-    sides = uncertainty.box_sides(labels, values) + shift
-    return CellFile(values, sides, np.array(scores), np.array(uncertainties))
+    values, boxes = matching.boxes(labels)
+    return cell_file(values, boxes - (0, 0, 1, 1) + shift, scores, uncertainties)
+
+
+def cell_file(labels, boxes, scores, uncertainties):
+    """A CellFile of these rows; boxes (n, 4): x0, y0, x1, y1 of pixel centres."""
+    columns = map(np.array, (np.zeros((len(labels), 0, 2)), boxes, scores, uncertainties))
+    return CellFile(labels, Cells(*columns))
 
 
 def some_cells(rng, n=400, images=12):
@@ -45,11 +50,11 @@ def test_the_statistics_are_those_of_scipy_also_with_ties():
         rng = np.random.default_rng(seed)
         a, b = rng.integers(0, 12, (2, 60)) / 4
         positive = rng.random(60) < 0.3
-        ones = np.ones((1, 60))
-        assert bootstrap.spearman(a, b)(ones)[0] == pytest.approx(spearmanr(a, b)[0])
+        ones = np.ones(60)
+        assert bootstrap.spearman(a, b)(ones) == pytest.approx(spearmanr(a, b)[0])
         u = mannwhitneyu(a[positive], a[~positive], alternative="two-sided").statistic
         auroc = u / (positive.sum() * (~positive).sum())
-        assert bootstrap.auroc(a, positive)(ones)[0] == pytest.approx(auroc)
+        assert bootstrap.auroc(a, positive)(ones) == pytest.approx(auroc)
 
 
 def test_a_weight_is_how_often_a_cell_stands_there():
@@ -62,10 +67,10 @@ def test_a_weight_is_how_often_a_cell_stands_there():
         (bootstrap.auroc, positive),
         (lambda x, _: bootstrap.mean(x), b),
     ):
-        found = make(a, second)(weights.astype(float))
-        for value, times in zip(found, weights):
+        for times in weights:
             often = make(np.repeat(a, times), np.repeat(second, times))
-            assert value == pytest.approx(often(np.ones((1, times.sum())))[0])
+            expected = often(np.ones(times.sum()))
+            assert make(a, second)(times.astype(float)) == pytest.approx(expected)
 
 
 def test_an_interval_is_of_images_not_of_cells():
@@ -81,13 +86,6 @@ def test_an_interval_is_of_images_not_of_cells():
     assert width == pytest.approx(2 * 1.96 * of_image.std() / np.sqrt(30), rel=0.1)
     alone = bootstrap.estimate(bootstrap.mean(of_image), np.zeros(30))
     assert alone == {"value": pytest.approx(of_image.mean()), "low": None, "high": None}
-
-
-def test_blocks_of_draws_change_nothing(monkeypatch):
-    cells = some_cells(np.random.default_rng(3))
-    whole = analyse(cells)
-    monkeypatch.setattr(bootstrap, "BLOCK", 7000)
-    assert flat(analyse(cells)) == pytest.approx(flat(whole))
 
 
 # What is told of cells
@@ -110,7 +108,8 @@ def test_delta_in_proportion_to_the_error_ranks_perfectly_and_a_random_one_does_
         assert side["spearman"]["low"] < 0 < side["spearman"]["high"]
 
 
-def test_errors_drawn_with_delta_as_their_width_are_as_large_as_expected():
+def test_errors_drawn_with_delta_as_their_width_are_as_large_as_expected(monkeypatch):
+    monkeypatch.setattr(bootstrap, "DRAWS", 10)  # no interval is looked at
     rng = np.random.default_rng(6)
     cells = some_cells(rng, n=4000)
     cells.error = np.abs(rng.normal(0, cells.delta))
@@ -122,7 +121,8 @@ def test_errors_drawn_with_delta_as_their_width_are_as_large_as_expected():
     assert np.all(np.diff([bin["delta"] for bin in side["reliability"]]) > 0)
 
 
-def test_errors_drawn_with_delta_as_their_width_rank_as_well_as_normal_errors_can():
+def test_errors_drawn_with_delta_as_their_width_rank_as_well_as_normal_errors_can(monkeypatch):
+    monkeypatch.setattr(bootstrap, "DRAWS", 10)  # no interval is looked at
     rng = np.random.default_rng(6)
     cells = some_cells(rng, n=4000)
     for spread in (0.2, 0.7, 2.0):
@@ -180,9 +180,9 @@ def test_a_case_by_hand():
     """Three predicted cells: one off by known sides, one that misses, one on the frame."""
     truth = drawn((60, 60), (10, 20, 30, 40), (0, 0, 8, 8))
     labels = drawn((60, 60), (12, 20, 30, 39), (40, 40, 50, 50), (1, 1, 8, 8))
-    boxes = [[11.5, 38.25, 29, 20], [40, 49, 49, 40], [1, 7, 7, 1]]  # y0, x1, y1, x0
+    boxes = [[20, 11.5, 38.25, 29], [40, 40, 49, 49], [1, 1, 7, 7]]  # x0, y0, x1, y1
     uncertainties = np.array([[0.1, 0.2, 0.3, 0.4], [0.5] * 4, [0.6] * 4])
-    cells = CellFile(np.arange(1, 4), np.array(boxes), np.array([0.9, 0.8, 0.7]), uncertainties)
+    cells = cell_file(np.arange(1, 4), boxes, [0.9, 0.8, 0.7], uncertainties)
     found = compare(truth, labels, cells, image=5)
     assert found.iou.tolist() == pytest.approx([18 * 19 / 400, 0])
     assert found.error[0].tolist() == [1.5, 0.75, 0, 0] and np.isnan(found.error[1]).all()
@@ -191,16 +191,6 @@ def test_a_case_by_hand():
     relative = (0.7 / 17.5 + 1.4 / 18.25 + 2.1 / 17.5 + 2.8 / 18.25) / 4, 3.5 / 9
     assert found.certainty.tolist() == pytest.approx([1 / (1 + mean) for mean in relative])
     assert found.image.tolist() == [5, 5]
-
-
-def test_certainty_is_what_the_suppression_weights_by():
-    rng = np.random.default_rng(12)
-    low = rng.uniform(0, 50, (20, 2))
-    boxes = np.hstack([low, low + rng.uniform(0, 60, (20, 2))]).astype(np.float32)
-    uncertainties = rng.uniform(0, 1, (20, 4)).astype(np.float32)
-    cells = Cells(np.zeros((20, 1, 2)), boxes, np.ones(20), uncertainties)
-    found = certainties(boxes[:, [1, 2, 3, 0]], uncertainties)
-    assert found == pytest.approx(cells.certainties("relative"), rel=1e-5)
 
 
 def test_a_cell_is_compared_with_the_one_it_fits_best_and_only_from_an_iou_of_three_tenths():
@@ -212,18 +202,6 @@ def test_a_cell_is_compared_with_the_one_it_fits_best_and_only_from_an_iou_of_th
     assert np.isnan(found.error[1]).all()
 
 
-def test_sides_are_those_of_the_pixel_centres_whatever_the_shape():
-    rng = np.random.default_rng(11)
-    for _ in range(20):
-        labels = rng.integers(0, 6, (9, 14)) * rng.integers(0, 2, (9, 14)) * 70000
-        values = np.unique(labels)[1:]
-        sides = uncertainty.box_sides(labels, values)
-        for value, found in zip(values, sides):
-            y, x = np.nonzero(labels == value)
-            assert found.tolist() == [y.min(), x.max(), y.max(), x.min()]
-    assert uncertainty.box_sides(np.zeros((4, 5), int), np.zeros(0, int)).shape == (0, 4)
-
-
 def test_the_names_of_the_cells_do_not_matter():
     rng = np.random.default_rng(12)
     truth = drawn((90, 90), *((t, u, t + 9, u + 9) for t in (5, 30, 60) for u in (5, 30, 60)))
@@ -232,9 +210,7 @@ def test_the_names_of_the_cells_do_not_matter():
     names = rng.permutation(9) + 100
     renamed = np.where(labels > 0, names[labels.astype(int) - 1], 0)
     order = np.argsort(names)
-    moved = CellFile(
-        names[order], cells.sides[order], cells.scores[order], cells.uncertainties[order]
-    )
+    moved = CellFile(names[order], cells.cells.filter(order))
     first, second = compare(truth, labels, cells), compare(truth, renamed, moved)
     assert flat(analyse(first)) == pytest.approx(flat(analyse(second)))
     assert (first.error == [1, 2, 1, 2]).all()
@@ -257,9 +233,10 @@ def write_cells(path, cells):
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        rows = zip(cells.labels, cells.sides, cells.scores, cells.uncertainties)
-        for label, (y0, x1, y1, x0), score, sigmas in rows:
-            writer.writerow((label, x0, y0, x1, y1, 1, 0, 0, score, *sigmas))
+        known = cells.cells
+        rows = zip(cells.labels, known.boxes, known.scores, known.uncertainties)
+        for label, box, score, sigmas in rows:
+            writer.writerow((label, *box, 1, 0, 0, score, *sigmas))
 
 
 @pytest.fixture

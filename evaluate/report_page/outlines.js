@@ -3,7 +3,7 @@
 // The cells of an image as paths to draw: outlines decoded, and coloured by what they are or by
 // uncertainty. Coordinates are pixels of the label image; (0, 0) is the centre of the top-left one.
 
-const KINDS = ["matched", "false_positive", "missed", "unscored", "plain"];
+const MATCH_STATUSES = ["matched", "false_positive", "missed", "unscored", "plain"];
 // Okabe and Ito's colours, in the order of drawing. What colour says, line and filling say too:
 // truth is dashed, and cells that are wrong are thick and filled.
 const STYLES = {
@@ -42,7 +42,7 @@ function decodeCells(source, columns) {
   return columns.labels.map((label, i) => {
     const rings = columns.outlines[i].map(decodeRing);
     const cell = { source, label, rings, box: boxOf(rings), path: null };
-    cell.kind = columns.kinds ? KINDS[columns.kinds[i]] : "plain";
+    cell.matchStatus = columns.match_status ? MATCH_STATUSES[columns.match_status[i]] : "plain";
     const value = (name) => (columns[name] ? columns[name][i] : null);
     cell.area = value("areas");
     cell.iou = value("ious");
@@ -92,11 +92,11 @@ class Layers {
     const [left, top, right, bottom] = cell.box;
     const middle = [(left + right) / 2, (top + bottom) / 2];
     const place = middle.map((at, i) => Math.floor((at / this.size[i]) * this.parts));
-    const key = [cell.source, cell.kind, style.colour, ...place].join();
+    const key = [cell.source, cell.matchStatus, style.colour, ...place].join();
     if (!this.layers.has(key)) {
-      const { source, kind } = cell;
+      const { source, matchStatus } = cell;
       const box = boxOf([]);
-      this.layers.set(key, { source, kind, ...style, box, path: new Path2D() });
+      this.layers.set(key, { source, matchStatus, ...style, box, path: new Path2D() });
     }
     const layer = this.layers.get(key);
     extend(layer.box, ...cell.box);
@@ -106,14 +106,15 @@ class Layers {
   /** All layers in the order of drawing: what is wrong above the rest, prediction above truth. */
   inOrder() {
     const order = Object.keys(STYLES);
-    const rank = ({ kind, source }) => 2 * order.indexOf(kind) + (source === "prediction");
+    const rank = (layer) =>
+      2 * order.indexOf(layer.matchStatus) + (layer.source === "prediction");
     return [...this.layers.values()].sort((a, b) => rank(a) - rank(b));
   }
 }
 
-function layersByKind({ data, cells }) {
+function layersByMatchStatus({ data, cells }) {
   const layers = new Layers(data, cells);
-  for (const cell of cells) addRings(layers.pathFor(cell, STYLES[cell.kind]), cell.rings);
+  for (const cell of cells) addRings(layers.pathFor(cell, STYLES[cell.matchStatus]), cell.rings);
   return layers.inOrder();
 }
 

@@ -1,24 +1,25 @@
 """What the viewer of the page draws of one image: its picture, and outlines of its cells.
 
 All becomes JSON. The cells of the truth, or of the prediction, are columns of equal length:
-labels, areas (pixels), outlines, and where they are known kinds (numbers of KINDS), ious (with the
-partner of a matched cell, else with the one that fits best; null at the frame), scores and
-uncertainties (top, right, bottom, left). An outline is a list of rings, a ring a flat list of whole
-pixels [x, y, dx, dy, ...]: the first point, then differences. Rings run through the centres of the
-border pixels, (0, 0) is the centre of the top-left pixel.
+labels, areas (pixels), outlines, and where they are known match_status (numbers of MATCH_STATUSES),
+ious (with the partner of a matched cell, else with the one that fits best; null at the frame),
+scores and uncertainties (top, right, bottom, left). An outline is a list of rings, a ring a flat
+list of whole pixels [x, y, dx, dy, ...]: the first point, then differences. Rings run through the
+centres of the border pixels, (0, 0) is the centre of the top-left pixel.
 """
 
 import base64
+from typing import Dict, List, Tuple
 
 import cv2
 import numpy as np
-from scipy.ndimage import find_objects
 
 from .. import strict
-from ..matching import matched
+from ..matching import boxes, matched
 
-KINDS = ("matched", "false_positive", "missed", "unscored")  # as in outlines.js
-MATCHED, FALSE_POSITIVE, MISSED, UNSCORED = range(len(KINDS))
+MATCH_STATUSES = ("matched", "false_positive", "missed", "unscored")  # as in outlines.js
+MATCHED, FALSE_POSITIVE, MISSED, UNSCORED = range(len(MATCH_STATUSES))
+Matches = Dict[int, Tuple[int, float]]  # label: match status, IoU
 
 SIDE = 1024  # pixels of the longer side of a picture, at most
 QUALITY = 80  # of WebP
@@ -36,25 +37,22 @@ def picture(image, side=SIDE):
     return base64.b64encode(data).decode("ascii")
 
 
-def cells(labels):
+def cells(labels: np.ndarray) -> dict:
     """The columns labels, areas and outlines of a label image (H, W)."""
-    names, dense = _dense(labels)
-    columns = {"labels": [], "areas": [], "outlines": []}
-    for name, number, box in zip(names, range(1, len(names) + 1), find_objects(dense)):
-        if box is None:
-            continue
-        mask = (dense[box] == number).view(np.uint8)
-        columns["labels"].append(name)
+    names, places = boxes(labels)
+    columns = {"labels": names.tolist(), "areas": [], "outlines": []}
+    for name, (left, top, right, bottom) in zip(names, places.tolist()):
+        mask = (labels[top:bottom, left:right] == name).view(np.uint8)
         columns["areas"].append(int(mask.sum()))
-        columns["outlines"].append(_rings(mask, (box[1].start, box[0].start)))
+        columns["outlines"].append(_rings(mask, (left, top)))
     return columns
 
 
-def add_fates(columns, fates):
-    """Add the columns kinds and ious, by a dict of `compare`."""
-    found = [fates.get(label, (UNSCORED, None)) for label in columns["labels"]]
-    columns["kinds"] = [kind for kind, _ in found]
-    columns["ious"] = [iou for _, iou in found]
+def add_match_status(columns: dict, found: Matches) -> None:
+    """Add the columns match_status and ious, by a dict of `compare`."""
+    known = [found.get(label, (UNSCORED, None)) for label in columns["labels"]]
+    columns["match_status"] = [status for status, _ in known]
+    columns["ious"] = [iou for _, iou in known]
 
 
 def add_uncertainties(columns, kept):
@@ -63,47 +61,30 @@ def add_uncertainties(columns, kept):
     LabelError: it is not about these labels.
     """
     kept.check(columns["labels"])
-    columns["scores"] = kept.scores.round(3).tolist()
-    columns["uncertainties"] = kept.uncertainties.round(3).tolist()
+    columns["scores"] = kept.cells.scores.round(3).tolist()
+    columns["uncertainties"] = kept.cells.uncertainties.round(3).tolist()
 
 
-def compare(truth, labels, tau):
-    """How the cells of two label images (H, W) fare at tau: a dict label -> (kind, IoU) for each.
+def compare(truth: np.ndarray, labels: np.ndarray, tau: float) -> List[Matches]:
+    """How the cells of two label images (H, W) are matched at tau: those of the truth, and of the
+    prediction, each a dict {label: (match status, IoU)}.
 
     Only of cells that are scored: by the strict rules, those that do not touch the frame.
     LabelError: the shapes differ.
     """
     table = strict.counted(truth, labels)
     iou, pairs = table.iou(), matched(table, tau)
-    return (
-        _fates(table.truth_labels, table.rows, iou, pairs, MISSED),
-        _fates(table.prediction_labels, table.columns, iou, pairs, FALSE_POSITIVE),
-    )
-
-
-def _fates(names, members, iou, pairs, lone):
-    """label -> (kind, IoU) of one side of the comparison.
-
-    names (n,): its cells; members (k,), iou (k,): cell and IoU of each pair that shares pixels;
-    pairs: which of those are matched; lone: the kind of the cells in none of these.
-    """
-    best, kinds = np.zeros(len(names)), np.full(len(names), lone)
-    np.maximum.at(best, members, iou)
-    best[members[pairs]] = iou[pairs]
-    kinds[members[pairs]] = MATCHED
-    return dict(zip(names.tolist(), zip(kinds.tolist(), best.round(3).tolist())))
-
-
-def _dense(labels):
-    """The possible labels, ascending from 1, and the image with their numbers 1..n in their place.
-
-    The image stays as it is unless its labels are so high that a list of them all would be long.
-    """
-    if labels.max() <= labels.size:
-        return range(1, int(labels.max()) + 1), labels.astype(np.int32, copy=False)
-    names = np.unique(labels[labels > 0])
-    numbers = np.searchsorted(names, labels) + 1
-    return names.tolist(), np.where(labels > 0, numbers, 0).astype(np.int32)
+    found = []
+    for names, members, alone in (
+        (table.truth_labels, table.rows, MISSED),
+        (table.prediction_labels, table.columns, FALSE_POSITIVE),
+    ):
+        best, status = np.zeros(len(names)), np.full(len(names), alone)
+        np.maximum.at(best, members, iou)
+        best[members[pairs]] = iou[pairs]
+        status[members[pairs]] = MATCHED
+        found.append(dict(zip(names.tolist(), zip(status.tolist(), best.round(3).tolist()))))
+    return found
 
 
 def _rings(mask, corner):

@@ -23,8 +23,9 @@ let shown = null;
 // Drawing
 
 /** Whether the boxes ticked in the panel let these cells be seen. */
-function isVisible({ source, kind }) {
-  return panel.elements[source].checked && (kind === "plain" || panel.elements[kind].checked);
+function isVisible({ source, matchStatus }) {
+  const isChosen = matchStatus === "plain" || panel.elements[matchStatus].checked;
+  return panel.elements[source].checked && isChosen;
 }
 
 /** The layers to be drawn; those by uncertainty are made when they are first asked for. */
@@ -165,7 +166,7 @@ function contains(cell, x, y) {
   return probe.isPointInPath(cell.path, x, y, "evenodd") || probe.isPointInStroke(cell.path, x, y);
 }
 
-const KIND_TEXTS = {
+const STATUS_TEXTS = {
   matched: "matched",
   false_positive: "false positive",
   missed: "missed",
@@ -175,10 +176,10 @@ const KIND_TEXTS = {
 /** The lines of the tooltip about a cell. */
 function describe(cell) {
   const name = cell.source === "truth" ? "True cell" : "Predicted cell";
-  const kind = KIND_TEXTS[cell.kind];
-  const lines = [`${name} ${cell.label}${kind ? ": " + kind : ""}`];
+  const status = STATUS_TEXTS[cell.matchStatus];
+  const lines = [`${name} ${cell.label}${status ? ": " + status : ""}`];
   const numbers = [`${cell.area} px`];
-  const iou = cell.kind === "matched" ? "IoU" : "best IoU";
+  const iou = cell.matchStatus === "matched" ? "IoU" : "best IoU";
   if (cell.iou !== null) numbers.push(`${iou} ${cell.iou.toFixed(2)}`);
   if (cell.score !== null) numbers.push(`score ${cell.score.toFixed(2)}`);
   lines.push(numbers.join(" · "));
@@ -221,7 +222,7 @@ function openImage(opener) {
     data[source] ? decodeCells(source, data[source]) : [],
   );
   shown = { opener, data, cells, view: {}, canvas: makeCanvas() };
-  shown.layers = layersByKind(shown);
+  shown.layers = layersByMatchStatus(shown);
   shown.hasUncertainty = Boolean(data.prediction?.uncertainties);
   shown.typicalSize = median(cells.map(({ box }) => box[2] - box[0] + box[3] - box[1])) / 2;
   shown.probe = document.createElement("canvas").getContext("2d");
@@ -270,19 +271,19 @@ function fillHeader() {
   document.getElementById("viewer-message").textContent = data.problem ?? "";
 }
 
-/** Offer what the image has: how many cells of each kind, uncertainties, scores. */
+/** Offer what the image has: how many cells of each match status, uncertainties, scores. */
 function fillPanel() {
   const { data, cells } = shown;
   const all = (key, value) => cells.filter((cell) => cell[key] === value);
-  const isCompared = cells.some(({ kind }) => kind !== "plain");
+  const isCompared = cells.some(({ matchStatus }) => matchStatus !== "plain");
   for (const source of ["prediction", "truth"]) {
     setChoice(source, Boolean(data[source]), all("source", source).length);
   }
-  for (const kind of ["false_positive", "missed", "unscored"]) {
-    setChoice(kind, isCompared, all("kind", kind).length);
+  for (const status of ["false_positive", "missed", "unscored"]) {
+    setChoice(status, isCompared, all("matchStatus", status).length);
   }
   // Each match is two cells, a true and a predicted one.
-  setChoice("matched", isCompared, all("kind", "matched").length / 2);
+  setChoice("matched", isCompared, all("matchStatus", "matched").length / 2);
   setChoice("image", Boolean(data.picture));
   setChoice("uncertainty", shown.hasUncertainty);
   panel.elements.matched.closest("fieldset").hidden = !isCompared;

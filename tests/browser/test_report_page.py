@@ -227,9 +227,9 @@ def test_sorting_by_keyboard_brings_failed_images_up(page):
 
 def test_cells_are_drawn_in_the_colours_of_what_they_are(page):
     page.open("a.png")
-    for kind, colour in COLOURS.items():
+    for status, colour in COLOURS.items():
         for other, box in BOXES.items():
-            assert page.shows(colour, *left_of(box)) == (kind == other), (kind, other)
+            assert page.shows(colour, *left_of(box)) == (status == other), (status, other)
 
 
 def test_each_choice_changes_what_is_drawn_and_back(page):
@@ -245,7 +245,9 @@ def test_each_choice_changes_what_is_drawn_and_back(page):
         assert page.canvas() == before
     for name in ("prediction", "truth", "image"):
         page.tick(name)
-    assert not any(page.shows(colour, *left_of(BOXES[kind])) for kind, colour in COLOURS.items())
+    assert not any(
+        page.shows(colour, *left_of(BOXES[status])) for status, colour in COLOURS.items()
+    )
 
 
 def test_the_panel_counts_cells(page):
