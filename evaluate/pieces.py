@@ -1,5 +1,7 @@
 """Labels in pieces that lie too far apart for one cell, as where ids are used twice."""
 
+from typing import List
+
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -9,7 +11,7 @@ from .matching import extents, foreground
 NAMED = 5  # labels that a remark names
 
 
-def remarks(what, labels):
+def remarks(what: str, labels: np.ndarray) -> List[str]:
     """Sentences about the label image (H, W) called `what`: a list of none or one."""
     found = scattered(labels).tolist()
     if not found:
@@ -22,7 +24,7 @@ def remarks(what, labels):
     ]
 
 
-def scattered(labels):
+def scattered(labels: np.ndarray) -> np.ndarray:
     """The labels of an image (H, W) that come in pieces far apart, ascending.
 
     A piece is 8-connected. It is far when the gap between its box and that of the label's largest

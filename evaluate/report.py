@@ -9,12 +9,13 @@ Exit status: 0, or 1 when an image has a problem: the report is written and says
 nothing could be started.
 """
 
+import argparse
 import json
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -81,12 +82,12 @@ class Report:
     time_plot: Optional[str] = None
     origin: List[tuple] = field(default_factory=list)
 
-    def groups(self):
+    def groups(self) -> List[str]:
         """The names of the groups, sorted."""
         found = self.scores["aggregates"] if self.scores else []
         return sorted({one["group"] for one in found if one["group"] is not None})
 
-    def aggregate(self, group, tau):
+    def aggregate(self, group: Optional[str], tau: float) -> dict:
         """The aggregate of scores.json of a group (None: all images) at tau."""
         for found in self.scores["aggregates"]:
             if found["group"] == group and found["tau"] == tau:
@@ -114,7 +115,7 @@ class Report:
         return {titles[run["amp"]]: run for run in self.times["runs"]} if self.times else {}
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m evaluate report`."""
     folder = {"metavar": "DIR", "type": Path}
     parser.add_argument("--images", required=True, help="microscopy images", **folder)
@@ -125,7 +126,7 @@ def add_arguments(parser):
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="report.html")
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Gather, write, and say what came out; the exit status."""
     if options.out.is_dir():
         raise EvaluationError(f"{options.out} is a folder; --out names the file to write")
@@ -145,7 +146,7 @@ def run(options):
 # What is known of each image
 
 
-def gather(options):
+def gather(options: argparse.Namespace) -> Report:
     """The `Report` of the command's options. EvaluationError."""
     scores, times = read_json(options.scores, SCORES), read_json(options.times, TIMES)
     if options.truth and not scores:
@@ -167,7 +168,7 @@ def gather(options):
     return report
 
 
-def read_json(path, parts):
+def read_json(path: Optional[Path], parts: Set[str]) -> Optional[dict]:
     """What a JSON file holds that has these parts; None without a path. EvaluationError."""
     if path is None:
         return None
@@ -181,14 +182,14 @@ def read_json(path, parts):
     return content
 
 
-def score(truth, labels):
+def score(truth: Path, labels: Path) -> dict:
     """What scores.json would hold of two folders by the strict rules at TAU."""
     images = score_pairs(pairs(truth, labels), [TAU])
     arguments = {"truth": str(truth), "labels": str(labels)}
     return scores_json(images, aggregates(images, [TAU]), [TAU], "strict", arguments)
 
 
-def collect(options, report):
+def collect(options: argparse.Namespace, report: Report) -> Dict[str, dict]:
     """{stem: {images, labels, truth, scores, times: what there is of it}}, sorted by stem."""
     scores = report.scores
     asked = scores["arguments"] if scores else {}
@@ -207,7 +208,7 @@ def collect(options, report):
     return dict(sorted(merged.items()))
 
 
-def times_by_stem(runs):
+def times_by_stem(runs: Dict[str, dict]) -> Dict[str, Dict[str, dict]]:
     """{stem: {title of a run: its image in times.json}}."""
     found = {}
     for title, run in runs.items():
@@ -216,7 +217,7 @@ def times_by_stem(runs):
     return found
 
 
-def entry_of(stem, index, found, report):
+def entry_of(stem: str, index: int, found: dict, report: Report) -> Entry:
     """The `Entry` of one image of `collect`."""
     scored = found.get("scores") or {}
     paths = found.get("images") or found.get("labels") or found.get("truth")
@@ -237,7 +238,7 @@ def entry_of(stem, index, found, report):
 # What there is to look at
 
 
-def look(entry, found, report, folder):
+def look(entry: Entry, found: dict, report: Report, folder: Path) -> None:
     """Fill in the size, the picture and the outlines of an entry; what fails is its problem.
 
     folder: of the images.
@@ -262,7 +263,7 @@ def look(entry, found, report, folder):
     entry.overlay["numbers"] = numbers(entry, report)
 
 
-def attempt(entry, function, *arguments):
+def attempt(entry: Entry, function: Callable, *arguments) -> Any:
     """What the function returns, or None and one more problem of the entry."""
     try:
         return function(*arguments)
@@ -272,7 +273,7 @@ def attempt(entry, function, *arguments):
         return None
 
 
-def read_image(entry, paths, folder):
+def read_image(entry: Entry, paths: List[Path], folder: Path) -> np.ndarray:
     """The only image of the paths as (H, W, 3) uint8; what was left out of it becomes a remark.
 
     LabelError: there is none to read.
@@ -289,12 +290,14 @@ def read_image(entry, paths, folder):
         raise LabelError(f"the image cannot be read: {error}") from error
 
 
-def read_only(paths, what):
+def read_only(paths: List[Path], what: str) -> np.ndarray:
     """The label image (H, W) of the only one of the paths. LabelError."""
     return read_labels(only(paths, what))
 
 
-def fitting(labels, shape, what):
+def fitting(
+    labels: Optional[np.ndarray], shape: Tuple[int, int], what: str
+) -> Optional[np.ndarray]:
     """The label image, if there is one. LabelError: its shape is not (H, W) as of the others."""
     if labels is not None and labels.shape != shape:
         sizes = " × ".join(map(str, labels.shape)), " × ".join(map(str, shape))
@@ -302,7 +305,9 @@ def fitting(labels, shape, what):
     return labels
 
 
-def draw(entry, truth, labels, tau):
+def draw(
+    entry: Entry, truth: Optional[np.ndarray], labels: Optional[np.ndarray], tau: float
+) -> None:
     """Add the outlines of the truth and of the prediction, compared where there is a truth."""
     drawn = {
         name: overlay.cells(array)
@@ -317,14 +322,14 @@ def draw(entry, truth, labels, tau):
     entry.overlay.update(drawn)
 
 
-def add_uncertainties(entry, path):
+def add_uncertainties(entry: Entry, path: Path) -> None:
     """Add the scores and uncertainties that the prediction kept, if it did. LabelError."""
     if path.with_name(entry.stem + TABLE_ENDING).exists():
         kept = read_cells(path, entry.stem)
         overlay.add_uncertainties(entry.overlay["prediction"], kept)
 
 
-def numbers(entry, report):
+def numbers(entry: Entry, report: Report) -> List[List[str]]:
     """[name, text] of what the viewer says of an image."""
     titles = (("F1", "f1"), ("Precision", "precision"), ("Recall", "recall"))
     titles += (("Mean IoU, matched", "mean_matched_iou"), ("Dice", "dice"))
@@ -335,7 +340,7 @@ def numbers(entry, report):
     return found
 
 
-def origin(options, report):
+def origin(options: argparse.Namespace, report: Report) -> List[Tuple[str, str]]:
     """(what, text) of where the report comes from."""
     facts = [("Written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))]
     for name in ("images", "labels", "truth", "scores", "times"):

@@ -17,11 +17,12 @@ too). Cells that touch the outer 2-pixel frame, predicted or true, are left out 
 The intervals are 95 % bootstrap intervals over images: cells of one image are not independent.
 """
 
+import argparse
 import csv
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy.stats import halfnorm, rankdata, spearmanr
@@ -41,7 +42,7 @@ from .folders import (
     read_groups,
     read_labels,
 )
-from .matching import boxes
+from .matching import Overlaps, boxes
 from .score import write_json
 from .tables import text_table
 
@@ -70,7 +71,7 @@ class CellFile(NamedTuple):
     labels: np.ndarray
     cells: Cells
 
-    def check(self, labels):
+    def check(self, labels: Sequence[int]) -> None:
         """LabelError unless the rows are exactly those of these labels > 0 (n,), ascending."""
         if not np.array_equal(labels, self.labels):
             raise LabelError("its labels are not those of its _cells.csv: they come of other runs")
@@ -92,17 +93,17 @@ class Compared:
     score: np.ndarray
     certainty: np.ndarray
 
-    def filter(self, keep):
+    def filter(self, keep: np.ndarray) -> "Compared":
         """The cells that `keep` (n,) names."""
         return Compared(*(getattr(self, f.name)[keep] for f in fields(self)))
 
     @classmethod
-    def cat(cls, parts):
+    def cat(cls, parts: List["Compared"]) -> "Compared":
         """All cells of a non-empty list of Compared."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--truth", metavar="DIR", type=Path, required=True)
     parser.add_argument(
@@ -120,7 +121,7 @@ def add_arguments(parser):
     )
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Compare, tell, and write; the exit status is 1 when some prediction was left out."""
     groups = read_groups(options.groups) if options.groups else None
     stems, cells, problems = compare_folder(options.truth, options.labels)
@@ -144,7 +145,7 @@ def run(options):
 # Files -> cells
 
 
-def compare_folder(truth_dir, labels_dir):
+def compare_folder(truth_dir: Path, labels_dir: Path) -> Tuple[List[str], Compared, Dict[str, str]]:
     """Every prediction of a folder against its truth.
 
     Returns stems (by the number in `Compared.image`), Compared, and problems {file name: reason}.
@@ -169,7 +170,7 @@ def compare_folder(truth_dir, labels_dir):
     return stems, Compared.cat(parts), problems
 
 
-def read_cells(prediction, stem):
+def read_cells(prediction: Path, stem: str) -> CellFile:
     """The `CellFile` STEM_cells.csv beside a label image. LabelError: there is no such file."""
     path = prediction.with_name(stem + TABLE_ENDING)
     try:
@@ -210,7 +211,7 @@ def compare(truth: np.ndarray, labels: np.ndarray, kept: CellFile, image: int = 
     )
 
 
-def best_partners(table):
+def best_partners(table: Overlaps) -> Tuple[np.ndarray, np.ndarray]:
     """For each of m predicted cells in `Overlaps`: its largest IoU (m,), 0 without any, and the
     index of that true cell (m,), -1 without any."""
     m, iou = len(table.prediction_labels), table.iou()
@@ -224,7 +225,7 @@ def best_partners(table):
 # Cells -> what is told of them
 
 
-def analyse(cells):
+def analyse(cells: Compared) -> dict:
     """All that is told of `Compared` cells, as a dict for JSON; None where nothing can be told.
 
     images (with any cell), cells, correct, compared: counts. sides: {side: see `side_summary`},
@@ -249,7 +250,7 @@ def analyse(cells):
     }
 
 
-def side_summary(delta, error, image):
+def side_summary(delta: np.ndarray, error: np.ndarray, image: np.ndarray) -> dict:
     """What is told of k sides by their delta and absolute error (k,), in pixels, and image (k,).
 
     sides: how many. delta: mean. error: estimate of the mean. expected: mean absolute error of
@@ -269,7 +270,7 @@ def side_summary(delta, error, image):
     }
 
 
-def normal_spearman(delta):
+def normal_spearman(delta: np.ndarray) -> Optional[float]:
     """Spearman correlation of delta (k,) with absolute errors that are normal, of width delta.
 
     Not of errors drawn, but of QUANTILES of them for each delta. None: delta is constant, or empty.
@@ -280,13 +281,13 @@ def normal_spearman(delta):
     return float(spearmanr(np.repeat(delta, QUANTILES), np.outer(delta, errors).ravel())[0])
 
 
-def quantile_bins(values):
+def quantile_bins(values: np.ndarray) -> np.ndarray:
     """The bin 0..BINS-1 of each value (n,): of equal count, but that equal values share a bin."""
     ranks = rankdata(values) - 0.5
     return (ranks * BINS / max(len(values), 1)).astype(int)
 
 
-def means(delta, error, image):
+def means(delta: np.ndarray, error: np.ndarray, image: np.ndarray) -> dict:
     """The mean figures of `side_summary`."""
     return {
         "sides": len(delta),
@@ -296,7 +297,7 @@ def means(delta, error, image):
     }
 
 
-def separation(cells, correct):
+def separation(cells: Compared, correct: np.ndarray) -> dict:
     """Estimates of the AUROC of correct cells (n,) by score, certainty and their product."""
     by = {
         "score": auroc(cells.score, correct),
@@ -310,7 +311,7 @@ def separation(cells, correct):
 # What is told -> screen and files
 
 
-def text(result):
+def text(result: dict) -> str:
     """What was found, as tables for the screen."""
     whole = result["all"]
     sides = [
@@ -336,7 +337,7 @@ def text(result):
     return "\n\n".join(parts + [group_text(result["groups"])] * bool(result["groups"]))
 
 
-def group_text(groups):
+def group_text(groups: Dict[str, dict]) -> str:
     """The main figures of each group, a line each."""
     header = ("group", "images", "cells", "correct", "Spearman", *RANKINGS.values())
     lines = [
@@ -351,18 +352,18 @@ def group_text(groups):
     return "By group (Spearman of all sides, AUROC)\n" + text_table(header, lines)
 
 
-def figures(told):
+def figures(told: dict) -> Tuple:
     """The texts under FIGURES."""
     lengths = number(told["delta"]), span(told["error"]), number(told["expected"])
     return (told["sides"], *lengths)
 
 
-def span(estimated):
+def span(estimated: dict) -> str:
     """An estimate as a text: 0.71 (0.65 to 0.76)."""
     value, low, high = (number(estimated[name]) for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 
-def number(value):
+def number(value: Optional[float]) -> str:
     """A number or None as a text."""
     return "-" if value is None else f"{value:.3f}"
