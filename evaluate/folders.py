@@ -169,6 +169,11 @@ def only(paths: Sequence[Path], what: str) -> Path:
     return paths[0]
 
 
+def read_one(paths: Sequence[Path], what: str) -> np.ndarray:
+    """The label image (H, W) of the only path of a list. LabelError: see `only`, `read_labels`."""
+    return read_labels(only(paths, what))
+
+
 def printable(text: str) -> str:
     """A text on one line, as names of files are to be shown: a line break becomes \\n and so on."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -6,7 +6,7 @@ true times predicted cells.
 """
 
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -40,20 +40,14 @@ class Score:
     dice: float
 
 
-def rate(
-    tau: float,
-    true_num: int,
-    pred_num: int,
-    correct_num: int,
-    iou_sum: float,
-    dice: float,
-    empty: float,
-) -> Score:
-    """The `Score` of these counts; iou_sum is that of the correct pairs.
+def rate(tau: float, counts: Sequence[int], iou_sum: float, dice: float, empty: float) -> Score:
+    """The `Score` of so many true, predicted and correct cells (counts).
 
-    empty: what the ratios are where there is no cell at all, neither true nor predicted.
+    iou_sum: of the correct pairs. empty: what the ratios are where there is no cell at all, neither
+    true nor predicted.
     """
-    counts = (true_num, pred_num, correct_num, true_num - correct_num, pred_num - correct_num)
+    true_num, pred_num, correct_num = counts
+    counts = (*counts, true_num - correct_num, pred_num - correct_num)
     if not correct_num:
         ratio = 0.0 if true_num or pred_num else empty
         return Score(tau, *counts, ratio, ratio, ratio, float("nan"), ratio, ratio, dice)
@@ -104,15 +98,11 @@ class Overlaps:
         rows = ~np.isin(self.truth_labels, truth_labels)
         columns = ~np.isin(self.prediction_labels, prediction_labels)
         kept = rows[self.rows] & columns[self.columns]
-        return Overlaps(
-            self.truth_labels[rows],
-            self.prediction_labels[columns],
-            self.truth_pixels[rows],
-            self.prediction_pixels[columns],
-            (np.cumsum(rows) - 1)[self.rows[kept]],
-            (np.cumsum(columns) - 1)[self.columns[kept]],
-            self.pixels[kept],
-        )
+        true = self.truth_labels[rows], self.truth_pixels[rows]
+        predicted = self.prediction_labels[columns], self.prediction_pixels[columns]
+        row, column = np.cumsum(rows)[self.rows] - 1, np.cumsum(columns)[self.columns] - 1
+        pairs = np.stack([row, column, self.pixels])[:, kept]
+        return Overlaps(true[0], predicted[0], true[1], predicted[1], *pairs)
 
 
 def overlaps(truth: np.ndarray, prediction: np.ndarray) -> Overlaps:
@@ -126,15 +116,8 @@ def overlaps(truth: np.ndarray, prediction: np.ndarray) -> Overlaps:
     truth_labels, rows, truth_pixels = _cells(true, pixels)
     prediction_labels, columns, prediction_pixels = _cells(predicted, pixels)
     both = (rows >= 0) & (columns >= 0)
-    return Overlaps(
-        truth_labels,
-        prediction_labels,
-        truth_pixels,
-        prediction_pixels,
-        rows[both],
-        columns[both],
-        pixels[both],
-    )
+    pairs = np.stack([rows, columns, pixels])[:, both]
+    return Overlaps(truth_labels, prediction_labels, truth_pixels, prediction_pixels, *pairs)
 
 
 def bands(shape: Tuple[int, int]) -> List[slice]:

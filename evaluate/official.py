@@ -73,9 +73,10 @@ def _score(tables, tau, dice):
     pairs = [matched(table, tau) for table in tables]
     true_num = sum(len(table.truth_labels) for table in tables)
     pred_num = sum(len(table.prediction_labels) for table in tables)
+    counts = true_num, pred_num, sum(map(len, pairs))
     unseen = sum(len(t.truth_labels) for t in tables if not len(t.prediction_labels))
     iou_sum = float(sum(table.iou()[found].sum() for table, found in zip(tables, pairs)))
-    score = rate(tau, true_num, pred_num, sum(map(len, pairs)), iou_sum, dice, EMPTY)
+    score = rate(tau, counts, iou_sum, dice, EMPTY)
     rounded = {
         name: float(np.round(getattr(score, name), 4))
         for name in ("precision", "recall", "f1", "dice")

@@ -124,10 +124,8 @@ class Command:
 
     def arguments(self, inputs: Path, outputs: Path, amp: bool) -> List[str]:
         """The words to start, the folders (absolute paths) filled in."""
-        places = (("{inputs}", str(inputs)), ("{outputs}", str(outputs)))
-        words = list(self.words)
-        for placeholder, folder in places:
-            words = [word.replace(placeholder, folder) for word in words]
+        words = [word.replace("{inputs}", str(inputs)) for word in self.words]
+        words = [word.replace("{outputs}", str(outputs)) for word in words]
         return words if amp else words + [NO_AMP]
 
     def follow(self, pid: int) -> "Tree":
@@ -190,7 +188,7 @@ class Container:
     def check(self) -> None:
         """EvaluationError: no docker, no engine, or no such image here (none is pulled)."""
         try:
-            docker("image", "inspect", self.image)
+            output("docker", "image", "inspect", self.image)
         except FileNotFoundError as error:
             raise EvaluationError("--docker: there is no program docker") from error
         except subprocess.CalledProcessError as error:
@@ -240,20 +238,19 @@ class ContainerTree:
     def kill(self) -> None:
         self.client.kill()
         with suppress(subprocess.CalledProcessError):
-            docker("container", "rm", "--force", self.name)
+            output("docker", "container", "rm", "--force", self.name)
 
 
-def docker(*arguments: str) -> str:
-    """The output of a docker command. FileNotFoundError, CalledProcessError."""
-    return subprocess.run(
-        ["docker", *arguments], check=True, capture_output=True, encoding="utf-8"
-    ).stdout
+def output(*command: str, timeout: Optional[float] = None) -> str:
+    """What a command prints. FileNotFoundError; CalledProcessError; TimeoutExpired, in seconds."""
+    options = {"check": True, "capture_output": True, "encoding": "utf-8"}
+    return subprocess.run(command, timeout=timeout, **options).stdout
 
 
 def locate(name: str) -> Tuple[Optional["Tree"], Optional[Path]]:
     """The Tree of a container's first process, and its memory file; None where not to be found."""
     try:
-        state = docker("container", "inspect", "--format", "{{.Id}} {{.State.Pid}}", name)
+        state = output("docker", "container", "inspect", "--format", "{{.Id}} {{.State.Pid}}", name)
         identifier, pid = state.split()
         groups = Path("/proc", pid, "cgroup").read_text()
         if identifier not in groups:  # a process of this number, but another machine's container
@@ -298,11 +295,8 @@ def gpu_memory(pids: Collection[int]) -> Optional[int]:
 
 def nvidia_smi(query: str) -> List[str]:
     """The lines of an answer of nvidia-smi; none where it cannot answer."""
-    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
-        return subprocess.run(
-            command, check=True, capture_output=True, encoding="utf-8", timeout=10
-        ).stdout.splitlines()
+        return output("nvidia-smi", query, "--format=csv,noheader,nounits", timeout=10).splitlines()
     except (OSError, subprocess.SubprocessError):
         return []
 

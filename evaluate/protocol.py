@@ -118,9 +118,7 @@ def failure(run: Run, outputs: Path, path: Path, shape: Tuple[int, int]) -> Opti
 
 def ending(status: int) -> str:
     """An exit status in words."""
-    if status < 0:
-        return f"ended by signal {-status}"
-    return f"exit status {status}"
+    return f"ended by signal {-status}" if status < 0 else f"exit status {status}"
 
 
 def size(height: int, width: int) -> str:

@@ -32,7 +32,7 @@ from .folders import (
     paired,
     pairs,
     printable,
-    read_labels,
+    read_one,
 )
 from .report_page import overlay
 from .report_page.page import number, page
@@ -89,10 +89,8 @@ class Report:
 
     def aggregate(self, group: Optional[str], tau: float) -> dict:
         """The aggregate of scores.json of a group (None: all images) at tau."""
-        for found in self.scores["aggregates"]:
-            if found["group"] == group and found["tau"] == tau:
-                return found
-        raise KeyError((group, tau))
+        found = {(one["group"], one["tau"]): one for one in self.scores["aggregates"]}
+        return found[group, tau]
 
     def f1_of(self, group: Optional[str]) -> List[float]:
         """F1 of each image of a group (None: of all)."""
@@ -244,9 +242,14 @@ def look(entry: Entry, found: dict, report: Report, folder: Path) -> None:
     folder: of the images.
     """
     image = attempt(entry, read_image, entry, found.get("images", []), folder)
-    labels = attempt(entry, read_only, found.get("labels", []), "prediction")
-    truth = attempt(entry, read_only, found["truth"], "truth") if "truth" in found else None
-    shapes = [array.shape[:2] for array in (image, truth, labels) if array is not None]
+    given = {"prediction": attempt(entry, read_one, found.get("labels", []), "prediction")}
+    if "truth" in found:
+        given["truth"] = attempt(entry, read_one, found["truth"], "truth")
+    shapes = [
+        array.shape[:2]
+        for array in (image, given.get("truth"), given["prediction"])
+        if array is not None
+    ]
     if not shapes:
         return
     entry.height, entry.width = map(int, shapes[0])
@@ -254,9 +257,9 @@ def look(entry: Entry, found: dict, report: Report, folder: Path) -> None:
     if image is not None:
         entry.thumbnail = overlay.picture(image, THUMBNAIL)
         entry.overlay["picture"] = overlay.picture(image)
-    labels = attempt(entry, fitting, labels, shapes[0], "prediction")
-    draw(entry, attempt(entry, fitting, truth, shapes[0], "truth"), labels, report.tau)
-    if labels is not None:
+    given = {n: labels for n, labels in given.items() if attempt(entry, fits, labels, shapes[0], n)}
+    draw(entry, given, report.tau)
+    if "prediction" in given:
         entry.predicted = len(entry.overlay["prediction"]["labels"])
         attempt(entry, add_uncertainties, entry, found["labels"][0])
     entry.overlay["problem"] = "; ".join(entry.problems) or None
@@ -290,36 +293,23 @@ def read_image(entry: Entry, paths: List[Path], folder: Path) -> np.ndarray:
         raise LabelError(f"the image cannot be read: {error}") from error
 
 
-def read_only(paths: List[Path], what: str) -> np.ndarray:
-    """The label image (H, W) of the only one of the paths. LabelError."""
-    return read_labels(only(paths, what))
-
-
-def fitting(
-    labels: Optional[np.ndarray], shape: Tuple[int, int], what: str
-) -> Optional[np.ndarray]:
-    """The label image, if there is one. LabelError: its shape is not (H, W) as of the others."""
+def fits(labels: Optional[np.ndarray], shape: Tuple[int, int], what: str) -> bool:
+    """Whether there is a label image. LabelError: its shape is not (H, W) as of the others."""
     if labels is not None and labels.shape != shape:
         sizes = " × ".join(map(str, labels.shape)), " × ".join(map(str, shape))
         raise LabelError("the {} is {} pixels, not {}, and is not drawn".format(what, *sizes))
-    return labels
+    return labels is not None
 
 
-def draw(
-    entry: Entry, truth: Optional[np.ndarray], labels: Optional[np.ndarray], tau: float
-) -> None:
+def draw(entry: Entry, given: Dict[str, np.ndarray], tau: float) -> None:
     """Add the outlines of the truth and of the prediction, compared where there is a truth."""
-    drawn = {
-        name: overlay.cells(array)
-        for name, array in (("truth", truth), ("prediction", labels))
-        if array is not None
-    }
-    if truth is not None:
-        other = np.zeros_like(truth) if labels is None else labels
-        for name, found in zip(("truth", "prediction"), overlay.compare(truth, other, tau)):
-            if name in drawn:
-                overlay.add_match_status(drawn[name], found)
-    entry.overlay.update(drawn)
+    entry.overlay.update({name: overlay.cells(labels) for name, labels in given.items()})
+    if "truth" in given:
+        prediction = given.get("prediction", np.zeros_like(given["truth"]))
+        statuses = overlay.compare(given["truth"], prediction, tau)
+        for name, found in zip(("truth", "prediction"), statuses):
+            if name in given:
+                overlay.add_match_status(entry.overlay[name], found)
 
 
 def add_uncertainties(entry: Entry, path: Path) -> None:

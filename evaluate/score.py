@@ -55,7 +55,7 @@ from .folders import (
     read_labels,
 )
 from .matching import Score, rate
-from .pieces import NAMED, remarks
+from .pieces import listed, remarks
 from .tables import text_table
 
 RULES = {"strict": strict, "official": official}
@@ -118,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", required=True, metavar="DIR", help="predicted label images")
     parser.add_argument(
         "--tau",
-        type=_tau,
+        type=iou_threshold,
         nargs="+",
         action=Extend,
         default=[0.5],
@@ -136,11 +136,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-suffix", metavar="TEXT", help="as _cp_masks.tif")
 
 
-def _tau(text):
-    try:
-        tau = float(text)
-    except ValueError:
-        tau = 0.0
+def iou_threshold(text: str) -> float:
+    """An IoU of a command line. ArgumentTypeError, ValueError: it is not above 0 and up to 1."""
+    tau = float(text)
     if not 0 < tau <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to 1")
     return tau
@@ -222,7 +220,7 @@ def aggregate(group: Optional[str], tau: float, scores: List[Score]) -> Aggregat
     mean, median = (float(np.mean(f1)), float(np.median(f1))) if f1 else (nan, nan)
     sums = (sum(getattr(s, n) for s in scores) for n in ("true_num", "pred_num", "correct_num"))
     iou_sum = sum(s.mean_matched_iou * s.correct_num for s in scores if s.correct_num)
-    pooled = rate(tau, *sums, iou_sum, dice=nan, empty=mean)
+    pooled = rate(tau, list(sums), iou_sum, dice=nan, empty=mean)
     pooled = replace(pooled, missed_num=sum(score.missed_num for score in scores))
     return Aggregate(group, tau, len(scores), mean, median, pooled)
 
@@ -238,12 +236,8 @@ def tell(images: List[ImageScores], left_out: Set[str]) -> None:
         for sentence in said + image.remarks:
             print("evaluate:", printable(f"{image.name}: {sentence}"), file=sys.stderr)
     if left_out:
-        names = sorted(left_out)[:NAMED]
-        more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-        print(
-            f"evaluate: left out, not predicted: {', '.join(map(printable, names))}{more}",
-            file=sys.stderr,
-        )
+        names = listed(sorted(map(printable, left_out)))
+        print(f"evaluate: left out, not predicted: {names}", file=sys.stderr)
 
 
 def screen(images: List[ImageScores], groups: List[Aggregate], taus: Sequence[float]) -> str:

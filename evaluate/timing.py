@@ -185,18 +185,13 @@ def document(program: Program, repeat: int, times: Dict[bool, List[ImageTime]]) 
         "kind": program.kind,
         "command": " ".join(map(shlex.quote, command)),
         "repeat": repeat,
-        "machine": machine(),
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "memory_bytes": psutil.virtual_memory().total,
+            "gpu": gpu_name(),
+        },
         "runs": [{"amp": amp, "images": list(map(asdict, times[amp]))} for amp in times],
-    }
-
-
-def machine() -> dict:
-    """What it ran on."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpu": gpu_name(),
     }
 
 
@@ -222,7 +217,5 @@ def write_csv(path: Path, runs: List[dict]) -> None:
     with replacing(path, text=True) as file:
         writer = csv.DictWriter(file, ["amp", *columns], lineterminator="\n")
         writer.writeheader()
-        for timed in runs:
-            for row in timed["images"]:
-                seconds = " ".join(map(str, row["seconds"]))
-                writer.writerow(dict(row, amp=on_off(timed["amp"]), seconds=seconds))
+        for amp, row in ((on_off(run["amp"]), row) for run in runs for row in run["images"]):
+            writer.writerow({**row, "amp": amp, "seconds": " ".join(map(str, row["seconds"]))})

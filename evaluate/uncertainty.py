@@ -32,16 +32,7 @@ from app.names import TABLE_ENDING
 
 from . import strict
 from .bootstrap import auroc, estimate, mean, spearman
-from .folders import (
-    EvaluationError,
-    LabelError,
-    group_of,
-    only,
-    pairs,
-    printable,
-    read_groups,
-    read_labels,
-)
+from .folders import EvaluationError, LabelError, group_of, pairs, printable, read_groups, read_one
 from .matching import Overlaps, boxes
 from .score import write_json
 from .tables import text_table
@@ -156,9 +147,8 @@ def compare_folder(truth_dir: Path, labels_dir: Path) -> Tuple[List[str], Compar
         if not pair.labels:  # no prediction, so no uncertainty to check
             continue
         try:
-            path = only(pair.labels, "prediction")
-            truth = read_labels(only(pair.truth, "truth"))
-            found = compare(truth, read_labels(path), read_cells(path, pair.stem), len(stems))
+            labels, truth = read_one(pair.labels, "prediction"), read_one(pair.truth, "truth")
+            found = compare(truth, labels, read_cells(pair.labels[0], pair.stem), len(stems))
         except LabelError as error:
             problems[pair.labels[0].name] = str(error)
         else:
@@ -192,7 +182,7 @@ def compare(truth: np.ndarray, labels: np.ndarray, kept: CellFile, image: int = 
 
     kept: of exactly the labels in it. LabelError: they are not, or the shapes differ.
     """
-    table = strict.counted(truth, labels)
+    table = strict.counted(truth, labels)[0]
     kept.check(np.unique(labels[labels > 0]))
     cells = kept.cells.filter(np.isin(kept.labels, table.prediction_labels))
     iou, partner = best_partners(table)
@@ -354,8 +344,7 @@ def group_text(groups: Dict[str, dict]) -> str:
 
 def figures(told: dict) -> Tuple:
     """The texts under FIGURES."""
-    lengths = number(told["delta"]), span(told["error"]), number(told["expected"])
-    return (told["sides"], *lengths)
+    return told["sides"], number(told["delta"]), span(told["error"]), number(told["expected"])
 
 
 def span(estimated: dict) -> str:

@@ -73,7 +73,7 @@ def compare(truth: np.ndarray, labels: np.ndarray, tau: float) -> List[Matches]:
     Only of cells that are scored: by the strict rules, those that do not touch the frame.
     LabelError: the shapes differ.
     """
-    table = strict.counted(truth, labels)
+    table = strict.counted(truth, labels)[0]
     iou, pairs = table.iou(), matched(table, tau)
     found = []
     for names, members, alone in (
