@@ -136,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def row(name: str, ours: str, paper: str) -> None:
+    """Print a line of the table, as soon as it is known."""
     print(f"{name:26}{ours:>14}{paper:>15}")
 
 
@@ -153,6 +154,7 @@ def remarks(options: argparse.Namespace, device: torch.device) -> Iterator[str]:
 
 
 def device_name(device: torch.device) -> str:
+    """What the figures were measured on, in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     return f"a CPU (threads: {torch.get_num_threads()})"

@@ -62,6 +62,7 @@ def plot_times(runs: List[dict]) -> Figure:
 
 
 def name_of_run(amp: bool, count: int) -> str:
+    """What the legend calls a run, of `count` runs."""
     if count == 1:
         return "time"
     return "AMP on" if amp else "AMP off"

@@ -89,6 +89,7 @@ class Peak(threading.Thread):
         self.cancelled = threading.Event()
 
     def run(self) -> None:
+        """Ask until `cancel`; a thread's own work."""
         while not self.cancelled.is_set():
             value = self.probe()
             if value is not None:
@@ -96,6 +97,7 @@ class Peak(threading.Thread):
             self.cancelled.wait(self.pause)
 
     def cancel(self) -> None:
+        """Ask no more."""
         self.cancelled.set()
 
 
@@ -129,6 +131,7 @@ class Command:
         return words if amp else words + [NO_AMP]
 
     def follow(self, pid: int) -> "Tree":
+        """What the started process `pid` belongs to: its memory, and how to end it."""
         return Tree(pid)
 
 
@@ -149,6 +152,7 @@ class Tree:
             return [process for process in self.seen if process.is_running()]
 
     def pids(self) -> Set[int]:
+        """The numbers of all its processes that run now."""
         return {process.pid for process in self.members()}
 
     def memory(self) -> Optional[int]:
@@ -205,6 +209,7 @@ class Container:
         )
 
     def follow(self, pid: int) -> "ContainerTree":
+        """What the started process `pid` belongs to: its memory, and how to end it."""
         return ContainerTree(pid, self.name)
 
 
@@ -224,6 +229,7 @@ class ContainerTree:
             return bool(self.inside)
 
     def pids(self) -> Set[int]:
+        """The numbers of all its processes that run now."""
         return self.inside.pids() if self.found() else set()
 
     def memory(self) -> Optional[int]:
@@ -236,6 +242,7 @@ class ContainerTree:
             return None
 
     def kill(self) -> None:
+        """End the docker command and remove the container."""
         self.client.kill()
         with suppress(subprocess.CalledProcessError):
             output("docker", "container", "rm", "--force", self.name)

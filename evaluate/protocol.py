@@ -122,8 +122,10 @@ def ending(status: int) -> str:
 
 
 def size(height: int, width: int) -> str:
+    """The size of an image in words, width first: 30×20."""
     return f"{width}×{height}"
 
 
 def largest(values: Iterable[Optional[int]]) -> Optional[int]:
+    """The largest value that is not None; None without any."""
     return max((value for value in values if value is not None), default=None)

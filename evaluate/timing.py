@@ -51,6 +51,7 @@ class Stopped(BaseException):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m evaluate time`."""
     parser.add_argument("--images", metavar="DIR", type=Path, required=True)
     program = parser.add_mutually_exclusive_group(required=True)
     program.add_argument("--docker", metavar="IMAGE", help="an image of this machine's Docker")
@@ -134,6 +135,7 @@ class Table:
         self.line("image", "AMP", self.HEADER, "")
 
     def line(self, name: str, amp: str, cells: Sequence[str], verdict: str) -> None:
+        """Print a line: name, AMP where both are timed, the cells under HEADER, verdict."""
         amp = f"  {amp:3}" if self.with_amp else ""
         cells = "".join(f"{cell:>{width}}" for cell, width in zip(cells, self.WIDTHS))
         line = f"{printable(name):{self.width}}{amp}{cells}  {printable(verdict)}"
@@ -171,10 +173,12 @@ class Table:
 
 
 def on_off(amp: bool) -> str:
+    """Mixed precision in a word."""
     return "on" if amp else "off"
 
 
 def mebibytes(value: Optional[int]) -> str:
+    """Bytes as whole MiB; a dash where they are not known."""
     return "-" if value is None else f"{value / 2**20:.0f}"
 
 

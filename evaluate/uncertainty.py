@@ -41,7 +41,7 @@ SIDES = ("top", "right", "bottom", "left")
 BOX_ORDER = [1, 2, 3, 0]  # of the sides in a box x0, y0, x1, y1
 COLUMNS = ("label", "x0", "y0", "x1", "y1", "score", *(f"uncertainty_{side}" for side in SIDES))
 LEAST_IOU = 0.3  # of a cell whose sides are compared with the truth
-CORRECT_IOU = 0.5  # of a cell that is told from the others
+CORRECT_IOU = 0.5  # from which a predicted cell is a correct one
 QUANTILES = 32  # of a normal distribution's absolute errors, that stand for it
 BINS = 10
 FIGURES = ("sides", "delta", "|error|", "of a normal")  # number; means in pixels
@@ -212,11 +212,11 @@ def best_partners(table: Overlaps) -> Tuple[np.ndarray, np.ndarray]:
     return best, partner
 
 
-# Cells -> what is told of them
+# Cells -> figures
 
 
 def analyse(cells: Compared) -> dict:
-    """All that is told of `Compared` cells, as a dict for JSON; None where nothing can be told.
+    """All figures of `Compared` cells, as a dict for JSON; None where a figure has no value.
 
     images (with any cell), cells, correct, compared: counts. sides: {side: see `side_summary`},
     with "all" for the four together. auroc: {ranking: estimate}; its "gain" is that of
@@ -225,23 +225,23 @@ def analyse(cells: Compared) -> dict:
     correct, known = cells.iou >= CORRECT_IOU, cells.iou >= LEAST_IOU
     sides = cells.filter(known)
     image = np.repeat(sides.image, len(SIDES))
-    told = {
+    summaries = {
         side: side_summary(sides.delta[:, k], sides.error[:, k], sides.image)
         for k, side in enumerate(SIDES)
     }
-    told["all"] = side_summary(sides.delta.ravel(), sides.error.ravel(), image)
+    summaries["all"] = side_summary(sides.delta.ravel(), sides.error.ravel(), image)
     return {
         "images": len(np.unique(cells.image)),
         "cells": len(correct),
         "correct": int(correct.sum()),
         "compared": int(known.sum()),
-        "sides": told,
+        "sides": summaries,
         "auroc": separation(cells, correct),
     }
 
 
 def side_summary(delta: np.ndarray, error: np.ndarray, image: np.ndarray) -> dict:
-    """What is told of k sides by their delta and absolute error (k,), in pixels, and image (k,).
+    """The figures of k sides: from their delta and absolute error (k,), in pixels, and image (k,).
 
     sides: how many. delta: mean. error: estimate of the mean. expected: mean absolute error of
     normal distributions of width delta. spearman: estimate of the correlation of delta with
@@ -298,15 +298,15 @@ def separation(cells: Compared, correct: np.ndarray) -> dict:
     return {name: estimate(statistic, cells.image) for name, statistic in by.items()}
 
 
-# What is told -> screen and files
+# Figures -> screen and files
 
 
 def text(result: dict) -> str:
     """What was found, as tables for the screen."""
     whole = result["all"]
     sides = [
-        (side, *figures(told), span(told["spearman"]), number(told["normal_spearman"]))
-        for side, told in whole["sides"].items()
+        (side, *figures(summary), span(summary["spearman"]), number(summary["normal_spearman"]))
+        for side, summary in whole["sides"].items()
     ]
     parts = [
         f"{whole['cells']} cells of {len(result['images'])} images: {whole['correct']} with IoU >= "
@@ -333,18 +333,19 @@ def group_text(groups: Dict[str, dict]) -> str:
     lines = [
         (
             group,
-            *(told[count] for count in ("images", "cells", "correct")),
-            number(told["sides"]["all"]["spearman"]["value"]),
-            *(number(found["value"]) for found in told["auroc"].values()),
+            *(summary[count] for count in ("images", "cells", "correct")),
+            number(summary["sides"]["all"]["spearman"]["value"]),
+            *(number(found["value"]) for found in summary["auroc"].values()),
         )
-        for group, told in groups.items()
+        for group, summary in groups.items()
     ]
     return "By group (Spearman of all sides, AUROC)\n" + text_table(header, lines)
 
 
-def figures(told: dict) -> Tuple:
-    """The texts under FIGURES."""
-    return told["sides"], number(told["delta"]), span(told["error"]), number(told["expected"])
+def figures(means: dict) -> Tuple:
+    """The texts under FIGURES of the function `means`' result."""
+    delta, expected = number(means["delta"]), number(means["expected"])
+    return means["sides"], delta, span(means["error"]), expected
 
 
 def span(estimated: dict) -> str:
