@@ -1,6 +1,7 @@
 """The evaluator's command: python -m evaluate COMMAND (COMMAND --help says more of each)"""
 
 import sys
+from typing import List
 
 try:
     from evaluate import commands
@@ -19,7 +20,7 @@ COMMANDS = {
 }
 
 
-def main(arguments):
+def main(arguments: List[str]) -> int:
     """Run a command; its exit status (see evaluate.commands)."""
     return commands.main("evaluate", __doc__, COMMANDS, arguments)
 

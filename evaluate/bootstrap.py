@@ -16,22 +16,22 @@ Statistic = Callable[[np.ndarray], float]
 def estimate(statistic: Statistic, image: np.ndarray) -> Dict[str, Optional[float]]:
     """A statistic and its 95 % bootstrap interval: {value, low, high}.
 
-    image (n,): which image each cell is of. The draws are always the same. None where there is
-    nothing to tell; no interval from a single image.
+    image (n,): which image each cell is of. The draws are always the same. None where the
+    statistic has no value; no interval from a single image.
     """
     images, image = np.unique(image, return_inverse=True)
-    told = dict.fromkeys(("value", "low", "high"))
+    result = dict.fromkeys(("value", "low", "high"))
     with np.errstate(invalid="ignore", divide="ignore"):
         value = statistic(np.ones(len(image))) if len(image) else np.nan
         if np.isnan(value):
-            return told
-        told["value"] = float(value)
+            return result
+        result["value"] = float(value)
         if len(images) > 1:
             share = np.full(len(images), 1 / len(images))
             draws = np.random.default_rng(0).multinomial(len(images), share, DRAWS)
             values = [statistic(times[image]) for times in draws.astype(float)]
-            told["low"], told["high"] = np.nanpercentile(values, (2.5, 97.5)).tolist()
-    return told
+            result["low"], result["high"] = np.nanpercentile(values, (2.5, 97.5)).tolist()
+    return result
 
 
 def mean(values: np.ndarray) -> Statistic:

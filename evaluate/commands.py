@@ -3,11 +3,14 @@
 import argparse
 import sys
 from importlib import import_module
+from typing import Dict, List, Tuple
 
 from evaluate.folders import EvaluationError
 
+Commands = Dict[str, Tuple[str, str]]  # name: module in the package, what it does
 
-def main(package, description, commands, arguments):
+
+def main(package: str, description: str, commands: Commands, arguments: List[str]) -> int:
     """Run one of a package's commands; its exit status.
 
     commands: {name: (module in the package, what it does)}. A module is imported when it is asked
@@ -30,7 +33,9 @@ def main(package, description, commands, arguments):
     return 2
 
 
-def parse(package, description, commands, arguments):
+def parse(
+    package: str, description: str, commands: Commands, arguments: List[str]
+) -> argparse.Namespace:
     """The options of the chosen command, with its `run`."""
     parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -7,17 +7,18 @@ of its own. Peak memory: on a GPU torch.cuda.max_memory_allocated, as in the pap
 largest resident size of the process, Python and torch included.
 """
 
+import argparse
 import logging
 import multiprocessing
 import statistics
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 import torch
 
-from app.network.config import PRESETS
+from app.network.config import PRESETS, Config
 from app.network.cpn import CPN
 from app.network.device import (
     DeviceWarning,
@@ -42,12 +43,12 @@ class Speed(NamedTuple):
     peak_memory: int
 
 
-def count_parameters(network):
+def count_parameters(network: CPN) -> int:
     """Number of learned parameters."""
     return sum(p.numel() for p in network.parameters())
 
 
-def count_flops(network, size):
+def count_flops(network: CPN, size: int) -> float:
     """fvcore's multiply-adds of one forward pass (evaluation mode) at 1 x 3 x size x size."""
     from fvcore.nn import FlopCountAnalysis
 
@@ -55,7 +56,7 @@ def count_flops(network, size):
     return FlopCountAnalysis(network.eval(), torch.zeros(1, 3, size, size)).total()
 
 
-def measure(config, size, device, amp):
+def measure(config: Config, size: int, device: str, amp: bool) -> Speed:
     """The Speed of a forward pass at 1 x 3 x size x size, in a new process.
 
     config: Config. device: "cpu" or "cuda". amp: mixed precision, where the device computes in it.
@@ -67,7 +68,7 @@ def measure(config, size, device, amp):
 
 
 @torch.no_grad()
-def measure_here(config, size, device, amp):
+def measure_here(config: Config, size: int, device: str, amp: bool) -> Speed:
     """As `measure`, in this process; its peak memory includes what it did before."""
     segmenter = Segmenter(CPN(config), device)
     network, device = segmenter.network, segmenter.device
@@ -90,7 +91,7 @@ def measure_here(config, size, device, amp):
     return Speed(1 / statistics.median(seconds), peak_memory(device))
 
 
-def peak_memory(device):
+def peak_memory(device: torch.device) -> int:
     """Bytes: the most that torch has allocated on a GPU, or that this process has had resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
@@ -99,14 +100,14 @@ def peak_memory(device):
     return int(fields["VmHWM"].split()[0]) * 1024
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--preset", choices=sorted(PRESETS), default="compact")
     parser.add_argument("--size", type=int, default=512, help="side of the image in pixels")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Measure and print; returns the exit status. EvaluationError: it cannot be measured."""
     if options.size < 1:
         raise EvaluationError(f"--size {options.size}: an image has at least one pixel")
@@ -133,11 +134,12 @@ def run(options):
     return 0
 
 
-def row(name, ours, paper):
+def row(name: str, ours: str, paper: str) -> None:
+    """Print a line of the table, as soon as it is known."""
     print(f"{name:26}{ours:>14}{paper:>15}")
 
 
-def remarks(options, device):
+def remarks(options: argparse.Namespace, device: torch.device) -> Iterator[str]:
     """Sentences on what the figures are."""
     size = f"1x3x{options.size}x{options.size}"
     yield f"Here: the preset {options.preset} at {size}, on {device_name(device)}."
@@ -150,7 +152,8 @@ def remarks(options, device):
         yield "This processor, or this torch, has no bfloat16: AMP changes nothing."
 
 
-def device_name(device):
+def device_name(device: torch.device) -> str:
+    """What the figures were measured on, in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     return f"a CPU (threads: {torch.get_num_threads()})"

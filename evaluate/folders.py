@@ -8,6 +8,7 @@ import csv
 import re
 from collections import namedtuple
 from pathlib import Path
+from typing import Collection, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from app.names import EXTENSIONS, LABEL_ENDINGS, LABEL_EXTENSIONS
 
 PNG = b"\x89PNG"
 
+Files = Dict[str, List[Path]]  # by their stems
+Groups = Dict[str, Set[str]]  # by stem or name, see `group_of`
 Pair = namedtuple("Pair", "stem name truth labels")  # see `pairs`
 
 
@@ -28,7 +31,7 @@ class LabelError(Exception):
     """Why a label image cannot be read or scored, in one sentence that names the file."""
 
 
-def read_labels(path):
+def read_labels(path: Union[str, Path]) -> np.ndarray:
     """The label image in a TIFF or PNG file: (H, W) whole numbers >= 0, 0 is background.
 
     Integers keep the file's dtype; whole numbers stored as floats come as uint32 or uint64.
@@ -83,7 +86,7 @@ def _whole_numbers(path, labels):
     return labels.astype(np.uint32 if largest < 2**32 else np.uint64)
 
 
-def list_images(folder):
+def list_images(folder: Union[str, Path]) -> Files:
     """{stem: [Path]} of the microscopy images in a folder: label images and hidden files are none.
 
     Sorted by stem; several paths where files differ in their extension only. EvaluationError.
@@ -91,7 +94,7 @@ def list_images(folder):
     return _by_stem(folder, EXTENSIONS, passed_over=LABEL_ENDINGS)
 
 
-def list_labels(folder, suffix=None):
+def list_labels(folder: Union[str, Path], suffix: Optional[str] = None) -> Files:
     """{stem: [Path]} of the label images STEM<suffix> in a folder, in any case of letters.
 
     The suffix (as `_mask.png`) is by default any of _label.tiff, _label.tif, _label.png.
@@ -100,7 +103,7 @@ def list_labels(folder, suffix=None):
     return _by_stem(folder, (suffix,) if suffix else LABEL_ENDINGS)
 
 
-def list_truth(folder, suffix=None):
+def list_truth(folder: Union[str, Path], suffix: Optional[str] = None) -> Files:
     """As `list_labels`; without a suffix, a folder without any such file holds STEM.(tiff|tif|png).
 
     (All or none: an image without labels beside labelled ones is not taken for a truth.)
@@ -111,7 +114,12 @@ def list_truth(folder, suffix=None):
     return _by_stem(folder, LABEL_EXTENSIONS)
 
 
-def pairs(truth_dir, labels_dir, truth_suffix=None, label_suffix=None):
+def pairs(
+    truth_dir: Union[str, Path],
+    labels_dir: Union[str, Path],
+    truth_suffix: Optional[str] = None,
+    label_suffix: Optional[str] = None,
+) -> List[Pair]:
     """The `Pair`s of true and predicted label images of two folders, sorted by name.
 
     stem: the prediction's, or if there is none that of the truth. name: the file name that the
@@ -130,7 +138,9 @@ def pairs(truth_dir, labels_dir, truth_suffix=None, label_suffix=None):
     return sorted(found, key=lambda pair: pair.name)
 
 
-def paired(first, second):
+def paired(
+    first: Collection[str], second: Collection[str]
+) -> List[Tuple[Optional[str], Optional[str]]]:
     """Which stems of two collections belong together: a list of (stem or None, stem or None).
 
     Equal stems do; else two that agree up to their first dot, when each is the only such one.
@@ -149,7 +159,7 @@ def paired(first, second):
     return together + [(None, stem) for stem in second if stem not in taken]
 
 
-def only(paths, what):
+def only(paths: Sequence[Path], what: str) -> Path:
     """The only path of a list. LabelError, with `what` was looked for, for none or several."""
     if not paths:
         raise LabelError(f"no {what}")
@@ -159,17 +169,22 @@ def only(paths, what):
     return paths[0]
 
 
-def printable(text):
+def read_one(paths: Sequence[Path], what: str) -> np.ndarray:
+    """The label image (H, W) of the only path of a list. LabelError: see `only`, `read_labels`."""
+    return read_labels(only(paths, what))
+
+
+def printable(text: str) -> str:
     """A text on one line, as names of files are to be shown: a line break becomes \\n and so on."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def name_of(stem):
+def name_of(stem: str) -> str:
     """The name of an image: its stem up to the first dot."""
     return stem.split(".")[0]
 
 
-def read_groups(path, label_suffixes=()):
+def read_groups(path: Union[str, Path], label_suffixes: Iterable[str] = ()) -> Groups:
     """{stem or name: its groups} of a CSV file with a header, for `group_of`.
 
     Columns: `name` or `image`, and `group` or `modality`; others are passed over. Names are file
@@ -204,7 +219,7 @@ def _group_rows(path):
         raise EvaluationError(f"{path} is no CSV file: {error}") from error
 
 
-def group_of(groups, stem):
+def group_of(groups: Groups, stem: str) -> str:
     """The group of an image or label image by `read_groups`. EvaluationError: none, or several."""
     found = groups.get(stem) or groups.get(name_of(stem)) or set()
     if len(found) != 1:

@@ -6,7 +6,7 @@ true times predicted cells.
 """
 
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -40,12 +40,14 @@ class Score:
     dice: float
 
 
-def rate(tau, true_num, pred_num, correct_num, iou_sum, dice, empty):
-    """The `Score` of these counts; iou_sum is that of the correct pairs.
+def rate(tau: float, counts: Sequence[int], iou_sum: float, dice: float, empty: float) -> Score:
+    """The `Score` of so many true, predicted and correct cells (counts).
 
-    empty: what the ratios are where there is no cell at all, neither true nor predicted.
+    iou_sum: of the correct pairs. empty: what the ratios are where there is no cell at all, neither
+    true nor predicted.
     """
-    counts = (true_num, pred_num, correct_num, true_num - correct_num, pred_num - correct_num)
+    true_num, pred_num, correct_num = counts
+    counts = (*counts, true_num - correct_num, pred_num - correct_num)
     if not correct_num:
         ratio = 0.0 if true_num or pred_num else empty
         return Score(tau, *counts, ratio, ratio, ratio, float("nan"), ratio, ratio, dice)
@@ -81,33 +83,29 @@ class Overlaps:
     columns: np.ndarray
     pixels: np.ndarray
 
-    def iou(self):
+    def iou(self) -> np.ndarray:
         """Intersection over union of each pair (k,), in (0, 1]."""
         both = self.truth_pixels[self.rows] + self.prediction_pixels[self.columns]
         return self.pixels / (both - self.pixels)
 
-    def dice(self):
+    def dice(self) -> float:
         """Dice of the foreground pixels of all cells; 1 where there are none."""
         total = self.truth_pixels.sum() + self.prediction_pixels.sum()
         return float(2 * self.pixels.sum() / total) if total else 1.0
 
-    def without(self, truth_labels, prediction_labels):
+    def without(self, truth_labels: np.ndarray, prediction_labels: np.ndarray) -> "Overlaps":
         """The table without these true and these predicted cells."""
         rows = ~np.isin(self.truth_labels, truth_labels)
         columns = ~np.isin(self.prediction_labels, prediction_labels)
         kept = rows[self.rows] & columns[self.columns]
-        return Overlaps(
-            self.truth_labels[rows],
-            self.prediction_labels[columns],
-            self.truth_pixels[rows],
-            self.prediction_pixels[columns],
-            (np.cumsum(rows) - 1)[self.rows[kept]],
-            (np.cumsum(columns) - 1)[self.columns[kept]],
-            self.pixels[kept],
-        )
+        true = self.truth_labels[rows], self.truth_pixels[rows]
+        predicted = self.prediction_labels[columns], self.prediction_pixels[columns]
+        row, column = np.cumsum(rows)[self.rows] - 1, np.cumsum(columns)[self.columns] - 1
+        pairs = np.stack([row, column, self.pixels])[:, kept]
+        return Overlaps(true[0], predicted[0], true[1], predicted[1], *pairs)
 
 
-def overlaps(truth, prediction):
+def overlaps(truth: np.ndarray, prediction: np.ndarray) -> Overlaps:
     """The `Overlaps` of two label images (H, W) of any integer types."""
     parts = []
     for band in bands(truth.shape):
@@ -118,25 +116,18 @@ def overlaps(truth, prediction):
     truth_labels, rows, truth_pixels = _cells(true, pixels)
     prediction_labels, columns, prediction_pixels = _cells(predicted, pixels)
     both = (rows >= 0) & (columns >= 0)
-    return Overlaps(
-        truth_labels,
-        prediction_labels,
-        truth_pixels,
-        prediction_pixels,
-        rows[both],
-        columns[both],
-        pixels[both],
-    )
+    pairs = np.stack([rows, columns, pixels])[:, both]
+    return Overlaps(truth_labels, prediction_labels, truth_pixels, prediction_pixels, *pairs)
 
 
-def bands(shape):
+def bands(shape: Tuple[int, int]) -> List[slice]:
     """Slices of whole rows that make up an image (H, W), each of `BAND` pixels or one row."""
     height, width = shape
     step = max(BAND // max(width, 1), 1)
     return [slice(top, top + step) for top in range(0, height, step)]
 
 
-def runs(*images):
+def runs(*images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Runs of pixels of a row along which none of the images (H, W) changes.
 
     Returns starts, lengths (k,): the flat index of each run's first pixel, and its pixels.
@@ -216,14 +207,14 @@ def _sums(index, amounts, size):
     return np.bincount(index, weights=amounts, minlength=size).astype(np.int64)
 
 
-def frame_labels(labels):
+def frame_labels(labels: np.ndarray) -> np.ndarray:
     """The labels > 0 in an image (H, W) that touch its outermost `FRAME` pixels, ascending."""
     strips = (labels[:FRAME], labels[-FRAME:], labels[:, :FRAME], labels[:, -FRAME:])
     touching = np.unique(np.concatenate([strip.ravel() for strip in strips]))
     return touching[touching > 0]
 
 
-def matched(table, tau):
+def matched(table: Overlaps, tau: float) -> np.ndarray:
     """Which pairs of an `Overlaps` are the correct ones: indices (TP,) into its rows.
 
     No cell is in two of them, they are as many as can be, all with IoU >= tau > 0, and of several

@@ -13,11 +13,12 @@
 """
 
 from dataclasses import replace
+from typing import List, Sequence
 
 import numpy as np
 
 from .folders import LabelError
-from .matching import FRAME, frame_labels, matched, overlaps, rate
+from .matching import FRAME, Score, frame_labels, matched, overlaps, rate
 
 EMPTY = 0.0  # what an image without any cell scores
 TILED_FROM = 25000000  # pixels
@@ -37,7 +38,7 @@ COLUMNS = {
 }
 
 
-def scores(truth, labels, taus):
+def scores(truth: np.ndarray, labels: np.ndarray, taus: Sequence[float]) -> List[Score]:
     """A `Score` per tau of predicted labels (H, W) against the true ones (H, W).
 
     missed_num may be less than true_num - correct_num: see above. LabelError: shapes differ, or a
@@ -49,17 +50,17 @@ def scores(truth, labels, taus):
     return [_score(tables, tau, dice) for tau in taus]
 
 
-def score_pair(truth, labels, tau=0.5):
+def score_pair(truth: np.ndarray, labels: np.ndarray, tau: float = 0.5) -> Score:
     """The only `Score` of `scores` for one tau."""
     return scores(truth, labels, [tau])[0]
 
 
-def missing(truth, taus):
+def missing(truth: np.ndarray, taus: Sequence[float]) -> List[Score]:
     """No scores for an image whose prediction is missing or cannot be scored."""
     return []
 
 
-def check_shapes(truth, labels):
+def check_shapes(truth: np.ndarray, labels: np.ndarray) -> None:
     """LabelError unless both are (H, W) of the same size."""
     if truth.shape != labels.shape:
         raise LabelError(f"its shape is {labels.shape}, that of its truth {truth.shape}")
@@ -72,9 +73,10 @@ def _score(tables, tau, dice):
     pairs = [matched(table, tau) for table in tables]
     true_num = sum(len(table.truth_labels) for table in tables)
     pred_num = sum(len(table.prediction_labels) for table in tables)
+    counts = true_num, pred_num, sum(map(len, pairs))
     unseen = sum(len(t.truth_labels) for t in tables if not len(t.prediction_labels))
     iou_sum = float(sum(table.iou()[found].sum() for table, found in zip(tables, pairs)))
-    score = rate(tau, true_num, pred_num, sum(map(len, pairs)), iou_sum, dice, EMPTY)
+    score = rate(tau, counts, iou_sum, dice, EMPTY)
     rounded = {
         name: float(np.round(getattr(score, name), 4))
         for name in ("precision", "recall", "f1", "dice")

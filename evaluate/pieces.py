@@ -1,28 +1,35 @@
 """Labels in pieces that lie too far apart for one cell, as where ids are used twice."""
 
+from typing import List, Sequence
+
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from .matching import extents, foreground
 
-NAMED = 5  # labels that a remark names
+NAMED = 5  # labels, say, that a sentence names
 
 
-def remarks(what, labels):
+def remarks(what: str, labels: np.ndarray) -> List[str]:
     """Sentences about the label image (H, W) called `what`: a list of none or one."""
     found = scattered(labels).tolist()
     if not found:
         return []
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     label = "label" if len(found) == 1 else "labels"
     return [
-        f"{what}: {label} {', '.join(map(str, found[:NAMED]))}{more} in pieces far apart"
+        f"{what}: {label} {listed(found)} in pieces far apart"
         " (is an id used for two cells?); each counts as one cell"
     ]
 
 
-def scattered(labels):
+def listed(names: Sequence) -> str:
+    """The first `NAMED` of some names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(str, names[:NAMED])) + more
+
+
+def scattered(labels: np.ndarray) -> np.ndarray:
     """The labels of an image (H, W) that come in pieces far apart, ascending.
 
     A piece is 8-connected. It is far when the gap between its box and that of the label's largest

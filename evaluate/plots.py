@@ -2,9 +2,11 @@
 
 import io
 from pathlib import Path
+from typing import List, Sequence, Tuple
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -34,13 +36,13 @@ MARGIN = 1.6  # factor by which the axes go beyond the values
 INK = "#333333"
 
 
-def log_axes(width: float, height: float):
+def log_axes(width: float, height: float) -> Tuple[Figure, Axes]:
     """A new figure of a size in inches, and its only axes, both logarithmic."""
     figure = Figure(figsize=(width, height), constrained_layout=True)
     return figure, figure.add_subplot(xscale="log", yscale="log")
 
 
-def plot_times(runs):
+def plot_times(runs: List[dict]) -> Figure:
     """The paper's figure 6: time against the equivalent size sqrt(height * width), log-log.
 
     runs: of times.json. Returns a matplotlib Figure. A line runs through the median at each size;
@@ -59,18 +61,19 @@ def plot_times(runs):
     return figure
 
 
-def name_of_run(amp, count):
+def name_of_run(amp: bool, count: int) -> str:
+    """What the legend calls a run, of `count` runs."""
     if count == 1:
         return "time"
     return "AMP on" if amp else "AMP off"
 
 
-def timed_images(timed):
+def timed_images(timed: dict) -> List[dict]:
     """The images of one run that have a time."""
     return [image for image in timed["images"] if image["seconds"]]
 
 
-def draw_run(axes, timed, name):
+def draw_run(axes: Axes, timed: dict, name: str) -> None:
     """The line and the points of one run."""
     images, amp = timed_images(timed), timed["amp"]
     side = np.sqrt([image["pixels"] for image in images])
@@ -85,7 +88,7 @@ def draw_run(axes, timed, name):
             axes.plot(side[chosen], seconds[chosen], ls="none", markerfacecolor=face, **look)
 
 
-def draw_limit(axes, sides):
+def draw_limit(axes: Axes, sides: Sequence[float]) -> None:
     """The time limit over a range somewhat wider than these equivalent sizes."""
     least, most = min(sides) / MARGIN, max(sides) * MARGIN
     x = np.geomspace(least, most, 200)
@@ -96,7 +99,7 @@ def draw_limit(axes, sides):
     axes.set_ylim(lowest / MARGIN, highest * MARGIN)
 
 
-def finish(axes, x: str, y: str) -> None:
+def finish(axes: Axes, x: str, y: str) -> None:
     """Grid, numbers of the logarithmic axes, and their titles."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -110,7 +113,7 @@ def finish(axes, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def add_legend(axes):
+def add_legend(axes: Axes) -> None:
     """What the lines and points are, above the axes, where it covers nothing."""
     points = [Line2D([], [], ls="none", **look) for look in (PASSED, FAILED)]
     lines, names = axes.get_legend_handles_labels()
@@ -141,14 +144,14 @@ def plot_reliability(sides: dict) -> Figure:
     return figure
 
 
-def reliability(side):
+def reliability(side: dict) -> np.ndarray:
     """delta, error, low, high (bins,) of one of the sides."""
     bins = side["reliability"]
     errors = [[b["error"][name] for b in bins] for name in ("value", "low", "high")]
     return np.array([[b["delta"] for b in bins], *errors], float)  # None is NaN
 
 
-def svg_text(figure):
+def svg_text(figure: Figure) -> str:
     """A figure as the text of an <svg> element, to be written to a file or put into a page."""
     text = io.StringIO()
     with rc_context(STYLE):

@@ -7,10 +7,10 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterable, Iterator, List, Optional, Tuple
 
 from .folders import LabelError, list_labels, name_of, only, read_labels
-from .processes import run_once
+from .processes import Program, Run, run_once
 
 LEAST_LIMIT = 10.0  # seconds
 PIXELS_PER_SECOND = 100_000
@@ -37,12 +37,12 @@ class ImageTime:
     peak_gpu_memory_bytes: Optional[int] = None
 
 
-def limit_seconds(pixels):
+def limit_seconds(pixels: float) -> float:
     """The organisers' time limit of an image with so many pixels (height times width)."""
     return max(LEAST_LIMIT, pixels / PIXELS_PER_SECOND)
 
 
-def time_image(program, path, amp, repeat):
+def time_image(program: Program, path: Path, amp: bool, repeat: int) -> ImageTime:
     """The ImageTime of one image, started `repeat` times."""
     from app import images
 
@@ -74,7 +74,9 @@ def time_image(program, path, amp, repeat):
     )
 
 
-def attempt(program, path, shape, amp, limit):
+def attempt(
+    program: Program, path: Path, shape: Tuple[int, int], amp: bool, limit: float
+) -> Tuple[Run, Optional[str]]:
     """One start for one image of this shape (height, width): its Run, and what is wrong or None."""
     with alone(path) as (inputs, outputs):
         run = run_once(program, inputs, outputs, amp, PATIENCE * limit)
@@ -82,7 +84,7 @@ def attempt(program, path, shape, amp, limit):
 
 
 @contextmanager
-def alone(path):
+def alone(path: Path) -> Iterator[Tuple[Path, Path]]:
     """New folders (inputs, outputs), a copy of the image in the first; removed at the end."""
     work = Path(tempfile.mkdtemp(prefix="evaluate-time-"))
     try:
@@ -96,7 +98,7 @@ def alone(path):
         shutil.rmtree(str(work), ignore_errors=True)  # folders of a container's root may stay
 
 
-def failure(run, outputs, path, shape):
+def failure(run: Run, outputs: Path, path: Path, shape: Tuple[int, int]) -> Optional[str]:
     """Why a run has failed, whatever time it took; None if it has not."""
     if run.hung:
         return f"ended after {run.seconds:.0f} s, {PATIENCE:g} times its limit"
@@ -114,16 +116,16 @@ def failure(run, outputs, path, shape):
     return None
 
 
-def ending(status):
+def ending(status: int) -> str:
     """An exit status in words."""
-    if status < 0:
-        return f"ended by signal {-status}"
-    return f"exit status {status}"
+    return f"ended by signal {-status}" if status < 0 else f"exit status {status}"
 
 
-def size(height, width):
+def size(height: int, width: int) -> str:
+    """The size of an image in words, width first: 30×20."""
     return f"{width}×{height}"
 
 
-def largest(values):
+def largest(values: Iterable[Optional[int]]) -> Optional[int]:
+    """The largest value that is not None; None without any."""
     return max((value for value in values if value is not None), default=None)

@@ -9,12 +9,13 @@ Exit status: 0, or 1 when an image has a problem: the report is written and says
 nothing could be started.
 """
 
+import argparse
 import json
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from .folders import (
     paired,
     pairs,
     printable,
-    read_labels,
+    read_one,
 )
 from .report_page import overlay
 from .report_page.page import number, page
@@ -81,17 +82,15 @@ class Report:
     time_plot: Optional[str] = None
     origin: List[tuple] = field(default_factory=list)
 
-    def groups(self):
+    def groups(self) -> List[str]:
         """The names of the groups, sorted."""
         found = self.scores["aggregates"] if self.scores else []
         return sorted({one["group"] for one in found if one["group"] is not None})
 
-    def aggregate(self, group, tau):
+    def aggregate(self, group: Optional[str], tau: float) -> dict:
         """The aggregate of scores.json of a group (None: all images) at tau."""
-        for found in self.scores["aggregates"]:
-            if found["group"] == group and found["tau"] == tau:
-                return found
-        raise KeyError((group, tau))
+        found = {(one["group"], one["tau"]): one for one in self.scores["aggregates"]}
+        return found[group, tau]
 
     def f1_of(self, group: Optional[str]) -> List[float]:
         """F1 of each image of a group (None: of all)."""
@@ -114,7 +113,7 @@ class Report:
         return {titles[run["amp"]]: run for run in self.times["runs"]} if self.times else {}
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m evaluate report`."""
     folder = {"metavar": "DIR", "type": Path}
     parser.add_argument("--images", required=True, help="microscopy images", **folder)
@@ -125,7 +124,7 @@ def add_arguments(parser):
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="report.html")
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Gather, write, and say what came out; the exit status."""
     if options.out.is_dir():
         raise EvaluationError(f"{options.out} is a folder; --out names the file to write")
@@ -145,7 +144,7 @@ def run(options):
 # What is known of each image
 
 
-def gather(options):
+def gather(options: argparse.Namespace) -> Report:
     """The `Report` of the command's options. EvaluationError."""
     scores, times = read_json(options.scores, SCORES), read_json(options.times, TIMES)
     if options.truth and not scores:
@@ -167,7 +166,7 @@ def gather(options):
     return report
 
 
-def read_json(path, parts):
+def read_json(path: Optional[Path], parts: Set[str]) -> Optional[dict]:
     """What a JSON file holds that has these parts; None without a path. EvaluationError."""
     if path is None:
         return None
@@ -181,14 +180,14 @@ def read_json(path, parts):
     return content
 
 
-def score(truth, labels):
+def score(truth: Path, labels: Path) -> dict:
     """What scores.json would hold of two folders by the strict rules at TAU."""
     images = score_pairs(pairs(truth, labels), [TAU])
     arguments = {"truth": str(truth), "labels": str(labels)}
     return scores_json(images, aggregates(images, [TAU]), [TAU], "strict", arguments)
 
 
-def collect(options, report):
+def collect(options: argparse.Namespace, report: Report) -> Dict[str, dict]:
     """{stem: {images, labels, truth, scores, times: what there is of it}}, sorted by stem."""
     scores = report.scores
     asked = scores["arguments"] if scores else {}
@@ -207,7 +206,7 @@ def collect(options, report):
     return dict(sorted(merged.items()))
 
 
-def times_by_stem(runs):
+def times_by_stem(runs: Dict[str, dict]) -> Dict[str, Dict[str, dict]]:
     """{stem: {title of a run: its image in times.json}}."""
     found = {}
     for title, run in runs.items():
@@ -216,7 +215,7 @@ def times_by_stem(runs):
     return found
 
 
-def entry_of(stem, index, found, report):
+def entry_of(stem: str, index: int, found: dict, report: Report) -> Entry:
     """The `Entry` of one image of `collect`."""
     scored = found.get("scores") or {}
     paths = found.get("images") or found.get("labels") or found.get("truth")
@@ -237,15 +236,20 @@ def entry_of(stem, index, found, report):
 # What there is to look at
 
 
-def look(entry, found, report, folder):
+def look(entry: Entry, found: dict, report: Report, folder: Path) -> None:
     """Fill in the size, the picture and the outlines of an entry; what fails is its problem.
 
     folder: of the images.
     """
     image = attempt(entry, read_image, entry, found.get("images", []), folder)
-    labels = attempt(entry, read_only, found.get("labels", []), "prediction")
-    truth = attempt(entry, read_only, found["truth"], "truth") if "truth" in found else None
-    shapes = [array.shape[:2] for array in (image, truth, labels) if array is not None]
+    given = {"prediction": attempt(entry, read_one, found.get("labels", []), "prediction")}
+    if "truth" in found:
+        given["truth"] = attempt(entry, read_one, found["truth"], "truth")
+    shapes = [
+        array.shape[:2]
+        for array in (image, given.get("truth"), given["prediction"])
+        if array is not None
+    ]
     if not shapes:
         return
     entry.height, entry.width = map(int, shapes[0])
@@ -253,16 +257,16 @@ def look(entry, found, report, folder):
     if image is not None:
         entry.thumbnail = overlay.picture(image, THUMBNAIL)
         entry.overlay["picture"] = overlay.picture(image)
-    labels = attempt(entry, fitting, labels, shapes[0], "prediction")
-    draw(entry, attempt(entry, fitting, truth, shapes[0], "truth"), labels, report.tau)
-    if labels is not None:
+    given = {n: labels for n, labels in given.items() if attempt(entry, fits, labels, shapes[0], n)}
+    draw(entry, given, report.tau)
+    if "prediction" in given:
         entry.predicted = len(entry.overlay["prediction"]["labels"])
         attempt(entry, add_uncertainties, entry, found["labels"][0])
     entry.overlay["problem"] = "; ".join(entry.problems) or None
     entry.overlay["numbers"] = numbers(entry, report)
 
 
-def attempt(entry, function, *arguments):
+def attempt(entry: Entry, function: Callable, *arguments) -> Any:
     """What the function returns, or None and one more problem of the entry."""
     try:
         return function(*arguments)
@@ -272,7 +276,7 @@ def attempt(entry, function, *arguments):
         return None
 
 
-def read_image(entry, paths, folder):
+def read_image(entry: Entry, paths: List[Path], folder: Path) -> np.ndarray:
     """The only image of the paths as (H, W, 3) uint8; what was left out of it becomes a remark.
 
     LabelError: there is none to read.
@@ -289,42 +293,33 @@ def read_image(entry, paths, folder):
         raise LabelError(f"the image cannot be read: {error}") from error
 
 
-def read_only(paths, what):
-    """The label image (H, W) of the only one of the paths. LabelError."""
-    return read_labels(only(paths, what))
-
-
-def fitting(labels, shape, what):
-    """The label image, if there is one. LabelError: its shape is not (H, W) as of the others."""
+def fits(labels: Optional[np.ndarray], shape: Tuple[int, int], what: str) -> bool:
+    """Whether there is a label image. LabelError: its shape is not (H, W) as of the others."""
     if labels is not None and labels.shape != shape:
         sizes = " × ".join(map(str, labels.shape)), " × ".join(map(str, shape))
         raise LabelError("the {} is {} pixels, not {}, and is not drawn".format(what, *sizes))
-    return labels
+    return labels is not None
 
 
-def draw(entry, truth, labels, tau):
+def draw(entry: Entry, given: Dict[str, np.ndarray], tau: float) -> None:
     """Add the outlines of the truth and of the prediction, compared where there is a truth."""
-    drawn = {
-        name: overlay.cells(array)
-        for name, array in (("truth", truth), ("prediction", labels))
-        if array is not None
-    }
-    if truth is not None:
-        other = np.zeros_like(truth) if labels is None else labels
-        for name, found in zip(("truth", "prediction"), overlay.compare(truth, other, tau)):
-            if name in drawn:
-                overlay.add_match_status(drawn[name], found)
-    entry.overlay.update(drawn)
+    entry.overlay.update({name: overlay.cells(labels) for name, labels in given.items()})
+    if "truth" in given:
+        prediction = given.get("prediction", np.zeros_like(given["truth"]))
+        statuses = overlay.compare(given["truth"], prediction, tau)
+        for name, found in zip(("truth", "prediction"), statuses):
+            if name in given:
+                overlay.add_match_status(entry.overlay[name], found)
 
 
-def add_uncertainties(entry, path):
+def add_uncertainties(entry: Entry, path: Path) -> None:
     """Add the scores and uncertainties that the prediction kept, if it did. LabelError."""
     if path.with_name(entry.stem + TABLE_ENDING).exists():
         kept = read_cells(path, entry.stem)
         overlay.add_uncertainties(entry.overlay["prediction"], kept)
 
 
-def numbers(entry, report):
+def numbers(entry: Entry, report: Report) -> List[List[str]]:
     """[name, text] of what the viewer says of an image."""
     titles = (("F1", "f1"), ("Precision", "precision"), ("Recall", "recall"))
     titles += (("Mean IoU, matched", "mean_matched_iou"), ("Dice", "dice"))
@@ -335,7 +330,7 @@ def numbers(entry, report):
     return found
 
 
-def origin(options, report):
+def origin(options: argparse.Namespace, report: Report) -> List[Tuple[str, str]]:
     """(what, text) of where the report comes from."""
     facts = [("Written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))]
     for name in ("images", "labels", "truth", "scores", "times"):

@@ -32,7 +32,7 @@ import platform
 import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence, Set
 
 import cv2
 import numpy as np
@@ -44,7 +44,9 @@ from app.options import Extend
 
 from . import official, strict
 from .folders import (
+    Groups,
     LabelError,
+    Pair,
     group_of,
     only,
     pairs,
@@ -53,7 +55,7 @@ from .folders import (
     read_labels,
 )
 from .matching import Score, rate
-from .pieces import NAMED, remarks
+from .pieces import listed, remarks
 from .tables import text_table
 
 RULES = {"strict": strict, "official": official}
@@ -110,13 +112,13 @@ class Aggregate:
     pooled: Score
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m evaluate score`."""
     parser.add_argument("--truth", required=True, metavar="DIR", help="true label images")
     parser.add_argument("--labels", required=True, metavar="DIR", help="predicted label images")
     parser.add_argument(
         "--tau",
-        type=_tau,
+        type=iou_threshold,
         nargs="+",
         action=Extend,
         default=[0.5],
@@ -134,17 +136,15 @@ def add_arguments(parser):
     parser.add_argument("--label-suffix", metavar="TEXT", help="as _cp_masks.tif")
 
 
-def _tau(text):
-    try:
-        tau = float(text)
-    except ValueError:
-        tau = 0.0
+def iou_threshold(text: str) -> float:
+    """An IoU of a command line. ArgumentTypeError, ValueError: it is not above 0 and up to 1."""
+    tau = float(text)
     if not 0 < tau <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to 1")
     return tau
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Score, show, and write; the exit status."""
     taus, suffixes = sorted(set(options.tau)), (options.truth_suffix, options.label_suffix)
     found = pairs(options.truth, options.labels, *suffixes)
@@ -163,7 +163,9 @@ def run(options):
     return int(any(image.problem for image in images))
 
 
-def score_pairs(found, taus, rules="strict", groups=None):
+def score_pairs(
+    found: List[Pair], taus: Sequence[float], rules: str = "strict", groups: Optional[Groups] = None
+) -> List[ImageScores]:
     """The `ImageScores` of a list of `folders.Pair`s at each tau, in their order.
 
     groups: see `folders.read_groups`; a prediction without truth needs none. By the official rules,
@@ -196,7 +198,7 @@ def _scored(pair, image, taus, book):
     return replace(image, remarks=said, scores=scores)
 
 
-def aggregates(images, taus):
+def aggregates(images: List[ImageScores], taus: Sequence[float]) -> List[Aggregate]:
     """The `Aggregate` of all scored images and of each group, per tau: all first, then by name."""
     scored = [image for image in images if image.scores]
     groups = sorted({image.group for image in scored if image.group is not None})
@@ -208,7 +210,7 @@ def aggregates(images, taus):
     return found
 
 
-def aggregate(group, tau, scores):
+def aggregate(group: Optional[str], tau: float, scores: List[Score]) -> Aggregate:
     """The `Aggregate` of a list of `Score`s at `tau`; without any, its values are NaN.
 
     Images without any cell, true or predicted, have nothing to pool: the ratios are their mean F1.
@@ -218,7 +220,7 @@ def aggregate(group, tau, scores):
     mean, median = (float(np.mean(f1)), float(np.median(f1))) if f1 else (nan, nan)
     sums = (sum(getattr(s, n) for s in scores) for n in ("true_num", "pred_num", "correct_num"))
     iou_sum = sum(s.mean_matched_iou * s.correct_num for s in scores if s.correct_num)
-    pooled = rate(tau, *sums, iou_sum, dice=nan, empty=mean)
+    pooled = rate(tau, list(sums), iou_sum, dice=nan, empty=mean)
     pooled = replace(pooled, missed_num=sum(score.missed_num for score in scores))
     return Aggregate(group, tau, len(scores), mean, median, pooled)
 
@@ -226,7 +228,7 @@ def aggregate(group, tau, scores):
 # What is shown
 
 
-def tell(images, left_out):
+def tell(images: List[ImageScores], left_out: Set[str]) -> None:
     """Problems and remarks, on the standard error."""
     for image in images:
         how = "scored 0" if image.scores else "not scored"
@@ -234,15 +236,11 @@ def tell(images, left_out):
         for sentence in said + image.remarks:
             print("evaluate:", printable(f"{image.name}: {sentence}"), file=sys.stderr)
     if left_out:
-        names = sorted(left_out)[:NAMED]
-        more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-        print(
-            f"evaluate: left out, not predicted: {', '.join(map(printable, names))}{more}",
-            file=sys.stderr,
-        )
+        names = listed(sorted(map(printable, left_out)))
+        print(f"evaluate: left out, not predicted: {names}", file=sys.stderr)
 
 
-def screen(images, groups, taus):
+def screen(images: List[ImageScores], groups: List[Aggregate], taus: Sequence[float]) -> str:
     """All tables for the screen: per image, then per tau the paper's table and the groups."""
     parts = [image_table(images, taus)]
     for tau in taus:
@@ -251,7 +249,7 @@ def screen(images, groups, taus):
     return "\n\n".join(parts)
 
 
-def image_table(images, taus):
+def image_table(images: List[ImageScores], taus: Sequence[float]) -> str:
     """A line per scored image: all values at one tau, or F1 at each of several."""
     if len(taus) > 1:
         header = ("name", *(f"F1@{tau:g}" for tau in taus))
@@ -262,7 +260,7 @@ def image_table(images, taus):
     return text_table(header, lines)
 
 
-def paper_table(groups):
+def paper_table(groups: List[Aggregate]) -> str:
     """The `Aggregate`s of one tau as the paper's table 5: median and mean F1 by group."""
     header = ("Reduction", *(f"F1-{group.group or 'All'}" for group in groups))
     lines = (
@@ -272,7 +270,7 @@ def paper_table(groups):
     return text_table(header, lines)
 
 
-def group_table(groups):
+def group_table(groups: List[Aggregate]) -> str:
     """The `Aggregate`s of one tau, a line each: images, F1 over them, and all cells pooled."""
     shown = {head: name for head, name in SHOWN.items() if name != "dice"}
     header = ("group", "images", "mean F1", "median F1", *shown)
@@ -290,7 +288,9 @@ def _values(score, names):
 # What is written
 
 
-def write_csv(path, images, taus=(0.5,), rules="strict"):
+def write_csv(
+    path: Path, images: List[ImageScores], taus: Sequence[float] = (0.5,), rules: str = "strict"
+) -> None:
     """scores.csv: a row per image and tau; official, the organisers' columns, numbers and rows."""
     header, rows = (_official_rows if rules == "official" else _strict_rows)(images, taus)
     with replacing(path, text=True) as file:
@@ -317,7 +317,13 @@ def _strict_rows(images, taus):
     return ["name", "group", *SCORE_FIELDS, "problem"], rows
 
 
-def scores_json(images, groups, taus, rules, arguments):
+def scores_json(
+    images: List[ImageScores],
+    groups: List[Aggregate],
+    taus: Sequence[float],
+    rules: str,
+    arguments: dict,
+) -> dict:
     """What scores.json holds, as dicts and lists; NaN as None."""
     versions = {
         "python": platform.python_version(),
@@ -341,7 +347,7 @@ def scores_json(images, groups, taus, rules, arguments):
     return json.loads(json.dumps(content), parse_constant=lambda nan: None)
 
 
-def program_version():
+def program_version() -> str:
     """A text that changes with the evaluator's code: files copied without git have no other."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -349,7 +355,7 @@ def program_version():
     return f"evaluate, code {digest.hexdigest()[:12]}"
 
 
-def write_json(path, content):
+def write_json(path: Path, content: dict) -> None:
     """Dicts, lists, texts and finite numbers as a JSON file."""
     with replacing(path, text=True) as file:
         json.dump(content, file, indent=1, allow_nan=False)

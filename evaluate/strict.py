@@ -10,44 +10,44 @@ left out, wraps, or is cut into tiles.
 - Dice is of all foreground pixels, those of cells at the frame included. Nothing is rounded.
 """
 
+from typing import List, Sequence, Tuple
+
 import numpy as np
 
-from .matching import FRAME, frame_labels, matched, overlaps, rate
+from .matching import FRAME, Overlaps, Score, frame_labels, matched, overlaps, rate
 from .official import check_shapes
 
 EMPTY = 1.0  # what an image without any cell scores
 
 
-def scores(truth, labels, taus):
+def scores(truth: np.ndarray, labels: np.ndarray, taus: Sequence[float]) -> List[Score]:
     """A `Score` per tau of predicted labels (H, W) against the true ones (H, W).
 
     LabelError: the shapes differ, or are not (H, W).
     """
-    check_shapes(truth, labels)
-    whole = overlaps(truth, labels)
-    table, dice = _within(whole, truth, labels), whole.dice()
+    table, dice = counted(truth, labels)
     found = []
     for tau in taus:
         pairs = matched(table, tau)
         counts = len(table.truth_labels), len(table.prediction_labels), len(pairs)
-        found.append(rate(tau, *counts, float(table.iou()[pairs].sum()), dice, EMPTY))
+        found.append(rate(tau, counts, float(table.iou()[pairs].sum()), dice, EMPTY))
     return found
 
 
-def missing(truth, taus):
+def missing(truth: np.ndarray, taus: Sequence[float]) -> List[Score]:
     """A `Score` of 0 per tau, for an image whose prediction is missing or cannot be scored."""
     cells = np.setdiff1d(np.unique(truth[truth > 0]), _removed(truth))
-    return [rate(tau, len(cells), 0, 0, 0.0, dice=0.0, empty=0.0) for tau in taus]
+    return [rate(tau, (len(cells), 0, 0), 0.0, dice=0.0, empty=0.0) for tau in taus]
 
 
-def counted(truth, labels):
-    """The `Overlaps` of the cells that count; which are correct at tau, `matched` tells."""
+def counted(truth: np.ndarray, labels: np.ndarray) -> Tuple[Overlaps, float]:
+    """The `Overlaps` of the cells that count, and Dice of all. LabelError: see `scores`.
+
+    Which of the pairs are correct at tau, `matched` tells.
+    """
     check_shapes(truth, labels)
-    return _within(overlaps(truth, labels), truth, labels)
-
-
-def _within(table, truth, labels):
-    return table.without(_removed(truth), _removed(labels))
+    whole = overlaps(truth, labels)
+    return whole.without(_removed(truth), _removed(labels)), whole.dice()
 
 
 def _removed(labels):

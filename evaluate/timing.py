@@ -33,6 +33,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Dict, List, Optional, Sequence
 
 import psutil
 
@@ -40,7 +41,7 @@ from app.atomic import replacing
 
 from .folders import EvaluationError, list_images, printable
 from .plots import plot_times, save
-from .processes import Command, Container, gpu_name
+from .processes import Command, Container, Program, gpu_name
 from .protocol import ImageTime, size, time_image
 from .score import write_json
 
@@ -49,7 +50,8 @@ class Stopped(BaseException):
     """The process was asked to stop, by the signal of this number."""
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m evaluate time`."""
     parser.add_argument("--images", metavar="DIR", type=Path, required=True)
     program = parser.add_mutually_exclusive_group(required=True)
     program.add_argument("--docker", metavar="IMAGE", help="an image of this machine's Docker")
@@ -68,7 +70,7 @@ def add_arguments(parser):
     parser.add_argument("--out", metavar="DIR", type=Path, help="for the files; default: none")
 
 
-def count(text):
+def count(text: str) -> int:
     """A whole number from 1 on, of a command line."""
     number = int(text)
     if number < 1:
@@ -76,7 +78,7 @@ def count(text):
     return number
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """The command; returns the exit status."""
     handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -90,14 +92,14 @@ def run(options):
             signal.signal(number, handler)
 
 
-def stop(number, frame):
+def stop(number: int, frame) -> None:
     """Handle a signal: leave, cleaning up on the way out, which no second one interrupts."""
     for known in (signal.SIGINT, signal.SIGTERM):
         signal.signal(known, signal.SIG_IGN)
     raise Stopped(number)
 
 
-def time_folder(options):
+def time_folder(options: argparse.Namespace) -> int:
     """Time all images, show them as they are done, write the files; returns the exit status."""
     program = Container(options.docker) if options.docker else Command(options.command_line)
     program.check()
@@ -127,18 +129,19 @@ class Table:
     HEADER = ("size", "seconds", "limit", "share", "rank", "MiB", "GPU MiB", "exit")
     WIDTHS = (13, 8, 7, 6, 8, 7, 8, 5)
 
-    def __init__(self, paths, with_amp):
+    def __init__(self, paths: List[Path], with_amp: bool):
         self.width = max(len("image"), *(len(printable(path.name)) for path in paths))
         self.with_amp = with_amp
         self.line("image", "AMP", self.HEADER, "")
 
-    def line(self, name, amp, cells, verdict):
+    def line(self, name: str, amp: str, cells: Sequence[str], verdict: str) -> None:
+        """Print a line: name, AMP where both are timed, the cells under HEADER, verdict."""
         amp = f"  {amp:3}" if self.with_amp else ""
         cells = "".join(f"{cell:>{width}}" for cell, width in zip(cells, self.WIDTHS))
         line = f"{printable(name):{self.width}}{amp}{cells}  {printable(verdict)}"
         print(line.rstrip(), flush=True)
 
-    def show(self, result, amp):
+    def show(self, result: ImageTime, amp: bool) -> None:
         """A line of one ImageTime."""
         cells = [""] * len(self.HEADER)
         if result.seconds:
@@ -155,7 +158,7 @@ class Table:
         verdict = "passed" if result.passed else f"FAILED: {result.reason}"
         self.line(result.name, on_off(amp), cells, verdict)
 
-    def summarise(self, results, amp):
+    def summarise(self, results: List[ImageTime], amp: bool) -> None:
         """A line on all of them."""
         text = f"{sum(result.passed for result in results)} of {len(results)} passed"
         timed = [result for result in results if result.seconds]
@@ -169,37 +172,34 @@ class Table:
         print(f"AMP {on_off(amp)}: {text}" if self.with_amp else text)
 
 
-def on_off(amp):
+def on_off(amp: bool) -> str:
+    """Mixed precision in a word."""
     return "on" if amp else "off"
 
 
-def mebibytes(value):
+def mebibytes(value: Optional[int]) -> str:
+    """Bytes as whole MiB; a dash where they are not known."""
     return "-" if value is None else f"{value / 2**20:.0f}"
 
 
-def document(program, repeat, times):
+def document(program: Program, repeat: int, times: Dict[bool, List[ImageTime]]) -> dict:
     """What times.json holds. times: {amp: [ImageTime]}."""
     command = program.arguments("{inputs}", "{outputs}", True)
     return {
         "kind": program.kind,
         "command": " ".join(map(shlex.quote, command)),
         "repeat": repeat,
-        "machine": machine(),
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "memory_bytes": psutil.virtual_memory().total,
+            "gpu": gpu_name(),
+        },
         "runs": [{"amp": amp, "images": list(map(asdict, times[amp]))} for amp in times],
     }
 
 
-def machine():
-    """What it ran on."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpu": gpu_name(),
-    }
-
-
-def processor():
+def processor() -> str:
     """The processor's name."""
     with suppress(OSError):
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -208,20 +208,18 @@ def processor():
     return platform.processor() or platform.machine()
 
 
-def write(folder, document):
+def write(folder: Path, document: dict) -> None:
     """times.json, times.csv, times.png, times.svg."""
     write_json(folder / "times.json", document)
     write_csv(folder / "times.csv", document["runs"])
     save(plot_times(document["runs"]), folder / "times")
 
 
-def write_csv(path, runs):
+def write_csv(path: Path, runs: List[dict]) -> None:
     """One row per image and run; the repetitions' seconds are parted by spaces."""
     columns = [field.name for field in fields(ImageTime)]
     with replacing(path, text=True) as file:
         writer = csv.DictWriter(file, ["amp", *columns], lineterminator="\n")
         writer.writeheader()
-        for timed in runs:
-            for row in timed["images"]:
-                seconds = " ".join(map(str, row["seconds"]))
-                writer.writerow(dict(row, amp=on_off(timed["amp"]), seconds=seconds))
+        for amp, row in ((on_off(run["amp"]), row) for run in runs for row in run["images"]):
+            writer.writerow({**row, "amp": amp, "seconds": " ".join(map(str, row["seconds"]))})

@@ -17,11 +17,12 @@ too). Cells that touch the outer 2-pixel frame, predicted or true, are left out 
 The intervals are 95 % bootstrap intervals over images: cells of one image are not independent.
 """
 
+import argparse
 import csv
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy.stats import halfnorm, rankdata, spearmanr
@@ -31,17 +32,8 @@ from app.names import TABLE_ENDING
 
 from . import strict
 from .bootstrap import auroc, estimate, mean, spearman
-from .folders import (
-    EvaluationError,
-    LabelError,
-    group_of,
-    only,
-    pairs,
-    printable,
-    read_groups,
-    read_labels,
-)
-from .matching import boxes
+from .folders import EvaluationError, LabelError, group_of, pairs, printable, read_groups, read_one
+from .matching import Overlaps, boxes
 from .score import write_json
 from .tables import text_table
 
@@ -49,7 +41,7 @@ SIDES = ("top", "right", "bottom", "left")
 BOX_ORDER = [1, 2, 3, 0]  # of the sides in a box x0, y0, x1, y1
 COLUMNS = ("label", "x0", "y0", "x1", "y1", "score", *(f"uncertainty_{side}" for side in SIDES))
 LEAST_IOU = 0.3  # of a cell whose sides are compared with the truth
-CORRECT_IOU = 0.5  # of a cell that is told from the others
+CORRECT_IOU = 0.5  # from which a predicted cell is a correct one
 QUANTILES = 32  # of a normal distribution's absolute errors, that stand for it
 BINS = 10
 FIGURES = ("sides", "delta", "|error|", "of a normal")  # number; means in pixels
@@ -70,7 +62,7 @@ class CellFile(NamedTuple):
     labels: np.ndarray
     cells: Cells
 
-    def check(self, labels):
+    def check(self, labels: Sequence[int]) -> None:
         """LabelError unless the rows are exactly those of these labels > 0 (n,), ascending."""
         if not np.array_equal(labels, self.labels):
             raise LabelError("its labels are not those of its _cells.csv: they come of other runs")
@@ -92,17 +84,17 @@ class Compared:
     score: np.ndarray
     certainty: np.ndarray
 
-    def filter(self, keep):
+    def filter(self, keep: np.ndarray) -> "Compared":
         """The cells that `keep` (n,) names."""
         return Compared(*(getattr(self, f.name)[keep] for f in fields(self)))
 
     @classmethod
-    def cat(cls, parts):
+    def cat(cls, parts: List["Compared"]) -> "Compared":
         """All cells of a non-empty list of Compared."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--truth", metavar="DIR", type=Path, required=True)
     parser.add_argument(
@@ -120,7 +112,7 @@ def add_arguments(parser):
     )
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Compare, tell, and write; the exit status is 1 when some prediction was left out."""
     groups = read_groups(options.groups) if options.groups else None
     stems, cells, problems = compare_folder(options.truth, options.labels)
@@ -144,7 +136,7 @@ def run(options):
 # Files -> cells
 
 
-def compare_folder(truth_dir, labels_dir):
+def compare_folder(truth_dir: Path, labels_dir: Path) -> Tuple[List[str], Compared, Dict[str, str]]:
     """Every prediction of a folder against its truth.
 
     Returns stems (by the number in `Compared.image`), Compared, and problems {file name: reason}.
@@ -155,9 +147,8 @@ def compare_folder(truth_dir, labels_dir):
         if not pair.labels:  # no prediction, so no uncertainty to check
             continue
         try:
-            path = only(pair.labels, "prediction")
-            truth = read_labels(only(pair.truth, "truth"))
-            found = compare(truth, read_labels(path), read_cells(path, pair.stem), len(stems))
+            labels, truth = read_one(pair.labels, "prediction"), read_one(pair.truth, "truth")
+            found = compare(truth, labels, read_cells(pair.labels[0], pair.stem), len(stems))
         except LabelError as error:
             problems[pair.labels[0].name] = str(error)
         else:
@@ -169,7 +160,7 @@ def compare_folder(truth_dir, labels_dir):
     return stems, Compared.cat(parts), problems
 
 
-def read_cells(prediction, stem):
+def read_cells(prediction: Path, stem: str) -> CellFile:
     """The `CellFile` STEM_cells.csv beside a label image. LabelError: there is no such file."""
     path = prediction.with_name(stem + TABLE_ENDING)
     try:
@@ -191,7 +182,7 @@ def compare(truth: np.ndarray, labels: np.ndarray, kept: CellFile, image: int = 
 
     kept: of exactly the labels in it. LabelError: they are not, or the shapes differ.
     """
-    table = strict.counted(truth, labels)
+    table = strict.counted(truth, labels)[0]
     kept.check(np.unique(labels[labels > 0]))
     cells = kept.cells.filter(np.isin(kept.labels, table.prediction_labels))
     iou, partner = best_partners(table)
@@ -210,7 +201,7 @@ def compare(truth: np.ndarray, labels: np.ndarray, kept: CellFile, image: int = 
     )
 
 
-def best_partners(table):
+def best_partners(table: Overlaps) -> Tuple[np.ndarray, np.ndarray]:
     """For each of m predicted cells in `Overlaps`: its largest IoU (m,), 0 without any, and the
     index of that true cell (m,), -1 without any."""
     m, iou = len(table.prediction_labels), table.iou()
@@ -221,11 +212,11 @@ def best_partners(table):
     return best, partner
 
 
-# Cells -> what is told of them
+# Cells -> figures
 
 
-def analyse(cells):
-    """All that is told of `Compared` cells, as a dict for JSON; None where nothing can be told.
+def analyse(cells: Compared) -> dict:
+    """All figures of `Compared` cells, as a dict for JSON; None where a figure has no value.
 
     images (with any cell), cells, correct, compared: counts. sides: {side: see `side_summary`},
     with "all" for the four together. auroc: {ranking: estimate}; its "gain" is that of
@@ -234,23 +225,23 @@ def analyse(cells):
     correct, known = cells.iou >= CORRECT_IOU, cells.iou >= LEAST_IOU
     sides = cells.filter(known)
     image = np.repeat(sides.image, len(SIDES))
-    told = {
+    summaries = {
         side: side_summary(sides.delta[:, k], sides.error[:, k], sides.image)
         for k, side in enumerate(SIDES)
     }
-    told["all"] = side_summary(sides.delta.ravel(), sides.error.ravel(), image)
+    summaries["all"] = side_summary(sides.delta.ravel(), sides.error.ravel(), image)
     return {
         "images": len(np.unique(cells.image)),
         "cells": len(correct),
         "correct": int(correct.sum()),
         "compared": int(known.sum()),
-        "sides": told,
+        "sides": summaries,
         "auroc": separation(cells, correct),
     }
 
 
-def side_summary(delta, error, image):
-    """What is told of k sides by their delta and absolute error (k,), in pixels, and image (k,).
+def side_summary(delta: np.ndarray, error: np.ndarray, image: np.ndarray) -> dict:
+    """The figures of k sides: from their delta and absolute error (k,), in pixels, and image (k,).
 
     sides: how many. delta: mean. error: estimate of the mean. expected: mean absolute error of
     normal distributions of width delta. spearman: estimate of the correlation of delta with
@@ -269,7 +260,7 @@ def side_summary(delta, error, image):
     }
 
 
-def normal_spearman(delta):
+def normal_spearman(delta: np.ndarray) -> Optional[float]:
     """Spearman correlation of delta (k,) with absolute errors that are normal, of width delta.
 
     Not of errors drawn, but of QUANTILES of them for each delta. None: delta is constant, or empty.
@@ -280,13 +271,13 @@ def normal_spearman(delta):
     return float(spearmanr(np.repeat(delta, QUANTILES), np.outer(delta, errors).ravel())[0])
 
 
-def quantile_bins(values):
+def quantile_bins(values: np.ndarray) -> np.ndarray:
     """The bin 0..BINS-1 of each value (n,): of equal count, but that equal values share a bin."""
     ranks = rankdata(values) - 0.5
     return (ranks * BINS / max(len(values), 1)).astype(int)
 
 
-def means(delta, error, image):
+def means(delta: np.ndarray, error: np.ndarray, image: np.ndarray) -> dict:
     """The mean figures of `side_summary`."""
     return {
         "sides": len(delta),
@@ -296,7 +287,7 @@ def means(delta, error, image):
     }
 
 
-def separation(cells, correct):
+def separation(cells: Compared, correct: np.ndarray) -> dict:
     """Estimates of the AUROC of correct cells (n,) by score, certainty and their product."""
     by = {
         "score": auroc(cells.score, correct),
@@ -307,15 +298,15 @@ def separation(cells, correct):
     return {name: estimate(statistic, cells.image) for name, statistic in by.items()}
 
 
-# What is told -> screen and files
+# Figures -> screen and files
 
 
-def text(result):
+def text(result: dict) -> str:
     """What was found, as tables for the screen."""
     whole = result["all"]
     sides = [
-        (side, *figures(told), span(told["spearman"]), number(told["normal_spearman"]))
-        for side, told in whole["sides"].items()
+        (side, *figures(summary), span(summary["spearman"]), number(summary["normal_spearman"]))
+        for side, summary in whole["sides"].items()
     ]
     parts = [
         f"{whole['cells']} cells of {len(result['images'])} images: {whole['correct']} with IoU >= "
@@ -336,33 +327,33 @@ def text(result):
     return "\n\n".join(parts + [group_text(result["groups"])] * bool(result["groups"]))
 
 
-def group_text(groups):
+def group_text(groups: Dict[str, dict]) -> str:
     """The main figures of each group, a line each."""
     header = ("group", "images", "cells", "correct", "Spearman", *RANKINGS.values())
     lines = [
         (
             group,
-            *(told[count] for count in ("images", "cells", "correct")),
-            number(told["sides"]["all"]["spearman"]["value"]),
-            *(number(found["value"]) for found in told["auroc"].values()),
+            *(summary[count] for count in ("images", "cells", "correct")),
+            number(summary["sides"]["all"]["spearman"]["value"]),
+            *(number(found["value"]) for found in summary["auroc"].values()),
         )
-        for group, told in groups.items()
+        for group, summary in groups.items()
     ]
     return "By group (Spearman of all sides, AUROC)\n" + text_table(header, lines)
 
 
-def figures(told):
-    """The texts under FIGURES."""
-    lengths = number(told["delta"]), span(told["error"]), number(told["expected"])
-    return (told["sides"], *lengths)
+def figures(means: dict) -> Tuple:
+    """The texts under FIGURES of the function `means`' result."""
+    delta, expected = number(means["delta"]), number(means["expected"])
+    return means["sides"], delta, span(means["error"]), expected
 
 
-def span(estimated):
+def span(estimated: dict) -> str:
     """An estimate as a text: 0.71 (0.65 to 0.76)."""
     value, low, high = (number(estimated[name]) for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 
-def number(value):
+def number(value: Optional[float]) -> str:
     """A number or None as a text."""
     return "-" if value is None else f"{value:.3f}"

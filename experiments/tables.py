@@ -77,11 +77,11 @@ def add_arguments(parser):
     """What the command takes."""
     parser.add_argument("--images", metavar="DIR", type=Path, required=True)
     parser.add_argument("--truth", metavar="DIR", type=Path, required=True)
+    several = {"nargs": "+", "action": Extend}
     parser.add_argument(
         "--weights",
+        **several,
         metavar="ROW=FILE",
-        nargs="+",
-        action=Extend,
         type=named_file,
         default=[("compact", WEIGHTS)],
         help="networks of table 3 and the names of their rows; table 4 is of the first "
@@ -89,11 +89,10 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--ensemble",
+        **several,
         metavar="FILE",
-        nargs="+",
-        action=Extend,
         type=Path,
-        help="one more row: these networks as one",
+        help="one more row: these as one",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="tables.md and tables.json go here")
 

@@ -255,7 +255,7 @@ def test_pooled_counts_are_sums_and_means_are_of_images():
     for number in range(12):
         n, m = rng.integers(1, 50, 2)
         tp = int(rng.integers(0, min(n, m) + 1))
-        score = rate(0.5, int(n), int(m), tp, tp * rng.random(), dice=0.5, empty=1.0)
+        score = rate(0.5, (int(n), int(m), tp), tp * rng.random(), dice=0.5, empty=1.0)
         images.append(ImageScores(f"{number}", f"{number}", "xyz"[number % 3], scores=[score]))
     whole, *groups = aggregates(images, [0.5])
     assert [g.group for g in groups] == ["x", "y", "z"] and whole.images == 12

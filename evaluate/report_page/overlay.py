@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import strict
 from ..matching import boxes, matched
+from ..uncertainty import CellFile
 
 MATCH_STATUSES = ("matched", "false_positive", "missed", "unscored")  # as in outlines.js
 MATCHED, FALSE_POSITIVE, MISSED, UNSCORED = range(len(MATCH_STATUSES))
@@ -26,7 +27,7 @@ QUALITY = 80  # of WebP
 TOLERANCE = 0.5  # pixels that an outline may be off, which leaves it half of its points
 
 
-def picture(image, side=SIDE):
+def picture(image: np.ndarray, side: int = SIDE) -> str:
     """An RGB image (H, W, 3) uint8, reduced to `side` pixels if larger, as WebP in base64."""
     scale = side / max(image.shape[:2])
     if scale < 1:
@@ -55,7 +56,7 @@ def add_match_status(columns: dict, found: Matches) -> None:
     columns["ious"] = [iou for _, iou in known]
 
 
-def add_uncertainties(columns, kept):
+def add_uncertainties(columns: dict, kept: CellFile) -> None:
     """Add the columns scores and uncertainties, by the `uncertainty.CellFile` of the prediction.
 
     LabelError: it is not about these labels.
@@ -72,7 +73,7 @@ def compare(truth: np.ndarray, labels: np.ndarray, tau: float) -> List[Matches]:
     Only of cells that are scored: by the strict rules, those that do not touch the frame.
     LabelError: the shapes differ.
     """
-    table = strict.counted(truth, labels)
+    table = strict.counted(truth, labels)[0]
     iou, pairs = table.iou(), matched(table, tau)
     found = []
     for names, members, alone in (

@@ -4,19 +4,22 @@ import base64
 import hashlib
 import math
 from pathlib import Path
-from typing import Optional, Union
+from typing import TYPE_CHECKING, List, Optional, Union
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .charts import f1_against_tau
 
+if TYPE_CHECKING:  # which imports this module
+    from ..report import Entry, Report
+
 FOLDER = Path(__file__).parent
 SCRIPTS = ("table.js", "outlines.js", "viewer.js")
 MOST_UNCERTAINTY = 99  # percentile; uncertainties above it look all the same
 
 
-def page(report) -> str:
+def page(report: "Report") -> str:
     """The text of the page of an `evaluate.report.Report`.
 
     Whatever the report holds is text in it: names that look like HTML stay what they are.
@@ -70,7 +73,7 @@ def policy(style: str, script: str) -> str:
     return "; ".join(rules)
 
 
-def most_uncertainty(entries) -> float:
+def most_uncertainty(entries: List["Entry"]) -> float:
     """The uncertainty at the end of the colour scale, the same for all images: 0.05, 0.1, ..."""
     predictions = [entry.overlay.get("prediction", {}) for entry in entries]
     kept = [np.ravel(cells["uncertainties"]) for cells in predictions if "uncertainties" in cells]
