@@ -54,6 +54,7 @@ class Recipe:
     subsample: float = 1.0  # share of the images that the run draws for itself, with replacement
     policy: str = "strong"  # of augmentation (policies.POLICIES)
     mixed_share: float = 0.3  # of the crops with a random mix of the two 8-bit conversions
+    aimed_share: float = 0.7  # of the crops that look near an object; the others look anywhere
     # Optimiser
     optimiser: str = "muon"  # one of OPTIMISERS
     betas: tuple = (0.9, 0.98)
@@ -94,6 +95,8 @@ class Recipe:
             raise ValueError("the length of a run is given in minutes or in steps, one of the two")
         if (self.minutes if self.steps is None else self.steps) <= 0:
             raise ValueError("the length of a run is more than 0 minutes or steps")
+        if not 0 <= self.aimed_share <= 1:
+            raise ValueError(f"aimed_share is {self.aimed_share}, not a share from 0 to 1")
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"no optimiser '{self.optimiser}': there is {', '.join(OPTIMISERS)}")
 
@@ -118,6 +121,7 @@ SCHEDULES = {
         "source_power": 1.0,
         "policy": "mild",
         "mixed_share": 1.0,
+        "aimed_share": 0.0,
         "optimiser": "adam",
         "betas": (0.9, 0.999),
         "weight_decay": 2e-5,
