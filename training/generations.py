@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from training import distributed
+from training.packing import digest, fingerprint
 from training.train import (
     Data,
     Start,
@@ -25,8 +26,6 @@ from training.train import (
     check,
     check_recipe,
     check_same,
-    digest,
-    fingerprint,
     recipe_of,
     run,
     start_of,
