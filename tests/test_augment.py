@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from training_data import make_data
 
 from app import images as files
 from app.intensity import to_rgb8
-from training import augment, catalog, targets
+from training import augment, catalog, packing, targets
 from training.policies import POLICIES, Policy
 
 SIDE = 64
@@ -22,8 +23,8 @@ def listing(tmp_path):
 
 
 @pytest.fixture
-def pack(listing):
-    return catalog.pack(listing)
+def pack(listing, tmp_path):
+    return packing.pack(listing, tmp_path / "pack")
 
 
 def plain_view(image, matrix=((1.0, 0.0), (0.0, 1.0)), offset=(0.0, 0.0)):
@@ -32,12 +33,12 @@ def plain_view(image, matrix=((1.0, 0.0), (0.0, 1.0)), offset=(0.0, 0.0)):
     )
 
 
-def draw(pack, policy, count, seed=0, side=SIDE):
+def draw(pack, policy, count, seed=0, side=SIDE, aimed=0.7):
     """Views of the pack's images in turn."""
     image = torch.arange(count) % len(pack.starts)
     sizes = tuple(bound[image] for bound in policy.bounds(pack))
     generator = torch.Generator().manual_seed(seed)
-    return augment.random_views(pack, image, sizes, side, policy, generator)
+    return augment.random_views(pack, image, sizes, side, policy, aimed, generator)
 
 
 def gather(pack, views):
@@ -55,7 +56,9 @@ def test_the_identity_view_is_the_image_as_prediction_sees_it(pack, listing):
     assert np.abs(images[0].permute(1, 2, 0).numpy() * 255 - expected).max() <= 2
     width, start = int(pack.widths[1]), int(pack.starts[1])
     rows = start + (torch.arange(SIDE)[:, None] + 20) * width + torch.arange(SIDE) + 10
-    assert torch.equal(objects[0], pack.objects[rows])
+    own = pack.objects[rows]
+    assert torch.equal(objects[0], torch.where(own < 0, own, own + pack.first[1]).int())
+    assert objects.max() >= pack.first[1] > 0
     assert torch.equal(depths[0], pack.depths[rows])
 
 
@@ -84,6 +87,54 @@ def test_between_pixels_levels_are_interpolated_linearly(pack):
     assert torch.allclose(between, (columns[..., :-1, :] + columns[..., 1:, :]) / 2, atol=1e-6)
 
 
+def test_random_views_show_what_plain_sampling_of_their_images_shows(pack):
+    pack = replace(pack, curves=torch.linspace(0, 1, 256).expand(len(pack.starts), 2, -1))
+    views = draw(pack, POLICIES["strong"], 12)
+    for x, y, image, *crop in zip(
+        *augment.positions(views, "cpu"), views.image, *gather(pack, views)
+    ):
+        height, width = int(pack.heights[image]), int(pack.widths[image])
+        part = slice(int(pack.starts[image]), int(pack.starts[image]) + height * width)
+        planes, objects, depths = (
+            torch.stack([getattr(pack, name)[part].view(height, width) for name in names])
+            for names in (("red", "green", "blue"), ("objects",), ("depths",))
+        )
+        inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)[None]
+        mixed = functional.grid_sample(
+            planes[None] / 255, grid, padding_mode="border", align_corners=True
+        )
+        assert torch.allclose(crop[0], mixed[0] * inside, atol=1e-4)
+        nearest = tuple((v + 0.5).long()[inside] for v in (y, x))
+        own = objects[0][nearest]
+        assert torch.equal(
+            crop[1][inside], torch.where(own < 0, own, own + pack.first[image]).int()
+        )
+        assert torch.equal(crop[2][inside], depths[0][nearest])
+        assert (crop[1][~inside] == -1).all()
+        assert (crop[2][~inside] == 0).all()
+
+
+def test_without_labels_a_crop_is_ignored(pack):
+    images, _, _ = gather(pack, plain_view(0, offset=(-30.0, 0.0)))
+    bare = replace(pack, objects=pack.objects[:0], depths=pack.depths[:0])
+    again, objects, depths = gather(bare, plain_view(0, offset=(-30.0, 0.0)))
+    assert torch.equal(again, images)
+    assert (objects[..., 30:] == -2).all()
+    assert (objects[..., :30] == -1).all()
+    assert depths.max() == 0
+
+
+@pytest.mark.parametrize("aimed", [0.0, 0.4, 1.0])
+def test_a_share_of_the_crops_looks_near_an_object(pack, aimed):
+    """All objects are in one corner of large images."""
+    large = replace(pack, heights=pack.heights * 20, widths=pack.widths * 20)
+    views = draw(large, POLICIES["none"], 1000, aimed=aimed)
+    middle = views.matrix @ torch.full((2,), (SIDE - 1) / 2) + views.offset
+    near = middle.amax(1) < 200
+    assert near.float().mean().item() == pytest.approx(aimed, abs=0.05)
+
+
 def corner_rows(pack, image):
     """Where the pixels (SIDE, SIDE) of an image's upper left corner lie in the pack."""
     ticks = torch.arange(SIDE)
@@ -92,7 +143,7 @@ def corner_rows(pack, image):
 
 def test_the_mix_decides_between_the_two_conversions(pack):
     views = plain_view(2)
-    level = pack.colours[corner_rows(pack, 2)] & 255
+    level = pack.red[corner_rows(pack, 2)]
     for mix in (0.0, 0.3, 1.0):
         images, _, _ = augment.gather_crops(pack, views, torch.tensor([mix]))
         table = mix * pack.curves[2, 0] + (1 - mix) * pack.curves[2, 1]
@@ -199,7 +250,7 @@ def test_views_of_images_without_objects_can_be_drawn(pack):
     sizes = (torch.full((6,), 32.0),) * 2
     generator = torch.Generator().manual_seed(0)
     image = torch.arange(6) % 3
-    views = augment.random_views(empty, image, sizes, SIDE, POLICIES["strong"], generator)
+    views = augment.random_views(empty, image, sizes, SIDE, POLICIES["strong"], 0.7, generator)
     assert views.offset.isfinite().all()
 
 

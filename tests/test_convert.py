@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from app import images
-from training import catalog
+from training import catalog, packing
 from training.convert import __main__ as command
 from training.convert import coco, instances, patches
 from training.convert.datasets import DATASETS
@@ -179,7 +179,7 @@ def test_training_reads_what_was_converted(made):
     for split in ("train", "val"):
         listing = catalog.entries(target, split)
         assert {entry.source for entry in listing} == {name}
-        pack = catalog.pack(listing)
+        pack = packing.pack(listing, target / "pack")
         assert (pack.heights == SHAPE[0]).all() and (pack.widths == SHAPE[1]).all()
 
 

@@ -8,7 +8,7 @@ import torch
 from app.cells import Cells
 from app.network import fourier
 from app.rasterize import rasterize
-from training.catalog import describe_objects, read_label
+from training.packing import describe_objects, read_label
 
 
 def drawn(contour, shape):
@@ -60,7 +60,7 @@ def test_mask_to_polygon_to_fourier_to_mask_keeps_discs(radius):
     y, x = np.mgrid[: 2 * radius + 9, : 2 * radius + 11]
     disc = (x - radius - 4) ** 2 + (y - radius - 5) ** 2 <= radius**2
     _, _, outlines = describe_objects(disc.astype(np.int32))
-    contour = fourier.canonical(torch.stack(outlines), 128)
+    contour = fourier.canonical(outlines, 128)
     coefficients, centre = fourier.from_contour(contour, 10)
     again = fourier.to_contour(coefficients, centre, fourier.uniform_locations(64))[0]
     assert iou(drawn(again, disc.shape), disc) >= 0.95
@@ -70,7 +70,7 @@ def test_real_objects_survive_the_round_trip(data):
     """Every object of a crowded image: mean IoU above 0.97 at the shipped order."""
     label = read_label(data / "tnbc" / "01_1_label.png", (512, 512))
     owner, _, outlines = describe_objects(label)
-    contours = fourier.canonical(torch.stack(outlines), 128)
+    contours = fourier.canonical(outlines, 128)
     coefficients, centres = fourier.from_contour(contours, 10)
     again = fourier.to_contour(coefficients, centres, fourier.uniform_locations(64)).numpy()
     ious = []
@@ -124,12 +124,12 @@ def test_rotated_and_flipped_masks_have_the_targets_of_the_new_mask(quarters, fl
     cv2.ellipse(mask, (34, 25), (18, 9), 25, 0, 360, 1, -1)
     cv2.circle(mask, (25, 30), 9, 1, -1)
     turned = np.rot90(mask[:, ::-1] if flip else mask, quarters)
-    polygon = torch.stack(describe_objects(mask.astype(np.int32))[2])
+    polygon = describe_objects(mask.astype(np.int32))[2]
     if flip:
         polygon = torch.stack([59 - polygon[..., 0], polygon[..., 1]], -1)
     for _ in range(quarters):  # counter-clockwise on screen
         polygon = torch.stack([polygon[..., 1], 59 - polygon[..., 0]], -1)
-    extracted = torch.stack(describe_objects(np.ascontiguousarray(turned, np.int32))[2])
+    extracted = describe_objects(np.ascontiguousarray(turned, np.int32))[2]
     moved = fourier.canonical(polygon, 128)
     fresh = fourier.canonical(extracted, 128)
     assert (moved - fresh).abs().max() < 1.0

@@ -11,7 +11,7 @@ from training_data import draw_image, make_data
 
 from app.network import device
 from app.network.cpn import CPN
-from training import catalog, engine, losses, teacher
+from training import catalog, engine, losses, packing, teacher
 from training.recipe import Recipe, make_recipe, with_teacher
 from training.sampler import Sampler
 from training.targets import Targets, random_locations
@@ -40,9 +40,10 @@ def run(tmp_path):
         cv2.imwrite(str(tmp_path / "unlabelled" / f"{number}.png"), image)
     torch.manual_seed(0)
     state = engine.new_state(CPN(TINY), RECIPE, torch.device("cpu"))
-    pack = catalog.pack(catalog.entries(data, "train"))
+    pack = packing.pack(catalog.entries(data, "train"), tmp_path / "pack")
     sampler = Sampler(pack, TINY.architecture, RECIPE, state.generator)
-    unlabelled = catalog.pack(catalog.unlabelled(tmp_path / "unlabelled"))
+    unlabelled = catalog.unlabelled(tmp_path / "unlabelled")
+    unlabelled = packing.pack(unlabelled, tmp_path / "unlabelled pack")
     return state, sampler, teacher.Teacher(unlabelled, RECIPE, state.generator)
 
 

@@ -28,6 +28,7 @@ from training import (
     losses,
     muon,
     own_data,
+    packing,
     recipe,
     sampler,
     schedule,
@@ -44,56 +45,13 @@ RECIPE = Recipe(minutes=1, crops=((64, 3), (96, 2)), positions=64, samples=16)
 
 @pytest.fixture
 def pack(tmp_path):
-    return catalog.pack(catalog.entries(make_data(tmp_path / "data"), "train"))
+    return packing.pack(catalog.entries(make_data(tmp_path / "data"), "train"), tmp_path / "pack")
 
 
 def plain_view(image, side, matrix=((1.0, 0.0), (0.0, 1.0)), offset=(0.0, 0.0)):
     return augment.Views(
         torch.tensor([image]), torch.tensor([matrix]), torch.tensor([offset]), side
     )
-
-
-def test_a_pack_holds_every_pixel_and_object(tmp_path):
-    folder = make_data(tmp_path / "data")
-    listing = catalog.entries(folder, "train")
-    pack = catalog.pack(listing)
-    for number, entry in enumerate(listing):
-        image = cv2.imread(str(entry.image), cv2.IMREAD_UNCHANGED)
-        label = cv2.imread(str(entry.label), cv2.IMREAD_UNCHANGED).astype(int)
-        size = int(pack.heights[number] * pack.widths[number])
-        start = int(pack.starts[number])
-        objects = pack.objects[start : start + size].reshape(label.shape).numpy()
-        for row in range(pack.first[number], pack.first[number] + pack.counts[number]):
-            values = np.unique(label[objects == row])
-            assert len(values) == 1
-            assert ((label == values[0]) == (objects == row)).all()
-        assert ((objects == -1) == (label == 0)).all()
-        assert pack.colours[start : start + size].numel() == image.size
-    pack.save(tmp_path / "pack")
-    again = catalog.Pack.load(tmp_path / "pack")
-    assert all(torch.equal(a, b) for a, b in zip(vars(pack).values(), vars(again).values()))
-
-
-def test_fragmented_and_tiny_objects_are_ignored():
-    label = np.zeros((30, 40), np.int32)
-    label[2:8, 2:8] = 7
-    label[10:14, 2:6] = label[20:24, 20:24] = 9  # two pieces
-    label[28, 30:33] = 4  # three pixels
-    owner, depth, outlines = catalog.describe_objects(label)
-    assert len(outlines) == 1
-    assert (owner[label == 7] == 0).all()
-    assert (owner[label == 9] == -2).all()
-    assert (owner[label == 4] == -2).all()
-    assert (owner[label == 0] == -1).all()
-    assert depth[label == 7].max() == 255
-    assert depth[owner < 0].max() == 0
-
-
-def test_an_empty_label_image_can_be_packed():
-    owner, depth, outlines = catalog.describe_objects(np.zeros((5, 6), np.int32))
-    assert (owner == -1).all()
-    assert depth.max() == 0
-    assert outlines == []
 
 
 def test_a_missing_catalogue_or_split_is_named(tmp_path):
@@ -107,7 +65,7 @@ def disc_batch(radius=8, side=64):
     """One crop with a disc in the middle: objects, depths as from gather_crops."""
     label = np.zeros((side, side), np.int32)
     cv2.circle(label, (side // 2, side // 2), radius, 1, -1)
-    owner, depth, _ = catalog.describe_objects(label)
+    owner, depth, _ = packing.describe_objects(label)
     return torch.from_numpy(owner)[None], torch.from_numpy(depth)[None], label
 
 
@@ -128,7 +86,7 @@ def test_the_centre_of_a_small_object_survives_the_grid():
         for y in range(4):
             label = np.zeros((32, 32), np.int32)
             label[10 + y : 13 + y, 10 + x : 13 + x] = 1
-            owner, depth, _ = catalog.describe_objects(label)
+            owner, depth, _ = packing.describe_objects(label)
             maps = targets.centric_map(
                 torch.from_numpy(owner)[None], torch.from_numpy(depth)[None], 4, 0.75, 0.75
             )
@@ -170,8 +128,7 @@ def test_contours_that_leave_the_crop_are_clipped_to_it(pack):
 def test_a_disc_goes_to_targets_to_maps_to_a_proposal_and_is_the_disc_again(pack):
     """Decision 10 along the whole way: what training asks for is what prediction draws."""
     objects, depths, label = disc_batch()
-    polygon = torch.stack(catalog.describe_objects(label)[2])
-    pack = replace(pack, polygons=polygon)
+    pack = replace(pack, polygons=packing.describe_objects(label)[2])
     config = tiny_config(order=8, samples=64)
     layers = config.architecture
     t = fourier.uniform_locations(16)
@@ -225,7 +182,7 @@ def test_crops_without_any_cell_teach_the_background_alone(pack):
     image = torch.zeros(count, dtype=torch.long)
     size = torch.full((count,), 9.0)
     view = augment.random_views(
-        pack, image, (size, size), side, POLICIES["strong"], state.generator
+        pack, image, (size, size), side, POLICIES["strong"], 0.7, state.generator
     )
     depths, t = torch.zeros_like(objects).byte(), fourier.uniform_locations(16)
     found = targets.make_targets(pack, view, objects, depths, TINY.architecture, RECIPE, t, 0)
@@ -386,6 +343,7 @@ def test_our_optimisers_decay_kernels_but_not_vectors(name, kind):
         ("weight_decay", -0.1, "a number from 0 on"),
         ("ema", 1.5, "a number from 0 on, at most 1"),
         ("subsample", 2, "a number above 0, at most 1"),
+        ("aimed_share", 1.5, "a number from 0 on, at most 1"),
         ("clip", -1, "a number above 0, or null"),
         ("patience", 1.5, "a whole number above 0, or null"),
         ("samples", True, "a whole number above 0"),
@@ -409,6 +367,11 @@ def test_our_optimisers_decay_kernels_but_not_vectors(name, kind):
 def test_a_value_that_a_field_of_the_recipe_cannot_have_is_refused(field, value, wanted):
     with pytest.raises(ValueError, match=f"^{field} is .*, not .*{wanted}"):
         Recipe(minutes=1, **{field: value})
+
+
+def test_the_papers_crops_look_anywhere_and_a_share_is_one():
+    assert make_recipe("paper", steps=1).aimed_share == 0
+    assert make_recipe("fast").aimed_share == 0.7
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 40), (40, 6), (1, 9)])
@@ -830,7 +793,7 @@ def test_commercial_use_needs_a_start_that_allows_it(tmp_path, monkeypatch, caps
     assert command.main([*arguments, "--from-scratch"]) == 0
     record = weights.load(out / "weights.safetensors")[1]
     assert record["data"] == {"sources": ["drawn"], "licence": "commercial"}
-    assert len(catalog.Pack.load(out / "pack").starts) == 2
+    assert len(packing.Pack.load(out / "pack").starts) == 2
 
 
 def test_labels_without_any_object_are_refused(tmp_path, monkeypatch, capsys):

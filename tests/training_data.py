@@ -5,6 +5,18 @@ import csv
 import cv2
 import numpy as np
 
+COLUMNS = ("source", "image", "label", "split")
+
+
+def write_catalogue(folder, rows, columns=COLUMNS):
+    """A data folder whose catalogue has these rows."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "catalog.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    return folder
+
 
 def draw_image(rng, height, width, cells=5):
     """Bright ellipses on dark: an image uint8 and its labels uint16, both (height, width)."""
@@ -29,8 +41,4 @@ def make_data(folder, count=3, side=120):
         cv2.imwrite(str(folder / "drawn" / f"{number}_label.png"), label)
         split = "train" if number < count else "val"
         rows.append(("drawn", f"{number}.png", f"{number}_label.png", split))
-    with (folder / "catalog.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("source", "image", "label", "split"))
-        writer.writerows(rows)
-    return folder
+    return write_catalogue(folder, rows)

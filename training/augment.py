@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-AIMED_SHARE = 0.7  # of the crops look near an object
-
 
 @dataclass
 class Views:
@@ -40,17 +38,18 @@ class Views:
         return (points - self.offset[row][:, None]) @ inverse
 
 
-def random_views(pack, image, sizes, side, policy, generator):
+def random_views(pack, image, sizes, side, policy, aimed, generator):
     """Random views of the images (B,) int64: rotation, flip, scale, aspect, position.
 
     sizes: least and largest object (each (B,), in pixels) of each image, as of Policy.bounds;
-    they bound the scale (paper, instance-aware rescaling). Views that are neither turned freely
-    nor rescaled show whole pixels, which blurs nothing.
+    they bound the scale (paper, instance-aware rescaling). aimed: share of the crops that look
+    near an object. Views that are neither turned freely nor rescaled show whole pixels, which
+    blurs nothing.
     """
     turns, turned = random_turns(len(image), policy, generator)
     stretches, rescaled = random_stretches(sizes, policy, generator)
     matrix = turns * stretches[:, None]
-    centre = random_centres(pack, image, matrix, side, generator)
+    centre = random_centres(pack, image, matrix, side, aimed, generator)
     middle = torch.full((2,), (side - 1) / 2)
     offset = centre - matrix @ middle
     blurred = (turned | rescaled)[:, None]
@@ -100,11 +99,11 @@ def random_scales(sizes, policy, generator):
     return low + (high - low) * share
 
 
-def random_centres(pack, image, matrix, side, generator):
+def random_centres(pack, image, matrix, side, aimed, generator):
     """Image points (B, 2) that the crops show in their middle.
 
-    Most crops look near a random object, so that sparse images teach as much as crowded ones;
-    all stay inside their image as far as it is large enough.
+    A share `aimed` of the crops looks near a random object, so that sparse images teach as much as
+    crowded ones; all stay inside their image as far as it is large enough.
     """
     count = len(image)
     extent = torch.stack([pack.widths[image], pack.heights[image]], -1).float()
@@ -114,9 +113,9 @@ def random_centres(pack, image, matrix, side, generator):
     centre = low + (high - low) * anywhere
     objects = pack.counts[image]
     chosen = pack.first[image] + (torch.rand(count, generator=generator) * objects).long()
-    aimed = (torch.rand(count, generator=generator) < AIMED_SHARE) & (objects > 0)
-    middle = pack.polygons[chosen[aimed]].mean(1)
-    centre[aimed] = middle + (anywhere[aimed] - 0.5) * half[aimed]
+    near = (torch.rand(count, generator=generator) < aimed) & (objects > 0)
+    middle = pack.polygons[chosen[near]].mean(1)
+    centre[near] = middle + (anywhere[near] - 0.5) * half[near]
     return torch.minimum(torch.maximum(centre, low), high) - 0.5
 
 
@@ -132,27 +131,32 @@ def positions(views, device):
 
 
 def gather_crops(pack, views, mixes):
-    """Pixels and labels of the views.
+    """Pixels and labels of the views, on the device of the pack's pixels (its index is there too).
 
     mixes (B,): share of conversion A in the 8-bit conversion of each crop, the rest is B (paper,
     section 2.1). Returns images (B, 3, side, side) float32 in 0..1 (bilinear, black outside),
-    objects (B, side, side) int32 (nearest; -1 background and outside, -2 ignored) and depths
-    (B, side, side) uint8.
+    objects (B, side, side) int32 (nearest; row of the object among all, -1 background and outside,
+    -2 ignored and wherever there are no labels) and depths (B, side, side) uint8.
     """
-    device = pack.colours.device
+    device = pack.red.device
     x, y = positions(views, device)
     image = views.image.to(device)
-    height, width, start = (
-        values[image][:, None, None] for values in (pack.heights, pack.widths, pack.starts)
+    height, width, start, first = (
+        values[image][:, None, None]
+        for values in (pack.heights, pack.widths, pack.starts, pack.first.int())
     )
     inside = (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
     x, y = x.clamp(min=0).minimum(width - 1), y.clamp(min=0).minimum(height - 1)
     curves = pack.curves[image]
     tables = torch.lerp(curves[:, 1], curves[:, 0], mixes.to(device)[:, None])
-    levels = interpolate(pack.colours, start, width, height, x, y)
+    levels = interpolate((pack.red, pack.green, pack.blue), start, width, height, x, y)
     images = look_up(levels, tables) * inside[:, None]
+    if not len(pack.objects):
+        return images, -1 - inside.int(), torch.zeros_like(inside, dtype=torch.uint8)
     nearest = start + (y + 0.5).long() * width + (x + 0.5).long()
-    objects = torch.where(inside, take(pack.objects, nearest), pack.objects.new_tensor(-1))
+    objects = take(pack.objects, nearest).int()
+    objects = torch.where(objects < 0, objects, objects + first)
+    objects = torch.where(inside, objects, objects.new_tensor(-1))
     return images, objects, take(pack.depths, nearest) * inside
 
 
@@ -161,25 +165,28 @@ def take(values, index):
     return values.index_select(0, index.flatten()).view_as(index)
 
 
-def interpolate(colours, start, width, height, x, y):
+def interpolate(planes, start, width, height, x, y):
     """Bilinear levels (B, 3, h, w) float32 in 0..255 at points x, y (B, h, w) inside the images.
 
-    colours (P,): as of Pack; start, width, height (B, 1, 1): where in it each image lies.
+    planes: red, green and blue, each (P,) as of Pack; start, width, height (B, 1, 1): where in
+    them each image lies.
     """
     left, top = x.long(), y.long()
     u, v = (x - left)[:, None], (y - top)[:, None]
     right, below = (left < width - 1).long(), width * (top < height - 1)
     index = start + top * width + left
-    upper = torch.lerp(levels_at(colours, index), levels_at(colours, index + right), u)
-    index = index + below
-    lower = torch.lerp(levels_at(colours, index), levels_at(colours, index + right), u)
-    return torch.lerp(upper, lower, v)
+    upper = levels_at(planes, index).lerp_(levels_at(planes, index + right), u)
+    index += below
+    lower = levels_at(planes, index).lerp_(levels_at(planes, index + right), u)
+    return upper.lerp_(lower, v)
 
 
-def levels_at(colours, index):
-    """Red, green and blue (B, 3, h, w) float32 in 0..255 of packed colours at index (B, h, w)."""
-    packed = take(colours, index)
-    return torch.stack([packed & 255, (packed >> 8) & 255, packed >> 16], 1).float()
+def levels_at(planes, index):
+    """Levels (B, 3, h, w) float32 in 0..255 of the packed planes at index (B, h, w)."""
+    levels = torch.empty(len(index), len(planes), *index.shape[1:], device=index.device)
+    for channel, plane in enumerate(planes):
+        levels[:, channel] = take(plane, index)
+    return levels
 
 
 def look_up(levels, tables):

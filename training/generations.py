@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from app.atomic import replacing
 from training import distributed, train
-from training.train import Start, check_same, fingerprint, recipe_of, run
+from training.packing import digest, fingerprint
+from training.train import Start, check_same, recipe_of, run
 
 # By generation, the last for all that follow: between which shares of the images, and between which
 # relative depths from which a cell is foreground, a run draws its own (reference.md, section 2:
@@ -128,7 +129,7 @@ def result(data, folder, recipe, start, device, packs):
 
 def keep_start(path, start, data):
     """Write what a run begins with, by content, beside it; ValueError if it began with other."""
-    begins = {"weights": start.weights and train.digest(start.weights), "preset": start.preset}
+    begins = {"weights": start.weights and digest(start.weights), "preset": start.preset}
     for part in ("training", "validation", "unlabelled"):
         begins[f"{part} images"] = fingerprint(getattr(data, part))
     begun = path.is_file()

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, replace
 
 import torch
 
-from training import catalog
+from training import packing
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Policy:
     def bounds(self, pack):
         """Sizes in pixels of the least and the largest object, each (I,), of a Pack's images."""
         if self.typical_size:
-            typical = catalog.typical_sizes(pack)
+            typical = packing.typical_sizes(pack)
             return typical, typical
-        return catalog.size_range(pack)
+        return packing.size_range(pack)
 
     def colours(self, grey):
         """The Colours of crops of which some are grey (B,) bool: every field is a tensor (B,)."""

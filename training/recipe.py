@@ -39,7 +39,15 @@ LEAST = {"uncertainty_margin": -1}
 # These are above 0, and those at most 1.
 POSITIVE = {"minutes", "steps", "turning_size", "subsample", "learning_rate", "reference_batch"}
 POSITIVE |= {"clip", "positions", "samples", "patience"}
-SHARES = {"subsample", "mixed_share", "warm_up", "ema", "freeze_norms", "foreground_depth"}
+SHARES = {
+    "subsample",
+    "mixed_share",
+    "aimed_share",
+    "warm_up",
+    "ema",
+    "freeze_norms",
+    "foreground_depth",
+}
 SHARES |= {"background_depth", "teacher_foreground", "teacher_background", "student_uncertainty"}
 SHARES |= {"uncertainty_margin", "teacher_from"}
 CHOICES = {
@@ -119,6 +127,7 @@ class Recipe:
     subsample: float = 1.0  # share of the images that the run draws for itself, with replacement
     policy: str = "strong"  # of augmentation (policies.py)
     mixed_share: float = 0.3  # of the crops with a random mix of the two 8-bit conversions
+    aimed_share: float = 0.7  # of the crops that look near an object; the others look anywhere
     # Optimiser
     optimiser: str = "muon"
     betas: tuple = (0.9, 0.98)
@@ -185,6 +194,7 @@ SCHEDULES = {
         "source_power": 1.0,
         "policy": "mild",
         "mixed_share": 1.0,
+        "aimed_share": 0.0,
         "optimiser": "adam",
         "betas": (0.9, 0.999),
         "weight_decay": 2e-5,

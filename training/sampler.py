@@ -1,12 +1,9 @@
 """Batches of crops from packed images. A CPU generator decides everything of the whole batch of
 all processes; each computes its own part."""
 
-import copy
-from dataclasses import fields
-
 import torch
 
-from training import augment, catalog, distributed, intensities
+from training import augment, distributed, intensities, packing
 from training.policies import POLICIES
 from training.targets import make_targets, random_locations
 
@@ -15,14 +12,11 @@ class Crops:
     """Random views of the images of a Pack."""
 
     def __init__(self, pack, recipe, generator):
-        """pack: Pack on the training device; generator: CPU generator."""
+        """pack: Pack moved to the training device (Pack.to); generator: CPU generator."""
         self.pack, self.recipe, self.generator = pack, recipe, generator
         self.policy = POLICIES[recipe.policy]
-        # What decides the views is small and stays on the CPU with the generator.
-        self.index = copy.copy(pack)
-        for field in fields(pack):
-            if field.name not in ("colours", "objects", "depths", "curves"):
-                setattr(self.index, field.name, getattr(pack, field.name).cpu())
+        # What decides the views is small and on the CPU, with the generator.
+        self.index = pack.move(packing.INDEX, "cpu")
         self.sizes = self.policy.bounds(self.index)
 
     def views(self, image, side):
@@ -30,12 +24,19 @@ class Crops:
         intensities.Changes, each of this process's part of the batch."""
         generator, index = self.generator, self.index
         sizes = tuple(bound[image] for bound in self.sizes)
-        views = augment.random_views(index, image, sizes, side, self.policy, generator)
+        aimed = self.recipe.aimed_share
+        views = augment.random_views(index, image, sizes, side, self.policy, aimed, generator)
         mixed = torch.rand(len(image), generator=generator) < self.recipe.mixed_share
         mixes = torch.where(mixed, torch.rand(len(image), generator=generator), index.mixes[image])
         changes = intensities.random_changes(self.policy, index.grey[image], generator)
         own = distributed.own_part(len(image))
         return views.select(own), mixes[own], changes.select(own)
+
+    def gather(self, views, mixes):
+        """augment.gather_crops of the views on the training device, wherever the pixels lie."""
+        pack = self.pack if self.pack.red.is_cuda else self.index
+        device = self.pack.polygons.device
+        return [part.to(device) for part in augment.gather_crops(pack, views, mixes)]
 
 
 class Sampler:
@@ -45,7 +46,7 @@ class Sampler:
         """config: of the network. sources: names of the pack's sources, by their number."""
         self.pack, self.config, self.recipe, self.generator = pack, config, recipe, generator
         self.crops = Crops(pack, recipe, generator)
-        self.typical = catalog.typical_sizes(pack)
+        self.typical = packing.typical_sizes(pack)
         self.chances = image_chances(pack, recipe, sources)
 
     def __call__(self):
@@ -56,7 +57,7 @@ class Sampler:
         views, mixes, changes = self.crops.views(image, side)
         t = random_locations(self.recipe.samples, self.generator)
         seed = int(torch.randint(2**31, (), generator=self.generator))
-        images, objects, depths = augment.gather_crops(self.pack, views, mixes)
+        images, objects, depths = self.crops.gather(views, mixes)
         views = views.to(images.device)
         targets = make_targets(self.pack, views, objects, depths, self.config, self.recipe, t, seed)
         images = intensities.apply_changes(images, changes)

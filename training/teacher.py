@@ -8,7 +8,7 @@ low there is background; the rest is ignored (reference.md, section 4).
 import torch
 
 from app.network.device import autocast
-from training import augment, distributed, intensities
+from training import distributed, intensities
 from training.sampler import Crops
 from training.targets import Targets, choose_positions
 
@@ -32,7 +32,7 @@ class Teacher:
         image = torch.randint(len(self.pack.starts), (count,), generator=self.generator)
         views, mixes, changes = self.crops.views(image, images.shape[-1])
         seed = int(torch.randint(2**31, (), generator=self.generator))
-        plain, _, _ = augment.gather_crops(self.pack, views, mixes)
+        plain, _, _ = self.crops.gather(views, mixes)
         plain = plain.contiguous(memory_format=torch.channels_last)
         taught = teach(teacher, plain, targets.t, self.recipe, seed)
         changed = intensities.apply_changes(plain, changes)

@@ -7,9 +7,8 @@ weights of the best validation: sh predict.sh INPUTS OUTPUTS --weights OUT/best.
 """
 
 import argparse
-import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ from app.segmenter import Segmenter
 from evaluate.folders import LabelError
 from evaluate.score import aggregates
 from training import catalog, checkpoints, distributed, engine, own_data, validation
+from training.packing import load_pack
 from training.recipe import SCHEDULES, Recipe, make_recipe, with_teacher, without_losses
 from training.sampler import Sampler
 from training.teacher import Teacher
@@ -324,43 +324,6 @@ def check_same(path, wanted, may_change=()):
             f"{path.parent} holds a run with other settings ({changed}): choose another --out, or "
             "go on with those"
         )
-
-
-def fingerprint(listing):
-    """What decides a pack: the Entries with the content of their files.
-
-    Neither where the files lie nor when they were written: a run goes on with a copy of its data.
-    """
-    lines = []
-    for entry in listing:
-        label = entry.label and digest(entry.label)
-        lines.append(repr(replace(entry, image=digest(entry.image), label=label)))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def digest(path):
-    """The SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def load_pack(listing, folder, begins):
-    """The packed images of a listing: made once per folder, memory-mapped from then on.
-
-    begins: whether the run does. ValueError: it does not, and its images or labels changed.
-    """
-    done, wanted = folder / "complete", fingerprint(listing)
-    packed = done.read_text() if done.is_file() else None
-    if not begins and packed not in (None, wanted):
-        raise ValueError(
-            f"images or labels have changed since {folder.parent} began: choose another --out"
-        )
-    if distributed.is_first() and packed != wanted:
-        if packed:
-            done.unlink()
-        catalog.pack(listing, lambda items: tqdm(items, desc="packing")).save(folder)
-        done.write_text(wanted)
-    distributed.wait()
-    return catalog.Pack.load(folder)
 
 
 class Validator:

@@ -1,0 +1,307 @@
+"""The images of a split, packed once into flat buffers from which a crop is a gather.
+
+Images differ in size, so all pixels lie one after another; pixel (y, x) of image i is at
+starts[i] + y * widths[i] + x (design.md, decision 3). A pack is a folder with a file of each
+buffer. The files grow image by image: packing takes the memory of one image, and 6 bytes a pixel
+of the disk.
+"""
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from app.intensity import Curve, to_rgb8
+from app.network import fourier
+from training import distributed
+from training.catalog import read_image
+
+FORMAT = "2"  # of the files; packs of another one are made anew
+GPU_SHARE = 0.5  # of a GPU's free memory may be pixels: training needs the rest
+POLYGON_POINTS = 128
+LEAST_PIXELS = 5  # smaller objects are ignored (reference.md, section 2)
+UNKNOWN_SIZE = 32.0  # pixels: what counts as an object's size in images without any
+PIXELS = ("red", "green", "blue", "objects", "depths")  # buffers of a number for each pixel
+# dtype and shape of what each file is a sequence of
+STORED = {
+    **dict.fromkeys(("red", "green", "blue", "depths"), ("u1", ())),
+    "objects": ("i2", ()),
+    "curves": ("f4", (2, 256)),
+    "mixes": ("f4", ()),
+    "grey": ("?", ()),
+    **dict.fromkeys(("heights", "widths", "sources", "counts"), ("i8", ())),
+    "polygons": ("f4", (POLYGON_POINTS, 2)),
+    "sizes": ("f4", ()),
+}
+INDEX = tuple(name for name in STORED if name not in PIXELS) + ("starts", "first")  # small ones
+
+
+@dataclass
+class Pack:
+    """All images of a split as tensors; P pixels, I images, M objects.
+
+    red, green, blue (P,) uint8: levels of the even mix of the two 8-bit conversions. objects (P,)
+    int16, or int32 where an image has more of them: the object that owns the pixel, by its number
+    within the image, -1 background, -2 ignored. depths (P,) uint8: distance from the border
+    relative to the object's largest, 1..255 (0 is background). Where no image has labels, objects
+    and depths are empty. curves (I, 2, 256) float32: conversion A and B, in 0..1, of each level
+    (Curve.tables); mixes (I,) float32: the share of A that prediction takes; grey (I,) bool: the
+    channels are alike. heights, widths, sources (I,) int64. polygons (M, POLYGON_POINTS, 2)
+    float32 x y in image pixels, at uniform arc length. sizes (M,) float32: square root of the
+    box's area in pixels. counts (I,) int64: the image's objects. starts, first (I,) int64: of its
+    pixels and of its objects among all.
+    """
+
+    red: torch.Tensor
+    green: torch.Tensor
+    blue: torch.Tensor
+    objects: torch.Tensor
+    depths: torch.Tensor
+    curves: torch.Tensor
+    mixes: torch.Tensor
+    grey: torch.Tensor
+    heights: torch.Tensor
+    widths: torch.Tensor
+    sources: torch.Tensor
+    polygons: torch.Tensor
+    sizes: torch.Tensor
+    counts: torch.Tensor
+    starts: torch.Tensor
+    first: torch.Tensor
+
+    @classmethod
+    def load(cls, folder):
+        """The pack in a folder, memory-mapped (copy on write, the files stay as they are)."""
+        stored = {name: torch.from_numpy(mapped(folder, name)) for name in STORED}
+        areas, counts = stored["heights"] * stored["widths"], stored["counts"]
+        return cls(**stored, starts=areas.cumsum(0) - areas, first=counts.cumsum(0) - counts)
+
+    def to(self, device):
+        """The same pack on a torch.device, its pixels only where they fit into GPU_SHARE of the
+        free memory of that; else they stay mapped, and crops are gathered on the CPU."""
+        moved = self.move(INDEX, device)
+        pixels = [getattr(self, name) for name in PIXELS]
+        size = sum(values.numel() * values.element_size() for values in pixels)
+        return moved.move(PIXELS, device) if size <= GPU_SHARE * free_memory(device) else moved
+
+    def move(self, names, device):
+        """The same pack with the tensors of these names on a device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+
+def free_memory(device):
+    """Free bytes of a torch.device; what the CPU maps from files takes none."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
+
+
+def file_of(folder, name):
+    """The file of a buffer of the pack in a folder."""
+    return folder / f"{name}.raw"
+
+
+def mapped(folder, name):
+    """A buffer of the pack in a folder, as an array."""
+    path, (dtype, shape) = file_of(folder, name), STORED[name]
+    size = path.stat().st_size
+    if size == 0:  # cannot be mapped
+        return np.empty((0, *shape), dtype)
+    if name == "objects" and size == 4 * file_of(folder, "depths").stat().st_size:
+        dtype = "i4"
+    return np.memmap(path, dtype, mode="c").reshape(-1, *shape)
+
+
+def load_pack(listing, folder, begins):
+    """The Pack of a listing in a folder: made once, memory-mapped from then on.
+
+    begins: whether the run does. ValueError: it does not, and its images or labels changed.
+    """
+    done, wanted = folder / "complete", [fingerprint(listing), FORMAT]
+    packed = done.read_text().split() if done.is_file() else []
+    if not begins and packed and packed[0] != wanted[0]:
+        raise ValueError(
+            f"images or labels have changed since {folder.parent} began: choose another --out"
+        )
+    if distributed.is_first() and packed != wanted:
+        if packed:
+            done.unlink()
+            for path in folder.glob("*.npy"):  # of format 1
+                path.unlink()
+        pack(listing, folder, lambda items: tqdm(items, desc="packing"))
+        done.write_text(" ".join(wanted))
+    distributed.wait()
+    return Pack.load(folder)
+
+
+def fingerprint(listing):
+    """What decides a pack: the Entries with the content of their files.
+
+    Neither where the files lie nor when they were written: a run goes on with a copy of its data.
+    """
+    lines = []
+    for entry in listing:
+        label = entry.label and digest(entry.label)
+        lines.append(repr(replace(entry, image=digest(entry.image), label=label)))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def digest(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for part in iter(lambda: file.read(2**20), b""):
+            found.update(part)
+    return found.hexdigest()
+
+
+def pack(listing, folder, progress=iter):
+    """Read every Entry and pack it into a folder; `progress` wraps the iteration. Returns the Pack.
+
+    Images without labels (`catalog.unlabelled`) are ignored in all their pixels. Raises ValueError
+    with the file that cannot be read or does not fit.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        write(listing, folder, np.int16, progress)
+    except OverflowError:
+        write(listing, folder, np.int32, progress)
+    return Pack.load(folder)
+
+
+def write(listing, folder, dtype, progress):
+    """Write the files of a pack, its objects of a dtype.
+
+    OverflowError: an image has more objects than that numbers.
+    """
+    sources = {name: number for number, name in enumerate(sorted({e.source for e in listing}))}
+    labelled = any(entry.label for entry in listing)
+    dtypes = {name: stored for name, (stored, _) in STORED.items()}
+    dtypes["objects"] = dtype
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(file_of(folder, name).open("wb")) for name in STORED}
+        for entry in progress(listing):
+            buffers = {"sources": sources[entry.source], **describe(entry, labelled)}
+            if buffers["counts"] > np.iinfo(dtype).max:
+                raise OverflowError(f"{entry.label} has {buffers['counts']} objects")
+            for name, values in buffers.items():
+                files[name].write(np.ascontiguousarray(values, dtypes[name]))
+
+
+def describe(entry, labelled):
+    """What the pack of an Entry's split holds of it, but for its source: {name in STORED: values}.
+
+    labelled: whether any image of the split has labels.
+    """
+    image = read_image(entry.image)
+    curve = Curve.fit(image, entry.percentile, entry.gamma_floor)
+    rgb = to_rgb8(image, curve.even())
+    owner, depth, polygons = read_objects(entry, rgb.shape[:2])
+    return {
+        **dict(zip(("red", "green", "blue"), np.moveaxis(rgb, 2, 0))),
+        "objects": owner if labelled else (),
+        "depths": depth if labelled else (),
+        "curves": curve.tables(),
+        "mixes": curve.mix,
+        "grey": (rgb == rgb[..., :1]).all(),
+        "heights": rgb.shape[0],
+        "widths": rgb.shape[1],
+        "polygons": polygons.numpy(),
+        "sizes": (polygons.amax(1) - polygons.amin(1) + 1).prod(1).sqrt(),
+        "counts": len(polygons),
+    }
+
+
+def typical_sizes(pack):
+    """Median object size (I,) of every image in pixels; UNKNOWN_SIZE where there is no object."""
+    return torch.stack([sizes.median() for sizes in sizes_by_image(pack)])
+
+
+def size_range(pack):
+    """Smallest and largest object size of every image in pixels: two tensors (I,).
+
+    UNKNOWN_SIZE where there is no object.
+    """
+    sizes = sizes_by_image(pack)
+    return torch.stack([s.min() for s in sizes]), torch.stack([s.max() for s in sizes])
+
+
+def sizes_by_image(pack):
+    """The sizes (n,) of the objects of each image, n >= 1, on the CPU."""
+    sizes = pack.sizes.cpu().split(pack.counts.tolist())
+    return [s if len(s) else s.new_tensor([UNKNOWN_SIZE]) for s in sizes]
+
+
+def read_label(path, shape):
+    """A label image (H, W) int64; ValueError when it is not of the image's shape."""
+    label = read_image(path)
+    if label.shape != shape:
+        raise ValueError(f"{path} has shape {label.shape}, its image {shape}")
+    return label[:, :].astype(np.int64)
+
+
+def read_objects(entry, shape):
+    """`describe_objects` of an Entry's label image; without one, all is ignored."""
+    if entry.label is None:
+        nothing = torch.zeros(0, POLYGON_POINTS, 2)
+        return np.full(shape, -2, np.int32), np.zeros(shape, np.uint8), nothing
+    return describe_objects(read_label(entry.label, shape), entry.largest)
+
+
+def describe_objects(label, largest=None):
+    """Owners, depths and outlines of the n objects of one label image (H, W), 0 = background.
+
+    Returns owner (H, W) int32 (row of the object, -1 background, -2 ignored), depth (H, W)
+    uint8 and the outlines, a tensor (n, POLYGON_POINTS, 2). Objects of several pieces (paper,
+    section 2.1), of fewer than LEAST_PIXELS pixels and with a side of the box above `largest`
+    pixels (reference.md, section 2) are ignored.
+    """
+    owner = np.full(label.shape, -1, np.int32)
+    depth = np.zeros(label.shape, np.uint8)
+    outlines = []
+    for value, (top, left, bottom, right) in object_boxes(label):
+        patch = label[top:bottom, left:right] == value
+        too_large = largest is not None and max(patch.shape) > largest
+        outline = None if too_large else outline_of(patch)
+        here = owner[top:bottom, left:right]
+        if outline is None:
+            here[patch] = -2
+            continue
+        here[patch] = len(outlines)
+        depth[top:bottom, left:right][patch] = relative_depth(patch)[patch]
+        outlines.append(outline + torch.tensor([left, top]))
+    t = fourier.uniform_locations(POLYGON_POINTS)
+    polygons = [fourier.resample(outline[None].float(), t) for outline in outlines]
+    return owner, depth, torch.cat([torch.zeros(0, POLYGON_POINTS, 2), *polygons])
+
+
+def object_boxes(label):
+    """Pairs (value, (top, left, bottom, right)) of every label value above 0, half-open."""
+    y, x = np.nonzero(label > 0)
+    values, index = np.unique(label[y, x], return_inverse=True)
+    low = np.full((len(values), 2), np.iinfo(np.int64).max)
+    high = np.zeros((len(values), 2), np.int64)
+    for axis, position in enumerate((y, x)):
+        np.minimum.at(low[:, axis], index, position)
+        np.maximum.at(high[:, axis], index, position + 1)
+    return [(v, (*a, *b)) for v, a, b in zip(values, low.tolist(), high.tolist())]
+
+
+def outline_of(patch):
+    """The polygon (K, 2) through the border pixels of a mask (h, w); None if ignored."""
+    if patch.sum() < LEAST_PIXELS:
+        return None
+    pieces, _ = cv2.findContours(patch.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return torch.from_numpy(pieces[0][:, 0]) if len(pieces) == 1 else None
+
+
+def relative_depth(patch):
+    """Distance to the border over its largest value, (h, w) uint8 with 255 the deepest."""
+    distance = cv2.distanceTransform(
+        np.pad(patch, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    )[1:-1, 1:-1]
+    # OpenCV's roots differ from call to call by a last digit; their squares are whole numbers.
+    distance = np.sqrt(np.rint(distance**2))
+    return np.ceil(distance / distance.max() * 255).astype(np.uint8)
