@@ -8,11 +8,12 @@ of the disk.
 
 import hashlib
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 
 import cv2
 import numpy as np
 import torch
+from scipy import ndimage
 from tqdm import tqdm
 
 from app.intensity import Curve, to_rgb8
@@ -25,19 +26,11 @@ GPU_SHARE = 0.5  # of a GPU's free memory may be pixels: training needs the rest
 POLYGON_POINTS = 128
 LEAST_PIXELS = 5  # smaller objects are ignored (reference.md, section 2)
 UNKNOWN_SIZE = 32.0  # pixels: what counts as an object's size in images without any
-PIXELS = ("red", "green", "blue", "objects", "depths")  # buffers of a number for each pixel
-# dtype and shape of what each file is a sequence of
-STORED = {
-    **dict.fromkeys(("red", "green", "blue", "depths"), ("u1", ())),
-    "objects": ("i2", ()),
-    "curves": ("f4", (2, 256)),
-    "mixes": ("f4", ()),
-    "grey": ("?", ()),
-    **dict.fromkeys(("heights", "widths", "sources", "counts"), ("i8", ())),
-    "polygons": ("f4", (POLYGON_POINTS, 2)),
-    "sizes": ("f4", ()),
-}
-INDEX = tuple(name for name in STORED if name not in PIXELS) + ("starts", "first")  # small ones
+
+
+def stored(dtype, *shape):
+    """A field of Pack that has a file: a sequence of arrays of this dtype and shape."""
+    return field(metadata={"dtype": np.dtype(dtype), "shape": shape})
 
 
 @dataclass
@@ -56,29 +49,31 @@ class Pack:
     pixels and of its objects among all.
     """
 
-    red: torch.Tensor
-    green: torch.Tensor
-    blue: torch.Tensor
-    objects: torch.Tensor
-    depths: torch.Tensor
-    curves: torch.Tensor
-    mixes: torch.Tensor
-    grey: torch.Tensor
-    heights: torch.Tensor
-    widths: torch.Tensor
-    sources: torch.Tensor
-    polygons: torch.Tensor
-    sizes: torch.Tensor
-    counts: torch.Tensor
-    starts: torch.Tensor
-    first: torch.Tensor
+    red: torch.Tensor = stored("u1")
+    green: torch.Tensor = stored("u1")
+    blue: torch.Tensor = stored("u1")
+    objects: torch.Tensor = stored("i2")
+    depths: torch.Tensor = stored("u1")
+    curves: torch.Tensor = stored("f4", 2, 256)
+    mixes: torch.Tensor = stored("f4")
+    grey: torch.Tensor = stored("?")
+    heights: torch.Tensor = stored("i8")
+    widths: torch.Tensor = stored("i8")
+    sources: torch.Tensor = stored("i8")
+    polygons: torch.Tensor = stored("f4", POLYGON_POINTS, 2)
+    sizes: torch.Tensor = stored("f4")
+    counts: torch.Tensor = stored("i8")
+    starts: torch.Tensor = field(init=False)
+    first: torch.Tensor = field(init=False)
 
     @classmethod
     def load(cls, folder):
         """The pack in a folder, memory-mapped (copy on write, the files stay as they are)."""
-        stored = {name: torch.from_numpy(mapped(folder, name)) for name in STORED}
-        areas, counts = stored["heights"] * stored["widths"], stored["counts"]
-        return cls(**stored, starts=areas.cumsum(0) - areas, first=counts.cumsum(0) - counts)
+        return cls(*(torch.from_numpy(mapped(folder, name)) for name in STORED))
+
+    def __post_init__(self):
+        areas = self.heights * self.widths
+        self.starts, self.first = (each.cumsum(0) - each for each in (areas, self.counts))
 
     def to(self, device):
         """The same pack on a torch.device, its pixels only where they fit into GPU_SHARE of the
@@ -93,6 +88,11 @@ class Pack:
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
+STORED = {each.name: each.metadata for each in fields(Pack) if each.init}
+PIXELS = ("red", "green", "blue", "objects", "depths")  # buffers of a number for each pixel
+INDEX = tuple(name for name in STORED if name not in PIXELS)  # small ones
+
+
 def free_memory(device):
     """Free bytes of a torch.device; what the CPU maps from files takes none."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
@@ -105,7 +105,7 @@ def file_of(folder, name):
 
 def mapped(folder, name):
     """A buffer of the pack in a folder, as an array."""
-    path, (dtype, shape) = file_of(folder, name), STORED[name]
+    path, dtype, shape = file_of(folder, name), STORED[name]["dtype"], STORED[name]["shape"]
     size = path.stat().st_size
     if size == 0:  # cannot be mapped
         return np.empty((0, *shape), dtype)
@@ -178,8 +178,6 @@ def write(listing, folder, dtype, progress):
     """
     sources = {name: number for number, name in enumerate(sorted({e.source for e in listing}))}
     labelled = any(entry.label for entry in listing)
-    dtypes = {name: stored for name, (stored, _) in STORED.items()}
-    dtypes["objects"] = dtype
     with ExitStack() as stack:
         files = {name: stack.enter_context(file_of(folder, name).open("wb")) for name in STORED}
         for entry in progress(listing):
@@ -187,7 +185,8 @@ def write(listing, folder, dtype, progress):
             if buffers["counts"] > np.iinfo(dtype).max:
                 raise OverflowError(f"{entry.label} has {buffers['counts']} objects")
             for name, values in buffers.items():
-                files[name].write(np.ascontiguousarray(values, dtypes[name]))
+                wanted = dtype if name == "objects" else STORED[name]["dtype"]
+                files[name].write(np.ascontiguousarray(values, wanted))
 
 
 def describe(entry, labelled):
@@ -261,32 +260,26 @@ def describe_objects(label, largest=None):
     owner = np.full(label.shape, -1, np.int32)
     depth = np.zeros(label.shape, np.uint8)
     outlines = []
-    for value, (top, left, bottom, right) in object_boxes(label):
-        patch = label[top:bottom, left:right] == value
+    for value, box in object_boxes(label):
+        patch = label[box] == value
         too_large = largest is not None and max(patch.shape) > largest
         outline = None if too_large else outline_of(patch)
-        here = owner[top:bottom, left:right]
-        if outline is None:
-            here[patch] = -2
-            continue
-        here[patch] = len(outlines)
-        depth[top:bottom, left:right][patch] = relative_depth(patch)[patch]
-        outlines.append(outline + torch.tensor([left, top]))
+        owner[box][patch] = -2 if outline is None else len(outlines)
+        if outline is not None:
+            depth[box][patch] = relative_depth(patch)[patch]
+            outlines.append(outline + torch.tensor([box[1].start, box[0].start]))
     t = fourier.uniform_locations(POLYGON_POINTS)
     polygons = [fourier.resample(outline[None].float(), t) for outline in outlines]
     return owner, depth, torch.cat([torch.zeros(0, POLYGON_POINTS, 2), *polygons])
 
 
 def object_boxes(label):
-    """Pairs (value, (top, left, bottom, right)) of every label value above 0, half-open."""
-    y, x = np.nonzero(label > 0)
-    values, index = np.unique(label[y, x], return_inverse=True)
-    low = np.full((len(values), 2), np.iinfo(np.int64).max)
-    high = np.zeros((len(values), 2), np.int64)
-    for axis, position in enumerate((y, x)):
-        np.minimum.at(low[:, axis], index, position)
-        np.maximum.at(high[:, axis], index, position + 1)
-    return [(v, (*a, *b)) for v, a, b in zip(values, low.tolist(), high.tolist())]
+    """Pairs of every value above 0 of a label image, ascending, and its box, a pair of slices."""
+    inside = label > 0
+    values, index = np.unique(label[inside], return_inverse=True)
+    dense = np.zeros(label.shape, np.int32)
+    dense[inside] = index + 1
+    return zip(values, ndimage.find_objects(dense))
 
 
 def outline_of(patch):
