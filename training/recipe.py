@@ -39,17 +39,9 @@ LEAST = {"uncertainty_margin": -1}
 # These are above 0, and those at most 1.
 POSITIVE = {"minutes", "steps", "turning_size", "subsample", "learning_rate", "reference_batch"}
 POSITIVE |= {"clip", "positions", "samples", "patience"}
-SHARES = {
-    "subsample",
-    "mixed_share",
-    "aimed_share",
-    "warm_up",
-    "ema",
-    "freeze_norms",
-    "foreground_depth",
-}
-SHARES |= {"background_depth", "teacher_foreground", "teacher_background", "student_uncertainty"}
-SHARES |= {"uncertainty_margin", "teacher_from"}
+SHARES = {"subsample", "mixed_share", "aimed_share", "warm_up", "ema", "freeze_norms"}
+SHARES |= {"foreground_depth", "background_depth", "teacher_foreground", "teacher_background"}
+SHARES |= {"student_uncertainty", "uncertainty_margin", "teacher_from"}
 CHOICES = {
     "policy": tuple(POLICIES),
     "optimiser": ("muon", "adamw", "adam"),  # schedule.make_optimiser
