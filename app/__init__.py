@@ -1,3 +1,3 @@
 """The uncertainty-aware Contour Proposal Network: images in, labelled cells out."""
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"

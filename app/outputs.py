@@ -7,7 +7,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from app import __version__, images
 from app.atomic import replacing
 from app.cells import COLUMNS, Cells, table
 from app.names import table_path
+
+if TYPE_CHECKING:
+    from app.segmenter import Segmenter
 
 # Pixels to 0.001, scores and uncertainties to 0.00001.
 _FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5
@@ -63,7 +66,7 @@ def write_table(path: Path, rows: np.ndarray) -> None:
         np.savetxt(file, rows, _FORMAT, ",", header=",".join(COLUMNS), comments="")
 
 
-def record_of(weights: List[Path], segmenter) -> str:
+def record_of(weights: List[Path], segmenter: "Segmenter") -> str:
     """What decides the labels of an image: a line of JSON.
 
     Program version, SHA-256 of the weights files, and the Segmenter's settings. It says nothing

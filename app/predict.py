@@ -13,12 +13,16 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import List
+from types import FrameType
+from typing import TYPE_CHECKING, Callable, List, Optional, Tuple, Union
 
 from app import images, outputs, privileges
 from app.cells import counted
 from app.names import output_name
 from app.options import Extend
+
+if TYPE_CHECKING:
+    from app.segmenter import Segmenter
 
 INPUTS = Path("/workspace/inputs")
 OUTPUTS = Path("/workspace/outputs")
@@ -100,7 +104,7 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     return options
 
 
-def default_outputs(inputs):
+def default_outputs(inputs: Path) -> Path:
     """Where the labels of `inputs` go when nobody says: OUTPUTS, else beside the inputs."""
     if inputs == INPUTS or OUTPUTS.is_dir():
         return OUTPUTS
@@ -129,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if done == total else 1
 
 
-def take_owner(folder):
+def take_owner(folder: Path) -> None:
     """When root, become the owner of the outputs: what reads foreign files shall not be root."""
     if not privileges.become_owner(folder):
         return
@@ -141,7 +145,7 @@ def take_owner(folder):
         )
 
 
-def find_inputs(folder):
+def find_inputs(folder: Path) -> Tuple[List[Path], List[Tuple[Path, str]]]:
     """The images of the folder and those refused; says which are refused or passed over."""
     try:
         inputs, refused, passed_over = images.list_inputs(folder)
@@ -156,7 +160,7 @@ def find_inputs(folder):
     return inputs, refused
 
 
-def make_ready(folder):
+def make_ready(folder: Path) -> None:
     """See to the outputs folder, or say why it cannot be used."""
     try:
         outputs.prepare(folder)
@@ -172,7 +176,7 @@ def make_ready(folder):
         raise CannotStart(reason) from error
 
 
-def load_segmenter(options):
+def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", str]:
     """The networks, ready, and the record of how labels are made (outputs.record_of).
 
     Imported late: what is wrong with arguments or folders shows at once.
@@ -202,7 +206,9 @@ def load_segmenter(options):
     return segmenter, record
 
 
-def not_done(pairs, record, with_table):
+def not_done(
+    pairs: List[Tuple[Path, Path]], record: str, with_table: bool
+) -> List[Tuple[Path, Path]]:
     """Those (image, label image) that no earlier run has done; says how many one has."""
     waiting = [pair for pair in pairs if not outputs.is_done(*pair, record, with_table)]
     if len(waiting) < len(pairs):
@@ -211,7 +217,7 @@ def not_done(pairs, record, with_table):
     return waiting
 
 
-def attempt(title, segmenter, path, *how):
+def attempt(title: str, segmenter: "Segmenter", path: Path, *how) -> bool:
     """Do one image (see files.segment_file), or say why not; a line on the screen either way.
 
     Returns True if done.
@@ -236,7 +242,7 @@ def attempt(title, segmenter, path, *how):
     return True
 
 
-def permission_hint(error):
+def permission_hint(error: images.ImageError) -> str:
     """What to do where a file or folder is closed to this user; a text to follow the error's."""
     if not isinstance(error.__cause__, PermissionError):
         return ""
@@ -248,19 +254,19 @@ def shown(path: Path) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path.name)
 
 
-def show_windows(done, total):
+def show_windows(done: int, total: int) -> None:
     """Progress within one image of several windows, on a terminal's last line."""
     if total > 1:
         end = "\r" if done < total else "\r\033[K"  # the last one clears the line
         print(f"window {done} of {total}", end=end, file=sys.stderr, flush=True)
 
 
-def stop(number, frame):
+def stop(number: int, frame: Optional[FrameType]) -> None:
     """Handle a signal: leave whatever is being done, cleaning up on the way out."""
     raise Stopped(number)
 
 
-def on_signals(handler):
+def on_signals(handler: Union[Callable, int]) -> None:
     """What is to be done when Ctrl-C or SIGTERM comes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handler)

@@ -33,6 +33,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import FrameType
 from typing import Dict, List, Optional, Sequence
 
 import psutil
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
             signal.signal(number, handler)
 
 
-def stop(number: int, frame) -> None:
+def stop(number: int, frame: Optional[FrameType]) -> None:
     """Handle a signal: leave, cleaning up on the way out, which no second one interrupts."""
     for known in (signal.SIGINT, signal.SIGTERM):
         signal.signal(known, signal.SIG_IGN)

@@ -5,7 +5,7 @@ import warnings
 from contextlib import contextmanager
 from functools import reduce
 from operator import mul
-from typing import BinaryIO, Iterable
+from typing import BinaryIO, Iterable, Iterator
 
 # Height x width beyond this is refused. It is also the limit of OpenCV's PNG reader.
 MAX_PIXELS = 2**30
@@ -55,7 +55,7 @@ def product(numbers: Iterable) -> int:
     return reduce(mul, (int(number) for number in numbers), 1)
 
 
-def name_of(value):
+def name_of(value: object) -> object:
     """What to call the value of a TIFF tag; ImageError for what is no number at all."""
     if not isinstance(value, int):
         raise ImageError("the TIFF data is damaged")
@@ -63,7 +63,7 @@ def name_of(value):
 
 
 @contextmanager
-def failures_as_image_errors(kind: str):
+def failures_as_image_errors(kind: str) -> Iterator[None]:
     """Make one sentence of whatever a decoder of `kind` raises."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Packages import one way: app <- evaluate <- training <- experiments (design.md, rooms)."""
+"""Packages import one way, app <- evaluate <- training <- experiments, and say what they take."""
 
 import ast
 from pathlib import Path
@@ -36,3 +36,22 @@ def test_the_evaluator_knows_no_network_but_to_measure_it():
         }
         knows = any(name.startswith(("app.network", "app.segmenter")) for name in names)
         assert knows == (path.name == "efficiency.py"), path
+
+
+def public_functions(body):
+    """The public functions in the body of a module, and the public methods of its classes."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from public_functions(node.body)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+@pytest.mark.parametrize("package", ["app", "evaluate"])
+def test_public_functions_say_what_they_take_and_give(package):
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for function in public_functions(ast.parse(path.read_text()).body):
+            given = [*function.args.args, *function.args.kwonlyargs]
+            bare = [each.arg for each in given if each.annotation is None]
+            assert set(bare) <= {"self", "cls"}, f"{path}: {function.name}: {bare}"
+            assert function.returns is not None, f"{path}: {function.name}"
