@@ -16,12 +16,19 @@ def replacing(path: Union[str, Path], text: bool = False) -> Iterator[IO]:
     Until then it has a hidden temporary name beside `path`; whatever interrupts that, it is
     removed. Raises OSError.
     """
+    mode, how = ("x", _TEXT) if text else ("xb", {})
+    with replaced(path) as temporary, open(temporary, mode, **how) as file:
+        yield file
+
+
+@contextmanager
+def replaced(path: Union[str, Path]) -> Iterator[Path]:
+    """As `replacing`, for writers that open files themselves: the temporary name to write to."""
     path = Path(path)
     temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
-        with open(temporary, "x" if text else "xb", **(_TEXT if text else {})) as file:
-            yield file
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

@@ -5,12 +5,19 @@ from typing import Sequence, Tuple
 import cv2
 import numpy as np
 
+PART = 10**4  # contours looked at at a time, for the memory's sake
+
 
 def star_shaped(contours: np.ndarray) -> np.ndarray:
     """Which contours (n, S, 2) run once around their mean point without turning back: (n,) bool.
 
-    These cross themselves nowhere; most cells are so.
+    These cross themselves nowhere. Most round cells are so, few of the long and bent ones.
     """
+    parts = np.array_split(contours, range(PART, len(contours), PART))
+    return np.concatenate([_star_shaped(part) for part in parts])
+
+
+def _star_shaped(contours):
     with np.errstate(invalid="ignore"):  # of contours that are not finite
         middle = contours.sum(axis=1, keepdims=True) / max(contours.shape[1], 1)
         x, y = np.moveaxis((contours - middle).astype(np.float64), -1, 0)
@@ -41,24 +48,26 @@ def fill(
     if not mask.size:
         return mask
     cv2.fillPoly(mask, [points], 1)
-    if crosses:
-        mask |= winding_number(points, mask.shape) != 0
     if pen:
         cv2.polylines(mask, [points], True, 1, pen)
-    return mask[::fineness, ::fineness]
+    mask = mask[::fineness, ::fineness]
+    if crosses:
+        mask = mask | (winding_number(points, mask.shape, fineness) != 0)
+    return mask
 
 
-def winding_number(points: np.ndarray, shape: Tuple[int, int]) -> np.ndarray:
-    """How often a polygon (S, 2), x y, runs around each pixel of an image of this shape.
+def winding_number(points: np.ndarray, shape: Tuple[int, int], step: int = 1) -> np.ndarray:
+    """How often a polygon (S, 2), x y, runs around each pixel of an image of this shape, which lie
+    `step` apart.
 
     (OpenCV fills by the even-odd rule, which leaves a hole where an outline laps over itself.)
     """
-    (x, y), (next_x, next_y) = points.T.astype(np.float64), np.roll(points, -1, 0).T
+    (x, y), (next_x, next_y) = points.T / step, np.roll(points, -1, 0).T / step
     rows = np.arange(shape[0])[:, None]
-    direction = ((y <= rows) & (rows < next_y)).astype(int) - ((next_y <= rows) & (rows < y))
+    direction = ((y <= rows) & (rows < next_y)).astype(np.int8) - ((next_y <= rows) & (rows < y))
     row, edge = np.nonzero(direction)
     share = (row - y[edge]) / (next_y - y)[edge]
     column = np.ceil(x[edge] + share * (next_x - x)[edge]).clip(0, shape[1]).astype(int)
-    changes = np.zeros((shape[0], shape[1] + 1), int)
+    changes = np.zeros((shape[0], shape[1] + 1), np.int16)
     np.add.at(changes, (row, column), direction[row, edge])
-    return changes[:, :-1].cumsum(axis=1)
+    return changes[:, :-1].cumsum(axis=1, dtype=np.int16)

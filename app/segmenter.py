@@ -10,7 +10,7 @@ from app.cells import Cells, counted
 from app.intensity import CONVERSIONS
 from app.network import fourier, weights
 from app.network.config import Inference
-from app.network.cpn import CPN, Proposals
+from app.network.cpn import CPN, Maps, Proposals
 from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
 from app.suppression import convincing, suppress
 from app.windows import Window, merge, windows
@@ -107,7 +107,7 @@ class Segmenter:
         retreats = []
         while True:
             try:
-                cells, notes = self.settle(self.proposals(image, progress), image.shape)
+                cells, notes = self.postprocess(self.proposals(image, progress), image.shape)
                 return cells, retreats + notes
             except RuntimeError as error:
                 if self.device == CPU or not is_out_of_memory(error):
@@ -147,7 +147,7 @@ class Segmenter:
             if progress:
                 progress(start + len(batch), len(plan))
 
-    def settle(
+    def postprocess(
         self, parts: Iterable[Tuple[Window, Cells]], shape: Sequence[int]
     ) -> Tuple[Cells, List[str]]:
         """Windows' Cells (see `proposals`) of an image of this shape -> what `segment` returns."""
@@ -183,11 +183,12 @@ class Segmenter:
         with computing(self.device, self.amp):
             maps = network(images)
         size = images.shape[2:]
-        field = network.displacements(maps, size) if self.refinement else None
+        refined = self.refinement and network.config.inference.refinement_iterations
+        field = network.displacements(maps, size) if refined else None
         found = []
         for index, score in enumerate(maps.score[:, 0].float().sigmoid()):
             row, column = (score > network.config.inference.score_threshold).nonzero(as_tuple=True)
-            at = (torch.full_like(row, index), row, column)
+            at = finite(maps, (torch.full_like(row, index), row, column))
             at = self._thinned(network, maps, at, size)
             cells = self._decode(network, maps, at, size, self.inference.samples, field)
             sides = cells.boxes[:, 2:] - cells.boxes[:, :2]
@@ -205,9 +206,8 @@ class Segmenter:
         if thinning is None:
             return at
         rough = self._decode(network, maps, at, size, THINNING_SAMPLES)
-        finite = np.flatnonzero(rough.finite())
-        kept = finite[suppress(rough.filter(finite), thinning, certainty=None)]
-        chosen = torch.from_numpy(np.sort(kept)).to(self.device)
+        kept = np.sort(suppress(rough, thinning, certainty=None))
+        chosen = torch.from_numpy(kept).to(self.device)
         return [index[chosen] for index in at]
 
     def _decode(self, network, maps, at, size, samples, field=None):
@@ -220,6 +220,16 @@ class Segmenter:
             for chunk in zip(*(index.split(CHUNK) for index in at))
         ]
         return Cells.cat(parts)
+
+
+def finite(maps: Maps, at: Sequence[torch.Tensor]) -> List[torch.Tensor]:
+    """Those of the positions `at` (image, row, column) whose outlines are numbers.
+
+    In half precision a wild prediction overflows; it must not cost the image.
+    """
+    image, row, column = at
+    values = torch.cat([part[image, :, row, column] for part in (maps.location, maps.fourier)], 1)
+    return [index[values.isfinite().all(1)] for index in at]
 
 
 def to_cells(proposals: Proposals) -> Cells:

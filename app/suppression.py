@@ -39,7 +39,7 @@ class Grid:
     A box lies in the bin of its top left corner, so that it reaches the next bin at most.
     """
 
-    def __init__(self, boxes):
+    def __init__(self, boxes: np.ndarray):
         """boxes (n, 4): x0, y0, x1, y1 in pixels, finite, with x0 <= x1 and y0 <= y1."""
         exponents = np.frexp((boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=1))[1]
         self._levels = []

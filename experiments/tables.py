@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.names import LABEL_ENDING
 from app.network.weights import WeightsError, describe
 from app.options import Extend
 from evaluate import official
@@ -229,7 +230,7 @@ def mean_and_median(labels, truths):
     f1 = []
     for name, truth in truths.items():
         try:
-            both = read_labels(truth), read_labels(labels / f"{name}_label.tiff")
+            both = read_labels(truth), read_labels(labels / (name + LABEL_ENDING))
             f1.append(official.score_pair(*both, TAU).f1)
         except LabelError as error:
             raise EvaluationError(f"{name} cannot be scored: {error}") from error

@@ -201,3 +201,23 @@ def test_every_loss_of_no_proposals_is_zero_with_a_gradient():
     for value in losses.means(values).values():
         assert value.item() == 0
         value.backward(retain_graph=True)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 8])
+def test_all_processes_have_the_same_means_bit_for_bit(monkeypatch, processes):
+    """Or their clocks and learning rates would drift apart, and one would wait for the others."""
+    generator = torch.Generator().manual_seed(1)
+    parts = [
+        {name: torch.rand(each + 1, generator=generator) for name in ("a", "b")}
+        for each in range(processes)
+    ]
+    sums = [torch.stack([part[name].sum() for name in ("a", "b")]) for part in parts]
+    counts = [torch.tensor([float(len(part[name])) for name in ("a", "b")]) for part in parts]
+    total = torch.stack([sum(s.double() for s in sums), sum(c.double() for c in counts)])
+    monkeypatch.setattr(losses.distributed, "processes", lambda: processes)
+    monkeypatch.setattr(losses.distributed, "total", lambda _: total)
+    found = [losses.means(part) for part in parts]
+    for name in ("a", "b"):
+        assert len({each[name].item() for each in found}) == 1
+        pooled = torch.cat([part[name] for part in parts])
+        assert torch.allclose(found[0][name], pooled.mean())

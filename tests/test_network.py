@@ -232,6 +232,12 @@ def test_a_configuration_that_cannot_be_is_refused():
         ("window", -512),
         ("batch", 0),
         ("score_threshold", float("nan")),
+        ("score_threshold", "high"),
+        ("samples", 64.5),
+        ("recovery", "no"),
+        ("nms_by_outlines", 1),
+        ("thinning", "x"),
+        ("depths", (1, "2", 1, 1)),
     ],
 )
 def test_settings_that_nothing_knows_are_refused_where_they_are_made(field, value):

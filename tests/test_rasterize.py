@@ -246,3 +246,23 @@ def test_discs_and_shapes_moved_anywhere_are_star_shaped_and_lapped_ones_not():
     eight = np.stack([np.cos(t), np.sin(2 * t)], 1) * 9
     found = star_shaped(np.stack([disc, disc[::-1], twice, eight, disc * np.nan]))
     assert found.tolist() == [True, True, False, False, False]
+
+
+def test_the_winding_number_of_pixels_apart_is_that_of_these_pixels():
+    rng = np.random.default_rng(3)
+    points = rng.integers(0, 200, (24, 2))
+    assert np.array_equal(
+        winding_number(points, (40, 40), 5), winding_number(points, (200, 200))[::5, ::5]
+    )
+
+
+def test_many_contours_are_looked_at_in_parts(monkeypatch):
+    t = np.arange(16) / 16 * 2 * np.pi
+    disc = np.stack([np.cos(t), np.sin(t)], 1) * 9
+    contours = np.stack([disc, np.stack([np.cos(t), np.sin(2 * t)], 1)] * 7)
+    expected = star_shaped(contours)
+    monkeypatch.setattr("app.outlines.PART", 3)
+    assert (
+        np.array_equal(star_shaped(contours), expected) and expected.tolist() == [True, False] * 7
+    )
+    assert star_shaped(contours[:0]).shape == (0,)

@@ -182,7 +182,7 @@ def test_without_uncertainty_the_score_alone_decides_who_wins():
     cells = Cells(contours, boxes, np.array([0.9, 0.8], np.float32), uncertainties)
     for uncertainty_nms, winner in ((True, 1), (False, 0)):
         found = Segmenter(random_network(), "cpu", uncertainty_nms=uncertainty_nms)
-        settled, _ = found.settle([(Window(0, 0, 40, 40), cells)], (40, 40))
+        settled, _ = found.postprocess([(Window(0, 0, 40, 40), cells)], (40, 40))
         assert same(settled, cells.filter([winner]))
 
 
@@ -219,7 +219,7 @@ def test_a_recovered_cell_that_does_not_convince_is_not_told_of(tiny):
     parts = [(Window(0, 0, 64, 64), cells), (Window(48, 0, 112, 64), cells.filter([]))]
     for share, count in ((0.0, 2), (0.8, 1)):
         tiny.network.config = tiny.network.config.with_inference(score_share=share)
-        found, notes = tiny.settle(parts, (64, 112))
+        found, notes = tiny.postprocess(parts, (64, 112))
         assert (len(found), len(notes)) == (count, count - 1)
 
 
@@ -433,3 +433,19 @@ def test_training_takes_no_emulated_bfloat16(monkeypatch, capability, dtype):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # as torch counts
     assert device.reduced_precision(torch.device("cuda"), training=True) == dtype
+
+
+def test_windows_go_through_the_network_a_batch_at_a_time():
+    """Paper: four (reference.md, section 3). The cells are the same."""
+    found = {}
+    image = np.random.default_rng(5).integers(0, 255, (100, 64, 3)).astype(np.uint8)
+    for batch in (1, 4):
+        settings = {"window": 32, "window_stride": 16, "window_plan": "exact", "batch": batch}
+        segmenter = Segmenter(random_network(**settings), "cpu")
+        sizes = []
+        segmenter.network.register_forward_pre_hook(
+            lambda _, given, sizes=sizes: sizes.append(len(given[0]))
+        )
+        found[batch], _ = segmenter.segment(image)
+        assert max(sizes) == batch and sum(sizes) == 6 * 3
+    assert len(found[1]) == len(found[4]) > 0

@@ -618,6 +618,10 @@ def test_a_run_that_goes_on_from_an_older_checkpoint_tells_every_step_once(pack,
     for step in (0, 3, 5):
         log({"step": step, "mean": 0.5})
     engine.Log(tmp_path / "validation.csv", 4)
+    for step in (0, 4):  # a full disk leaves an empty file
+        (tmp_path / "empty.csv").write_text("")
+        engine.Log(tmp_path / "empty.csv", step)
+        assert not (tmp_path / "empty.csv").exists()
     assert (tmp_path / "validation.csv").read_text().split() == ["step,mean", "0,0.5", "3,0.5"]
 
 
@@ -634,13 +638,13 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     use_tiny(monkeypatch)
     data, out = make_data(tmp_path / "data"), tmp_path / "run"
     arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--from-scratch"]
-    assert command.main([*arguments, "--minutes", "0.05"]) == 0
+    assert command.main([*arguments, "--steps", "2"]) == 0
     _, record = weights.load(out / "weights.safetensors")
     assert record["steps"] > 0
     weights.load(out / "best.safetensors")
     with (out / "validation.csv").open() as lines:
         assert {"mean", "median", "macro", "drawn"} <= set(next(csv.DictReader(lines)))
-    assert command.main([*arguments, "--minutes", "0.1"]) == 0
+    assert command.main([*arguments, "--steps", "4"]) == 0
     assert "Going on from step" in capsys.readouterr().out
     assert weights.load(out / "weights.safetensors")[1]["steps"] > record["steps"]
     given = ["--data", str(data), "--weights", str(out / "weights.safetensors")]

@@ -5,10 +5,9 @@ from dataclasses import asdict
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as serialised
+from safetensors.torch import load_file, save_file
 
-from app.atomic import replacing
+from app.atomic import replaced
 from app.network import weights
 from app.network.config import from_json
 from training import distributed
@@ -29,8 +28,8 @@ def save_checkpoint(path, state):
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     run = {name: getattr(state, name) for name in NUMBERS}
     run["config"] = asdict(state.network.config)
-    with replacing(path) as file:
-        file.write(serialised(tensors, {"run": json.dumps(run)}))
+    with replaced(path) as temporary:
+        save_file(tensors, str(temporary), {"run": json.dumps(run)})
 
 
 def load_checkpoint(path, state):

@@ -115,10 +115,11 @@ class Log:
         if not (distributed.is_first() and path.exists()):
             return
         with path.open(newline="") as file:
-            header, *rows = csv.reader(file)
-        if step == 0:
+            rows = list(csv.reader(file))
+        if step == 0 or not rows:  # an empty file is what a full disk leaves
             path.unlink()
             return
+        header, *rows = rows
         kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
         with replacing(path, text=True) as file:
             csv.writer(file).writerows([header, *kept])

@@ -14,6 +14,7 @@ import shutil
 from dataclasses import replace
 
 from app.atomic import replacing
+from evaluate.score import write_json
 from training import distributed, train
 from training.packing import digest, fingerprint
 from training.train import Start, check_same, recipe_of, run
@@ -122,7 +123,7 @@ def result(data, folder, recipe, start, device, packs):
     else:
         score = run(data, folder, recipe, start, device, packs).best
         if distributed.is_first():
-            done.write_text(json.dumps({"score": score}))
+            write_json(done, {"score": score})
         distributed.wait()
     return json.loads(done.read_text())["score"]
 
@@ -138,7 +139,7 @@ def keep_start(path, start, data):
         check_same(path, begins)
     elif distributed.is_first():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(begins, indent=2))
+        write_json(path, begins)
     distributed.wait()
 
 

@@ -16,6 +16,7 @@ import torch
 from scipy import ndimage
 from tqdm import tqdm
 
+from app.atomic import replacing
 from app.intensity import Curve, to_rgb8
 from app.network import fourier
 from training import distributed
@@ -131,7 +132,8 @@ def load_pack(listing, folder, begins):
             for path in folder.glob("*.npy"):  # of format 1
                 path.unlink()
         pack(listing, folder, lambda items: tqdm(items, desc="packing"))
-        done.write_text(" ".join(wanted))
+        with replacing(done, text=True) as file:
+            file.write(" ".join(wanted))
     distributed.wait()
     return Pack.load(folder)
 

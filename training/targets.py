@@ -18,7 +18,7 @@ class Targets:
     """Of a batch of B crops with proposal grids of h x w, and k chosen foreground positions.
 
     foreground, ignored (B, h, w) bool. positions: (crop, row, column), each (k,). t (S,) the random
-    locations. Of the object of each chosen cell, in crop pixels, clipped to the crop:
+    locations. Of the object of each chosen position, in crop pixels, clipped to the crop:
     contours (k, S, 2) at t, coefficients (k, N, 4), centres (k, 2), boxes (k, 4) left, top,
     right, bottom. is_pseudo (k,) bool: it is a pseudo-label (teacher.py). uncertainties (k, 4) in
     [0, 1]: the teacher's, of a pseudo-label's sides; 0 for labelled cells.

@@ -34,10 +34,10 @@ class Teacher:
         seed = int(torch.randint(2**31, (), generator=self.generator))
         plain, _, _ = self.crops.gather(views, mixes)
         plain = plain.contiguous(memory_format=torch.channels_last)
-        taught = teach(teacher, plain, targets.t, self.recipe, seed)
+        pseudo = teach(teacher, plain, targets.t, self.recipe, seed)
         changed = intensities.apply_changes(plain, changes)
         joined = torch.cat([images, changed]).contiguous(memory_format=torch.channels_last)
-        return joined, Targets.cat([targets, taught])
+        return joined, Targets.cat([targets, pseudo])
 
 
 @torch.no_grad()

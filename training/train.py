@@ -22,7 +22,7 @@ from app.network.weights import WeightsError
 from app.options import Extend
 from app.segmenter import Segmenter
 from evaluate.folders import LabelError
-from evaluate.score import aggregates
+from evaluate.score import aggregates, write_json
 from training import catalog, checkpoints, distributed, engine, own_data, validation
 from training.packing import load_pack
 from training.recipe import SCHEDULES, Recipe, make_recipe, with_teacher, without_losses
@@ -246,7 +246,7 @@ def run(data, out, recipe, start, device, packs=None):
     if not len(pack.polygons):
         raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
-        (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
+        write_json(out / "recipe.json", asdict(recipe))
     architecture = state.network.architecture
     sampler = Sampler(pack, architecture, recipe, state.generator, data.sources)
     teacher = None

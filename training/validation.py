@@ -49,7 +49,7 @@ def macro(sources):
 def try_thresholds(segmenter, listing, shares, progress=iter):
     """The scores of all of `listing` for each of THRESHOLDS and shares of the best scores.
 
-    shares: list of floats (Config.score_share). Returns {(threshold, share):
+    shares: list of floats (Inference.score_share). Returns {(threshold, share):
     evaluate.score.Aggregate}. Every image goes through the network once, at the least threshold;
     suppression then runs for each threshold, drawing for each share as well.
     """
@@ -63,7 +63,7 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
         parts = list(segmenter.proposals(image))
         for threshold in THRESHOLDS:
             passed = [(window, cells.filter(cells.scores > threshold)) for window, cells in parts]
-            cells, _ = segmenter.settle(passed, image.shape)
+            cells, _ = segmenter.postprocess(passed, image.shape)
             for share in shares:
                 kept = cells.filter(convincing(cells, share))
                 labels, _, _ = rasterize(kept, image.shape[:2])

@@ -1,6 +1,7 @@
 """What the samples of a TIFF page stand for: grey, RGB or channels."""
 
 import numpy as np
+from tifffile import TiffPage
 
 from app.images.limits import ImageError, name_of
 
@@ -13,7 +14,7 @@ JPEG = (6, 7, 33007, 34892)  # values of Compression
 class Colours:
     """Conversion of a page's samples, pixel by pixel: of the whole image or any part of it."""
 
-    def __init__(self, page):
+    def __init__(self, page: TiffPage):
         """page: a TiffPage. Raises ImageError for colours and types that are not supported."""
         # The JPEG decoder turns YCbCr into RGB.
         is_jpeg = page.photometric == _YCBCR and page.compression in JPEG

@@ -7,7 +7,7 @@ from functools import reduce
 from operator import mul
 from typing import BinaryIO, Iterable, Iterator
 
-# Height x width beyond this is refused. It is also the limit of OpenCV's PNG reader.
+# Height x width beyond this is refused.
 MAX_PIXELS = 2**30
 # No more bytes come out of one than this, by deflate, LZW or JPEG ...
 MAX_EXPANSION = 1400

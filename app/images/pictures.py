@@ -42,22 +42,29 @@ def read_png(file: BinaryIO) -> np.ndarray:
     stored, decoded = _PNG_SAMPLES[colour_type]
     check_size(height, width, decoded * max(bits // 8, 1), file, stored * bits / 8)
 
-    kept = data[:8] + b"".join(chunks)
-    image = _opened(BytesIO(kept), "PNG")
+    kept = BytesIO(data[:8] + b"".join(chunks))
+    image = _opened(kept, "PNG")
     last_row = image.crop((0, height - 1, width, height))
     if interlaced or not any(last_row.tobytes()):
         _check_rows(chunks, width, height, stored * bits, interlaced)
+    del data, chunks  # their memory is free before that of the pixels is needed
     high = _pixels(image)
     if bits < 16 or colour_type == 0:
         return high
     # Of colours of 16 bits Pillow keeps the high byte. It keeps the low one where it takes them for
     # little-endian, and both of grey and alpha where it takes these for colours of 8 bits.
-    image = _opened(BytesIO(kept), "PNG")
+    del image
+    kept.seek(0)
+    image = _opened(kept, "PNG")
     rawmode = "RGBA" if colour_type == 4 else image.mode + ";16L"
     image.tile = [(*image.tile[0][:3], rawmode)]
     low = _pixels(image)
     high, low = (high[..., 0], low[..., 1]) if colour_type == 4 else (high, low)
-    return high.astype(np.uint16) << 8 | low
+    whole = high.astype(np.uint16)
+    del high
+    whole <<= 8
+    whole |= low
+    return whole
 
 
 def _critical_chunks(data: bytes) -> List[memoryview]:

@@ -4,9 +4,10 @@ import math
 import re
 import struct
 import weakref
-from typing import BinaryIO, Callable, Tuple
+from typing import BinaryIO, Callable, Tuple, Union
 
 import numpy as np
+from tifffile import TiffFrame, TiffPage
 
 from app.images.colours import JPEG
 from app.images.limits import (
@@ -113,7 +114,7 @@ class Chunks:
     has, which is a row of tiles or one strip.
     """
 
-    def __init__(self, page):
+    def __init__(self, page: Union[TiffPage, TiffFrame]):
         """page: a TiffPage or TiffFrame. Raises ImageError for compressions not supported."""
         keyframe = page.keyframe
         self._separate, _, self.height, self.width, self._joint = keyframe.shaped

@@ -27,8 +27,19 @@ class _Checked:
                 known = ", ".join(CHOICES[each.name])
                 raise ValueError(f"{each.name} is one of {known}, not {value!r}")
             numbers = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(n, (int, float)) and not 0 <= n < float("inf") for n in numbers):
+            kind, *optional = getattr(each.type, "__args__", (each.type,))
+            fitting = all(_is_of(kind, number) for number in numbers)
+            if not fitting and not (value is None and type(None) in optional):
                 raise ValueError(f"{each.name} must not be {value!r}")
+
+
+def _is_of(kind, value):
+    """Whether a value is of a type; numbers are finite and from 0 on, and whole ones do for all."""
+    if kind not in (int, float):
+        return isinstance(value, kind)
+    if isinstance(value, bool) or not isinstance(value, (int, kind)):
+        return False
+    return 0 <= value < float("inf")
 
 
 @dataclass(frozen=True)

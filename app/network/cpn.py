@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from app.network import fourier
+from app.network.config import Architecture, Config
 from app.network.decoder import Decoder
 from app.network.encoder import Encoder
 from app.network.heads import Head
@@ -57,7 +58,7 @@ def boxes_of(contours: torch.Tensor) -> torch.Tensor:
 class CPN(nn.Module):
     """The network of a Config. `forward` gives Maps, `propose` decodes chosen positions."""
 
-    def __init__(self, config):
+    def __init__(self, config: Config):
         super().__init__()
         self.config = config
         self.architecture = layers = config.architecture
@@ -156,7 +157,7 @@ class DisplacementField:
     image's size, without ever holding that.
     """
 
-    def __init__(self, refinement, architecture, size):
+    def __init__(self, refinement: torch.Tensor, architecture: Architecture, size: Tuple[int, int]):
         """refinement: the map (B, 2 * buckets, h, w); size: (H, W) of the images."""
         self.buckets = architecture.refinement_buckets
         self.height, self.width = refinement.shape[-2:]

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from app.network.config import Architecture
+
 
 def norm(kind: str, channels: int) -> nn.Module:
     """The decoder's normalisation: "group" (32 groups) or "batch"."""
@@ -15,7 +17,7 @@ def norm(kind: str, channels: int) -> nn.Module:
 class DecoderBlock(nn.Module):
     """conv3x3 - norm - LeakyReLU - conv3x3 - norm, projection shortcut, LeakyReLU."""
 
-    def __init__(self, inputs, outputs, norm_kind):
+    def __init__(self, inputs: int, outputs: int, norm_kind: str):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
@@ -35,7 +37,7 @@ class DecoderBlock(nn.Module):
 class DecoderStep(nn.Module):
     """What came from below, brought to this level's size and width, joined with the encoder."""
 
-    def __init__(self, below, skip, outputs, norm_kind):
+    def __init__(self, below: int, skip: int, outputs: int, norm_kind: str):
         super().__init__()
         # Only narrowing needs a projection: the few pooled channels join as they are.
         self.reduce = nn.Conv2d(below, skip, 1) if below > skip else nn.Identity()
@@ -51,7 +53,7 @@ class DecoderStep(nn.Module):
 class Decoder(nn.Module):
     """Top-down over the levels: pooling joins level 4, then 3, 2, 1, 0."""
 
-    def __init__(self, architecture):
+    def __init__(self, architecture: Architecture):
         super().__init__()
         below = architecture.pyramid_width * len(architecture.pyramid_bins)
         self.steps = nn.ModuleList()

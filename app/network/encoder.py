@@ -1,10 +1,12 @@
 """The encoder: a ResNet or ResNeXt in torchvision's layout, and pyramid pooling above it."""
 
-from typing import List
+from typing import List, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from app.network.config import Architecture
 
 
 def conv_norm(
@@ -20,7 +22,7 @@ def conv_norm(
 class ResidualBlock(nn.Module):
     """Base of both encoder blocks: relu(layers(x) + shortcut(x))."""
 
-    def __init__(self, layers, inputs, outputs, stride):
+    def __init__(self, layers: nn.Module, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.layers = layers
         same = stride == 1 and inputs == outputs
@@ -58,7 +60,7 @@ BLOCKS = {"bottleneck": bottleneck, "basic": basic}
 class PyramidPooling(nn.Module):
     """Context of the whole window: the map pooled to b x b for each bin size b (paper, 2.2.8)."""
 
-    def __init__(self, inputs, width, bins):
+    def __init__(self, inputs: int, width: int, bins: Sequence[int]):
         super().__init__()
         self.branches = nn.ModuleList(
             nn.Sequential(
@@ -79,7 +81,7 @@ class PyramidPooling(nn.Module):
 class Encoder(nn.Module):
     """Image -> feature maps of levels 0 to 4 at strides 2, 4, 8, 16, 32, and level 5: pooling."""
 
-    def __init__(self, architecture):
+    def __init__(self, architecture: Architecture):
         super().__init__()
         widths = architecture.encoder_widths
         self.stem = nn.Sequential(*conv_norm(3, widths[0], architecture.stem_kernel, 2), nn.ReLU())

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from app.network.config import Architecture
+
 
 class Head(nn.Module):
     """conv k x k - BatchNorm - ReLU - Dropout2d - conv1x1; optionally on a finer grid.
@@ -12,7 +14,7 @@ class Head(nn.Module):
     (pixel shuffle), so that a grid finer than the features costs no convolution at that size.
     """
 
-    def __init__(self, width, channels, architecture, upsampling=1):
+    def __init__(self, width: int, channels: int, architecture: Architecture, upsampling: int = 1):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(

@@ -8,9 +8,9 @@ from typing import Optional, Tuple, Union
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialised
+from safetensors.torch import save_file
 
-from app.atomic import replacing
+from app.atomic import replaced
 from app.network.config import Config, from_format_1, from_json
 from app.network.cpn import CPN
 
@@ -37,8 +37,9 @@ def save(
         "record": json.dumps(record or {}),
     }
     tensors = {name: stored(value).cpu().contiguous() for name, value in state.items()}
-    with replacing(path) as file:
-        file.write(serialised(tensors, metadata))
+    with replaced(path) as temporary:
+        save_file(tensors, str(temporary), metadata)
+        temporary.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def stored(value: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 
 from app import images
 from app.atomic import replacing
+from app.names import LABEL_ENDING
 from evaluate.folders import LabelError
 from training import catalog
 from training.convert.sample import unique
@@ -26,7 +27,7 @@ def write_samples(samples, folder, warn):
             continue
         folder.mkdir(parents=True, exist_ok=True)
         name = unique(sample.name, taken)
-        copy, label_name = name + sample.image.suffix, f"{name}_label.tiff"
+        copy, label_name = name + sample.image.suffix, name + LABEL_ENDING
         shutil.copyfile(str(sample.image), str(folder / copy))
         images.write_labels(folder / label_name, label)
         rows.append(
