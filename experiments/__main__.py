@@ -12,6 +12,7 @@ COMMANDS = {
     "left-out": ("left_out", "what F1 loses on sources that training never saw"),
     "bench": ("bench", "time the whole prediction command, or the scorer, beside something simple"),
     "fuzz": ("fuzz", "damaged files through the reader and through the command"),
+    "shared-slides": ("shared_slides", "which validation images are of a slide of training"),
 }
 
 
