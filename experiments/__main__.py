@@ -13,6 +13,7 @@ COMMANDS = {
     "bench": ("bench", "time the whole prediction command, or the scorer, beside something simple"),
     "pack-memory": ("pack_memory", "what packed training images take of the disk and of memory"),
     "fuzz": ("fuzz", "damaged files through the reader and through the command"),
+    "shared-slides": ("shared_slides", "which validation images are of a slide of training"),
 }
 
 
