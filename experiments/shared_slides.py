@@ -27,7 +27,7 @@ from tqdm import tqdm
 from app.intensity import to_rgb8
 from app.options import Extend
 from evaluate.folders import EvaluationError
-from evaluate.score import text_table
+from evaluate.tables import text_table
 from training.catalog import TABLE, read_image
 
 SOURCES = ["monuseg", "monuseg_more", "miccai15_cpm", "tcga_glioma", "pannuke_uterus"]
