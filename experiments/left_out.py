@@ -9,13 +9,12 @@ again with the same --out it goes on where it was.
 import argparse
 from dataclasses import replace
 
-from tqdm import tqdm
-
 from app.network import weights
 from evaluate.folders import EvaluationError
 from evaluate.score import aggregates, text_table
 from training import catalog, distributed, train, validation
 from training.generations import result
+from training.validation import terminal_bar
 
 SPLITS = ("train", "val")
 
@@ -98,5 +97,5 @@ def compare(seen, unseen, images, device):
 def scores_of(folder, split, listing, device):
     """The evaluate.score.Aggregate of each source of a listing, by the best weights of a run."""
     segmenter, _ = validation.load(folder / "best.safetensors", device)
-    images = validation.validate(segmenter, listing, folder / "left-out" / split, tqdm)
+    images = validation.validate(segmenter, listing, folder / "left-out" / split, terminal_bar)
     return aggregates(images, [0.5])[1:]

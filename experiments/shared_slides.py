@@ -53,7 +53,9 @@ Crop = namedtuple("Crop", "name source split cases points descriptors index edge
 def add_arguments(parser):
     """What the command takes."""
     parser.add_argument("--data", type=Path, required=True, help=f"folder with a {TABLE}")
-    parser.add_argument("--sources", nargs="+", action=Extend, default=SOURCES, help="(H&E)")
+    parser.add_argument(
+        "--sources", nargs="+", action=Extend, default=SOURCES, help=f"default: {' '.join(SOURCES)}"
+    )
 
 
 def run(options):
@@ -78,7 +80,10 @@ def read_crops(data, sources):
     missing = set(sources) - {row["source"] for row in rows}
     if missing:
         raise ValueError(f"{data / TABLE} has no source {', '.join(sorted(missing))}")
-    return [crop_of(row, read_image(data / row["source"] / row["image"])) for row in tqdm(rows)]
+    return [
+        crop_of(row, read_image(data / row["source"] / row["image"]))
+        for row in tqdm(rows, disable=None)
+    ]
 
 
 def crop_of(row, image):
@@ -119,7 +124,10 @@ def find_pairs(crops):
     train = [crop for crop in crops if crop.split == "train"]
     pairs = [(one, other) for one in crops if one.split == "val" for other in train]
     pairs += [pair for pair in combinations(train, 2) if pair[0].source != pair[1].source]
-    rows = [(a.name, a.split, b.name, common_points(a, b), seam_of(a, b)) for a, b in tqdm(pairs)]
+    rows = [
+        (a.name, a.split, b.name, common_points(a, b), seam_of(a, b))
+        for a, b in tqdm(pairs, disable=None)
+    ]
     return [row for row in rows if row[3] >= LEAST_POINTS or row[4] >= LEAST_CORRELATION]
 
 

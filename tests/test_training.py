@@ -438,7 +438,7 @@ def test_every_schedule_takes_a_step(pack, name):
 
 def test_a_run_without_a_length_or_with_two_is_refused():
     for lengths in ({}, {"minutes": 1, "steps": 5}):
-        with pytest.raises(ValueError, match="minutes or in steps"):
+        with pytest.raises(ValueError, match="--minutes or by --steps"):
             Recipe(**lengths)
     for lengths in (
         {"minutes": 0},
@@ -858,7 +858,7 @@ def test_ones_own_folder_of_images_is_enough(tmp_path, capsys):
         scores = [float(row["mean"]) for row in csv.DictReader(lines)]
     assert len(scores) == 2  # of the weights that it starts from, and in the end
     assert max(scores) > 0
-    assert "1 for validation" in told
+    assert "images for validation: 1" in told
     assert "2 steps in" in told and f"{max(scores):.4f}" in told
     weights.load(out / "best.safetensors")
 
@@ -873,7 +873,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
     assert command.main([*given, "--init", str(missing)]) == 2
     assert "none.safetensors" in capsys.readouterr().err
     assert command.main([*given, "--from-scratch", "--schedule", "paper"]) == 2
-    assert "minutes or in steps" in capsys.readouterr().err
+    assert "--minutes or by --steps" in capsys.readouterr().err
     for wrong in (["--set", "colour=3"], ["--set", "ema=high"], ["--oversample", "drawn"]):
         with pytest.raises(SystemExit):
             command.main([*given, *wrong])

@@ -7,12 +7,11 @@ import sys
 import warnings
 from pathlib import Path
 
-from tqdm import tqdm
-
 from app.network import weights
 from app.options import Extend
 from evaluate.score import aggregates, group_table, write_csv
 from training import catalog, generations, split, train, validation
+from training.validation import terminal_bar
 
 
 def main(arguments):
@@ -49,7 +48,7 @@ def validate(arguments):
     options = parser.parse_args(arguments)
     listing = catalog.entries(options.data, options.split)
     segmenter, _ = validation.load(options.weights)
-    images = validation.validate(segmenter, listing, options.out, tqdm)
+    images = validation.validate(segmenter, listing, options.out, terminal_bar)
     write_csv(options.out / "scores.csv", images, rules="official")
     whole, *sources = aggregates(images, [0.5])
     print(group_table([whole, *sources]))
@@ -73,7 +72,7 @@ def calibrate(arguments):
     found = {}
     for window, stride in options.windows or [(own.window, own.window_stride)]:
         network.config = network.config.with_inference(window=window, window_stride=stride)
-        tried = validation.try_thresholds(segmenter, listing, shares, tqdm)
+        tried = validation.try_thresholds(segmenter, listing, shares, terminal_bar)
         for (threshold, share), scores in tried.items():
             found[window, stride, threshold, share] = scores
             f1 = f"mean {scores.mean_f1:.4f}  median {scores.median_f1:.4f}"

@@ -28,7 +28,7 @@ from evaluate.folders import paired
 LABEL_NAME = re.compile(r"(.+?)_(?:label|masks?|cp_masks)(?:\.tif|\.tiff|\.png)", re.IGNORECASE)
 EXPECTED = (
     "expected are images (as NAME.tif) each with its label image beside it (NAME_label.tif or "
-    ".png, or NAME_masks.*), or both in folders images/ and labels/"
+    ".png, or NAME_masks.*), or both in folders images/ and labels/ (there also as plain NAME.tif)"
 )
 NO_LABEL, NO_IMAGE = "no label image for", "no image for"  # why files are left out
 VALIDATION = 5  # one image in so many is for validation

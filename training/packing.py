@@ -131,7 +131,7 @@ def load_pack(listing, folder, begins):
             done.unlink()
             for path in folder.glob("*.npy"):  # of format 1
                 path.unlink()
-        pack(listing, folder, lambda items: tqdm(items, desc="packing"))
+        pack(listing, folder, lambda items: tqdm(items, desc="packing", disable=None))
         with replacing(done, text=True) as file:
             file.write(" ".join(wanted))
     distributed.wait()

@@ -158,7 +158,7 @@ class Recipe:
 
     def __post_init__(self):
         if (self.minutes is None) == (self.steps is None):
-            raise ValueError("the length of a run is given in minutes or in steps, one of the two")
+            raise ValueError("a run's length is given by --minutes or by --steps, one of the two")
         for each in fields(self):
             check_field(each.name, each.type, getattr(self, each.name))
         if self.background_depth > self.foreground_depth:

@@ -10,6 +10,7 @@
 #SBATCH --cpus-per-task=32
 #SBATCH --time=24:00:00
 set -eu
+: "${2:?usage: sbatch training/slurm.sh DATA OUT}"
 data=$1
 out=$2
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)

@@ -45,7 +45,7 @@ def write_split(data, split, out, group="modality"):
     listing = catalog.entries(data, split)
     groups = [getattr(entry, group) for entry in listing]
     if None in groups:
-        raise ValueError(f"{data / catalog.TABLE} has no column {group}: choose another --group")
+        raise ValueError(f"{data} does not tell the {group} of its images: choose another --group")
     names = [f"{entry.source}__{entry.image.stem}".replace(".", "_") for entry in listing]
     twice = repeated(names)
     if twice:

@@ -128,17 +128,23 @@ def check(options, parser):
 
 
 def source_factor(text):
-    """SOURCE=TIMES -> (source, float). ValueError."""
+    """SOURCE=TIMES -> (source, float)."""
     name, _, value = text.rpartition("=")
-    return name, float(value)
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form SOURCE=TIMES") from error
 
 
 def recipe_field(text):
-    """NAME=VALUE -> (name, value), VALUE being JSON and NAME a field of Recipe. ValueError."""
+    """NAME=VALUE -> (name, value), VALUE being JSON and NAME a field of Recipe."""
     name, _, value = text.partition("=")
     if name not in {field.name for field in fields(Recipe)}:
         raise argparse.ArgumentTypeError(f"{name} is no field of training/recipe.py")
-    return name, json.loads(value)
+    try:
+        return name, json.loads(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"the value of '{text}' is not JSON") from error
 
 
 def recipe_of(options):
@@ -213,7 +219,7 @@ def usable_parts(training, held_out, folder):
     if training == held_out:
         tell(f"{folder}: its only image is validated on as well; add more to judge by")
     elif len(held_out) < FEW:
-        tell(f"{folder}: {len(held_out)} for validation, so take its scores with care")
+        tell(f"{folder}: images for validation: {len(held_out)}, so take its scores with care")
     return training, held_out
 
 
@@ -305,7 +311,7 @@ def check_unfinished(out, recipe):
     if recipe.is_over(*(described[name] for name in ("step", "seconds", "stale"))):
         raise ValueError(
             f"{out} holds a finished run: choose another --out (with --init "
-            f"{out / 'best.safetensors'} to build on it), or give it more --minutes"
+            f"{out / 'best.safetensors'} to build on it), or give it more --minutes or --steps"
         )
 
 

@@ -1,5 +1,9 @@
 """How good a network is: the real prediction on a split, scored by the evaluator."""
 
+from functools import partial
+
+from tqdm import tqdm
+
 from app import files, images
 from app.names import output_name
 from app.network import weights
@@ -12,6 +16,10 @@ from evaluate.score import ImageScores, aggregate
 
 # Score thresholds that `calibrate` tries.
 THRESHOLDS = tuple(percent / 100 for percent in range(20, 90, 5))
+
+
+# A bar on a terminal only, not in logs.
+terminal_bar = partial(tqdm, disable=None)
 
 
 def load(path, device="auto"):

@@ -33,7 +33,10 @@ def main(arguments):
         check_folders(options.source, options.target)
         return convert(options.name, options.source, options.target)
     except ImportError as error:
-        print(f"{error}; pip install -r training/requirements.txt installs it", file=sys.stderr)
+        print(
+            f"{error}; .venv/bin/python -m pip install -r training/requirements.txt installs it",
+            file=sys.stderr,
+        )
     except (ValueError, OSError, ImageError) as error:  # with SRC or DST as a whole
         print(error, file=sys.stderr)
     return 2
@@ -84,7 +87,7 @@ def convert(name, source, target):
     samples = share(find(dataset, source, warn))
     if problems or not samples:
         print(f"expected in {source}: {dataset.layout}", file=sys.stderr)
-    rows = write_samples(tqdm(samples), target / name, warn)
+    rows = write_samples(tqdm(samples, disable=None), target / name, warn)
     if not rows:
         print(f"{source} has no usable image of {name}", file=sys.stderr)
         return 2

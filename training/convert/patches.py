@@ -22,7 +22,8 @@ def write_unlabelled(source, folder, warn):
     """
     taken = set()
     inside = [p for p in below(source) if "unlabel" in str(p.relative_to(source).parent).lower()]
-    for path in tqdm([path for path in inside if own_data.has_ending(path, EXTENSIONS)]):
+    listed = [path for path in inside if own_data.has_ending(path, EXTENSIONS)]
+    for path in tqdm(listed, disable=None):
         try:
             write_patches(path, folder, taken)
         except images.ImageError as error:
