@@ -297,27 +297,31 @@ def survey(
     NoImage). lines: evenly spaced rows. What is no image is NaN there, and not in the histograms.
     """
     check(image)
-    every = math.ceil(image.shape[0] * image.shape[1] / LINES)
-    lines, frame = [], []
+    height, width = image.shape[:2]
+    every = math.ceil(height * width / LINES)
+    lines, columns, frame = [], [], []
 
     def looked_at():
         for rows, pixels in parts(image):
             lines.append(pixels[grid(rows, every)[0]].copy())
+            columns.append(pixels[:, ::every].copy())
             ends = ([pixels[0]] if rows.start == 0 else []) + [pixels[:, 0], pixels[:, -1]]
-            ends += [pixels[-1]] if rows.stop >= image.shape[0] else []
+            ends += [pixels[-1]] if rows.stop >= height else []
             frame.extend(end.copy() for end in ends)
             yield rows, pixels
 
     channels = Histogram.of_channels(image, looked_at())
-    lines, numbers = np.concatenate(lines), np.arange(0, image.shape[0], every)
-    found = find(image.shape, frame, lines, numbers, partial(parts, image), nodata)
+    lines, columns = np.concatenate(lines), np.concatenate(columns).swapaxes(0, 1)
+    rows = np.arange(0, height, every)
+    looks = ((rows, lines), (np.arange(0, width, every), columns))
+    found = find(image.shape, frame, looks, partial(parts, image), nodata)
     if nodata is not None:
         channels = [part.without(nodata) for part in channels]
     for value, times in zip(found.values, fill_counts(image, found)):
         channels = [part.without(level, times) for part, level in zip(channels, value)]
     none = found(lines)
     if found.values:
-        none = np.stack([found(line[None], (row, 0))[0] for row, line in zip(numbers, lines)])
+        none = np.stack([found(line[None], (row, 0))[0] for row, line in zip(rows, lines)])
     lines = lines.astype(np.float64)
     lines[none[..., None] | ~np.isfinite(lines)] = np.nan
     return channels, lines, found

@@ -14,22 +14,25 @@ from typing import Callable, Iterable, List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-# A fill has this share of the image, or as many pixels as the largest cell (500 across), or one
-# whole side of the frame.
+# The fills of a value are together this share of the image, or as many pixels as the largest cell
+# (500 across), each at least PART of that; or one is a whole side of the frame.
 LEAST_SHARE = 0.05
 LARGEST_CELL = round(math.pi * 250**2)
+PART = 0.25
 # How sharp an edge is: how far the values STEP pixels from it are from the fill's, in changes
 # between them and those STEP pixels further on, both in the median. (Backgrounds clipped by a
 # camera: up to 2 in 1,751 regions of 14 sources.)
 STEP = 2
 GRADUAL, SHARP = 2, 4
-CROSSINGS = 16  # of the edge by the lines looked at, fewer tell nothing
+CROSSINGS = 8  # of the edge by the lines looked at: fewer tell nothing
 # The edge of a fill is not gradual, and this share of it lies in lines of LINE pixels and more
 # along rows or columns (JPEG's blocks leave up to 0.51 of clipped backgrounds so). Or it is
-# sharp, and not longer than the frame, as it would be around every cell.
+# sharp, at least JUMP of the image's range high, and not longer than the frame, as it would be
+# around every cell.
 STRAIGHT_SHARE = 0.75
 LINE = 32
-MAP = 2**20  # squares of the map of fills at most: up to as many pixels it has one for each
+JUMP = 1 / 16
+MAP = 2**18  # squares of the map of fills at most: up to as many pixels it has one for each
 VALUES = 2  # that fills of one image may have
 
 Parts = Iterable[Tuple[slice, np.ndarray]]
@@ -77,29 +80,30 @@ class NoImage:
 def find(
     shape: Sequence[int],
     frame: Sequence[np.ndarray],
-    lines: np.ndarray,
-    numbers: np.ndarray,
+    lines: Sequence[Tuple[np.ndarray, np.ndarray]],
     parts: Callable[[int], Parts],
     nodata: Optional[float] = None,
 ) -> NoImage:
     """What is no image in an image of this shape, (H, W) or (H, W, C).
 
-    frame: pieces (n, C) of its outermost rows and columns, together all of them. lines (L, W, C):
-    its rows of these numbers (L,), evenly spaced. parts(n): all of the image once more, as (rows,
-    pixels (h, W, C)) from a multiple of n on; only called where the frame looks like a fill.
+    frame: pieces (n, C) of its outermost rows and columns, together all of them. lines: some of
+    its rows and some of its columns, each as (numbers (L,), pixels (L, n, C)). parts(n): all of
+    the image once more, as (rows, pixels (h, W, C)) from a multiple of n on; only called where the
+    frame looks like a fill.
     """
     found = NoImage(nodata, side=math.ceil(math.sqrt(shape[0] * shape[1] / MAP)))
     values = _suspects(frame, least=min(shape[:2]) // 8)
+    least = min(LEAST_SHARE * shape[0] * shape[1], LARGEST_CELL)
     for value, squares in zip(values, _maps(shape, values, parts, found.side)):
-        fills = [
-            region
-            for region in _regions(squares, shape, found.side)
-            if _is_fill(region, value, shape, lines, numbers, found.side)
-        ]
-        if fills:
+        fills, spread = np.zeros(squares.shape, bool), _spread(value, lines)
+        for region in _regions(squares, PART * least / found.side**2):
+            if _is_fill(region, value, spread, shape, lines, found.side):
+                fills |= region
+        sides = (fills[0], fills[-1], fills[:, 0], fills[:, -1])
+        if fills.sum() * found.side**2 >= least or any(side.all() for side in sides):
+            fills = _with_edge(fills, found.side)
             found.values.append(value)
-            known = [] if found.squares is None else [found.squares]
-            found.squares = np.any(known + [_with_edge(sum(fills), found.side)], axis=0)
+            found.squares = fills if found.squares is None else found.squares | fills
     return found
 
 
@@ -132,54 +136,65 @@ def _maps(shape, values, parts, side):
     return [np.concatenate(bands) for bands in maps]
 
 
-def _regions(squares, shape, side):
-    """Yield the connected regions (rows, columns) bool of squares that are as large as fills."""
+def _regions(squares, least):
+    """Yield the connected regions (rows, columns) bool of at least so many squares at the frame."""
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(squares, connectivity=4)
     height, width = squares.shape
-    least = min(LEAST_SHARE * shape[0] * shape[1], LARGEST_CELL) / side**2
     for label, (left, top, w, h, area) in enumerate(boxes[1:], 1):
-        if left == 0 or top == 0 or left + w == width or top + h == height:
-            region = labels == label
-            sides = (region[0], region[-1], region[:, 0], region[:, -1])
-            if area >= least or any(line.all() for line in sides):
-                yield region
+        at_frame = left == 0 or top == 0 or left + w == width or top + h == height
+        if at_frame and area >= least:
+            yield labels == label
 
 
-def _is_fill(region, value, shape, lines, numbers, side):
+def _is_fill(region, value, spread, shape, lines, side):
     """Whether the edge of a region of squares is that of a fill, not of a clipped background."""
-    sharpness = _sharpness(region, value, lines, numbers, side)
+    whole = _with_edge(region, side)
+    sharpness, jump = _sharpness(whole, value, spread, lines, side)
     if sharpness < GRADUAL:
         return False
     line = max(2, min(LINE, min(shape[:2]) // 8) // side)
     length = straight = 0
     for part in (region, region.T):
         edge = (part[:, 1:] != part[:, :-1]).astype(np.uint8)
-        length += int(edge.sum())
-        straight += int(cv2.morphologyEx(edge, cv2.MORPH_OPEN, np.ones((line, 1))).sum())
+        if edge.any():
+            length += int(edge.sum())
+            straight += int(cv2.morphologyEx(edge, cv2.MORPH_OPEN, np.ones((line, 1))).sum())
     if straight >= STRAIGHT_SHARE * length:
         return True
-    return sharpness >= SHARP and length * side <= 2 * sum(shape[:2])
+    return sharpness >= SHARP and jump >= JUMP and length * side <= 2 * sum(shape[:2])
 
 
-def _sharpness(region, value, lines, numbers, side):
-    """How sharp a region's edge is where the lines cross it; NaN where that tells nothing."""
-    columns = np.arange(lines.shape[1])
-    inside = region[np.ix_(numbers // side, columns // side)] & equal(lines, value)
+def _spread(value, lines):
+    """The range of what does not have the value, without its outermost hundredths."""
+    pixels = np.concatenate([part[~equal(part, value)] for _, part in lines]).astype(np.float64)
+    pixels = pixels[np.isfinite(pixels).all(1)]
+    return (
+        float(np.ptp(np.percentile(pixels, (1, 99), axis=0), axis=0).max()) if len(pixels) else 0.0
+    )
+
+
+def _sharpness(region, value, spread, lines, side):
+    """How sharp a region's edge is where the lines cross it, and how high in parts of `spread`.
+
+    NaN, NaN where they tell nothing.
+    """
     jumps, changes = [], []
-    for line, fill in ((lines, inside), (lines[:, ::-1], inside[:, ::-1])):
-        row, column = np.nonzero(fill[:, : -2 * STEP] & ~fill[:, 1 : 1 - 2 * STEP])
-        near, far = (line[row, column + n * STEP].astype(np.float64) for n in (1, 2))
-        known = (np.isfinite(near) & np.isfinite(far)).all(1)
-        jumps.append(np.abs(near[known] - value).max(1))
-        changes.append(np.abs(far[known] - near[known]).max(1))
+    for (numbers, pixels), squares in zip(lines, (region, region.T)):
+        along = np.arange(pixels.shape[1]) // side
+        inside = squares[np.ix_(numbers // side, along)] & equal(pixels, value)
+        for line, fill in ((pixels, inside), (pixels[:, ::-1], inside[:, ::-1])):
+            row, column = np.nonzero(fill[:, : -2 * STEP] & ~fill[:, 1 : 1 - 2 * STEP])
+            near, far = (line[row, column + n * STEP].astype(np.float64) for n in (1, 2))
+            known = (np.isfinite(near) & np.isfinite(far)).all(1)
+            jumps.append(np.abs(near[known] - value).max(1))
+            changes.append(np.abs(far[known] - near[known]).max(1))
     jumps, changes = np.concatenate(jumps), np.concatenate(changes)
     if len(jumps) < CROSSINGS:
-        return math.nan
-    # What is less than one of the levels that the image will have, or as stored, is no change.
-    outside = lines[~inside].astype(np.float64)
-    low, high = np.nanpercentile(outside, (1, 99), axis=0)
-    level = max((high - low).max() / 255, lines.dtype.kind != "f")
-    return np.median(jumps) / max(np.median(changes), level)
+        return math.nan, math.nan
+    # What is less than one of the levels, as stored or as there will be, is no change.
+    level = max(spread / 255, float(value.dtype.kind != "f"), np.finfo(np.float64).tiny)
+    jump = np.median(jumps)
+    return jump / max(np.median(changes), level), jump / max(spread, level)
 
 
 def _with_edge(region, side):
