@@ -338,7 +338,7 @@ def with_fills():
     """Yield (name, image with a fill, where it is)."""
     grey, rgb = stored(200 + 3 * DIM)[..., 0], COMPOSITES["16-bit RGB"]
     quarter, half, strip = (np.zeros(grey.shape, bool) for _ in range(3))
-    quarter[:128, :128] = half[:, 150:] = strip[:6] = True
+    quarter[:128, :128] = half[:, 150:] = strip[:3] = True
     for value in (0, 65535, 40000):
         yield f"quarter of {value}", np.where(quarter, value, grey).astype(np.uint16), quarter
         yield f"strip of {value}", np.where(strip, value, grey).astype(np.uint16), strip
