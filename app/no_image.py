@@ -130,7 +130,7 @@ def _maps(values, parts, side):
         for value, bands in zip(values, maps):
             # The least of the square that begins at each pixel; beyond the image nothing is less.
             least = cv2.erode(equal(pixels, value).view(np.uint8), square, anchor=(0, 0))
-            bands.append(least[::side, ::side])
+            bands.append(least[::side, ::side].copy())
     return [np.concatenate(bands) for bands in maps]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import tracemalloc
 from dataclasses import replace
 
 import cv2
@@ -491,3 +492,17 @@ def test_any_mix_of_each_channel_is_read_from_the_levels_of_the_even_one(image):
     for channel, (mix, (a, b)) in enumerate(zip(curves.mixes, tables)):
         found = (mix * a + (1 - mix) * b)[levels[..., channel]] * 255
         assert np.abs(found - rgb[..., channel]).max() <= 2
+
+
+def test_memory_does_not_grow_with_the_image(monkeypatch):
+    """Also where there is a fill: far less than the 48 MB of the larger image."""
+    monkeypatch.setattr(intensity, "BAND", 2**16)
+    peaks = []
+    for height in (2000, 8000):
+        image = DRAW.integers(0, 3000, (height, 1000, 3), np.uint16)
+        image[: height // 4] = 65535
+        tracemalloc.start()
+        assert Curves.fit(image).no_image.values
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 2**21
