@@ -1,39 +1,48 @@
 """Any image -> the 8-bit RGB that the network knows (paper, section 2.1; reference.md, section 3).
 
-The conversion is one curve from stored value to 8 bit, fitted to the whole image's histogram and
-then applied to any part of it: windows of one image always agree.
+A conversion is a curve from stored value to 8 bit, one for all channels (`Curve`, the paper's) or
+one for each (`Curves`), fitted to the whole image's histogram and then applied to any part of it:
+windows of one image always agree.
 """
 
 import math
 from dataclasses import dataclass, replace
-from typing import Callable, Iterator, List, Optional, Tuple
+from functools import partial
+from typing import Callable, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
+
+from app.no_image import NoImage, Parts, find
 
 SAMPLE = 2**22  # values that decide the percentiles of images that have no short histogram
 BAND = 2**22  # pixels looked at or converted at a time, so that memory does not grow with the image
 GAMMA_FLOOR = 0.6  # exponent of black images
 TABLE_STEPS = 4096  # of A and of B, at which `Curve.tables` follows them
+LINES = 2**16  # pixels, in whole rows, by which noise, photographs and the edges of fills are told
+NOISE_RANGE = 20  # standard deviations of its noise over which a channel is stretched at least
 
 
-def to_rgb8(image: np.ndarray, curve: Optional["Curve"] = None) -> np.ndarray:
+def to_rgb8(image: np.ndarray, curve: Union["Curve", "Curves", None] = None) -> np.ndarray:
     """Convert a whole image.
 
     image: (H, W) or (H, W, C), any real dtype, any value range; NaN counts as the least value.
-    An array, or what gives rectangles of one as app.images.TiffImage does. curve: a Curve, that
-    of prediction unless given. Returns (H, W, 3) uint8. Raises ValueError for an image without
-    pixels or of other dimensions.
+    An array, or what gives rectangles of one as app.images.TiffImage does. curve: a Curve or
+    Curves, by default the paper's. Returns (H, W, 3) uint8. Raises ValueError for an image
+    without pixels or of other dimensions.
     """
     curve = curve or Curve.fit(image)
     rgb = np.empty((*image.shape[:2], 3), np.uint8)
     for rows in bands(image.shape):
-        rgb[rows] = curve(image[rows, :])
+        rgb[rows] = curve(image[rows, :], (rows.start, 0))
     return rgb
 
 
-def bands(shape: Tuple[int, ...]) -> Iterator[slice]:
-    """Slices of the rows of an image of this shape, each of about BAND pixels."""
-    step = max(1, BAND // shape[1])
+def bands(shape: Tuple[int, ...], multiple: int = 1) -> Iterator[slice]:
+    """Slices of the rows of an image of this shape, each of about BAND pixels.
+
+    Each but the last has a multiple of so many rows.
+    """
+    step = max(1, BAND // shape[1] // multiple) * multiple
     return (slice(top, top + step) for top in range(0, shape[0], step))
 
 
@@ -44,6 +53,30 @@ def select_channels(image: np.ndarray) -> np.ndarray:
     are taken as red, green and blue.
     """
     return image[..., None] if image.ndim == 2 else image[..., :3]
+
+
+def parts(image: np.ndarray, multiple: int = 1) -> Parts:
+    """All of an image by its `bands`: (rows, their pixels (h, W, 1 to 3) in those channels)."""
+    return ((rows, select_channels(image[rows, :])) for rows in bands(image.shape, multiple))
+
+
+def spacing(image: np.ndarray) -> int:
+    """Pixels from one to the next of those that make the histogram: 1 where it is exact."""
+    if image.dtype in (np.uint8, np.uint16):
+        return 1
+    height, width, count = *image.shape[:2], 1 if len(image.shape) == 2 else image.shape[2]
+    return math.ceil(math.sqrt(max(1, height * width * min(count, 3) / SAMPLE)))
+
+
+def grid(rows: slice, step: int) -> Tuple[slice, slice]:
+    """Every step-th pixel of the image's rows and columns, in the part of these rows."""
+    return slice(-rows.start % step, None, step), slice(None, None, step)
+
+
+def check(image: np.ndarray) -> None:
+    """ValueError for what is no image with pixels."""
+    if len(image.shape) not in (2, 3) or 0 in image.shape:
+        raise ValueError(f"an image of shape {image.shape} cannot be segmented")
 
 
 @dataclass
@@ -68,35 +101,53 @@ class Curve:
         the rule of the dtype. gamma_floor: the least gamma, 0..1. Some sets of training images
         need others (reference.md, section 4).
         """
-        if len(image.shape) not in (2, 3) or 0 in image.shape:
-            raise ValueError(f"an image of shape {image.shape} cannot be segmented")
-        channels = Histogram.of_channels(image)
+        check(image)
+        return cls.of(Histogram.of_channels(image), image.dtype, percentile, gamma_floor)
+
+    @classmethod
+    def of(
+        cls,
+        channels: List["Histogram"],
+        dtype: np.dtype,
+        percentile: Optional[float] = None,
+        gamma_floor: float = GAMMA_FLOOR,
+        least_range: float = 0,
+    ) -> "Curve":
+        """The curve of an image that has channels of these Histograms.
+
+        least_range: values that both stretches cover at least.
+        """
         histogram = Histogram.cat(channels)
         stretch_a = histogram.without_zero().percentiles(1, 99)
         if percentile is not None:
             stretch_b = histogram.percentiles(100 - percentile, percentile)
-        elif image.dtype == np.uint8:
+        elif dtype == np.uint8:
             stretch_b = (0.0, 255.0)
-        elif image.dtype.kind == "f":
+        elif dtype.kind == "f":
             stretch_b = histogram.percentiles(0.05, 99.95)
         else:
             stretch_b = histogram.percentiles(0.12, 99.88)
-        curve = cls(stretch_a, stretch_b, gamma=1.0, mix=0.0)
+        wide = ((low, max(high, low + least_range)) for low, high in (stretch_a, stretch_b))
+        curve = cls(*wide, gamma=1.0, mix=0.0)
         curve.gamma = dark_gamma(histogram.moments(curve._b)[0], gamma_floor)
         curve.mix = curve._choose_mix(channels)
         return curve
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Convert the image or a part of it: (h, w) or (h, w, C) -> (h, w, 3) uint8."""
-        channels = select_channels(image)
-        if image.dtype in (np.uint8, np.uint16):
-            table = self._convert(np.arange(np.iinfo(image.dtype).max + 1))
-            converted = table[channels]
-        else:
-            converted = self._convert(without_nan(channels))
+    def __call__(self, image: np.ndarray, at: Optional[Tuple[int, int]] = None) -> np.ndarray:
+        """Convert the image or a part of it: (h, w) or (h, w, C) -> (h, w, 3) uint8.
+
+        at: row and column of its first pixel in the image, which Curves need.
+        """
+        converted = self.levels(select_channels(image))
         if converted.shape[2] == 2:
             return np.dstack([converted, np.zeros_like(converted[..., 0])])
         return np.broadcast_to(converted, (*converted.shape[:2], 3)).copy()
+
+    def levels(self, values: np.ndarray) -> np.ndarray:
+        """Stored values of any shape -> the same in 8 bit."""
+        if values.dtype in (np.uint8, np.uint16):
+            return self._convert(np.arange(np.iinfo(values.dtype).max + 1))[values]
+        return self._convert(without_nan(values))
 
     def even(self) -> "Curve":
         """The same with A and B in equal parts: 8 bits from which `tables` recovers both."""
@@ -141,8 +192,191 @@ class Curve:
         return 0.5 if mean * 255 < 45 and std * 255 < 33 else 0.0
 
 
-# How a whole image becomes 8 bit, by the name that a configuration has for it: image -> Curve.
-CONVERSIONS = {"paper": Curve.fit}
+BLACK = Curve((0, 0), (0, 0), gamma=1.0, mix=0.0)
+
+
+@dataclass
+class Curves:
+    """One Curve for a photograph's channels, or for a grey image; else one for each channel.
+
+    Used as a Curve is. So that no channel drowns another, each is converted as a grey image would
+    be, but stretched over NOISE_RANGE times its noise at least. A constant one is black.
+
+    curves: 1, or one per channel. count: of the image's channels so many are taken (one of a grey
+    image stored as RGB). photograph: see `is_photograph`. no_image: tells the pixels that are
+    none; they count in no percentile, and are black; in photographs they are converted as well.
+    """
+
+    curves: List[Curve]
+    count: int
+    photograph: bool
+    no_image: NoImage
+
+    @classmethod
+    def fit(
+        cls,
+        image: np.ndarray,
+        percentile: Optional[float] = None,
+        gamma_floor: float = GAMMA_FLOOR,
+        nodata: Optional[float] = None,
+    ) -> "Curves":
+        """The curves of a whole image, as of `to_rgb8`.
+
+        percentile, gamma_floor: as of Curve.fit. nodata: the value that the file declares to be
+        none. Raises ValueError as `to_rgb8`.
+        """
+        channels, lines, no_image = survey(image, nodata)
+        grey = is_grey(channels, lines)
+        photograph = not grey and is_photograph(image.shape, lines)
+        channels = channels[:1] if grey else channels
+        given = (image.dtype, percentile, gamma_floor)
+        if photograph:
+            curves = [Curve.of(channels, *given)]
+        else:
+            ranges = [
+                0 if grey else NOISE_RANGE * noise(line, image.dtype)
+                for line in np.moveaxis(lines, 2, 0)
+            ]
+            curves = [
+                Curve.of([part], *given, least) if len(part.levels) > 1 else BLACK
+                for part, least in zip(channels, ranges)
+            ]
+        return cls(curves, len(channels), photograph, no_image)
+
+    def __call__(self, image: np.ndarray, at: Optional[Tuple[int, int]] = None) -> np.ndarray:
+        """Convert the image or a part of it: (h, w) or (h, w, C) -> (h, w, 3) uint8.
+
+        at: row and column of its first pixel in the image. Without it all pixels that have a
+        fill's value are black, those of cells as well.
+        """
+        channels = select_channels(image)
+        if len(self.curves) == 1:
+            rgb = self.curves[0](channels[..., : self.count])
+        else:
+            rgb = np.zeros((*channels.shape[:2], 3), np.uint8)
+            for index, curve in enumerate(self.curves):
+                rgb[..., index] = curve.levels(channels[..., index])
+        if not self.photograph:
+            rgb[self.no_image(channels, at)] = 0
+        return rgb
+
+    def even(self) -> "Curves":
+        """The same with A and B in equal parts, as of Curve."""
+        return replace(self, curves=[curve.even() for curve in self.curves])
+
+    def tables(self) -> np.ndarray:
+        """Curve.tables of red, green and blue: (3, 2, 256) float32."""
+        return np.stack([curve.tables() for curve in self._rgb()])
+
+    @property
+    def mixes(self) -> Tuple[float, ...]:
+        """The share of A in red, green and blue."""
+        return tuple(curve.mix for curve in self._rgb())
+
+    def _rgb(self):
+        """The curves of red, green and blue; of a blue that is not there some other."""
+        return (self.curves * 3)[:3]
+
+
+# How a whole image becomes 8 bit, by the name that a configuration has for it: image -> what
+# converts any part of it.
+CONVERSIONS = {"paper": Curve.fit, "channels": Curves.fit}
+
+
+def no_image(image: np.ndarray, nodata: Optional[float] = None) -> NoImage:
+    """What tells the pixels that are none, in any part of a whole image as of `to_rgb8`."""
+    return survey(image, nodata)[2]
+
+
+def survey(
+    image: np.ndarray, nodata: Optional[float]
+) -> Tuple[List["Histogram"], np.ndarray, NoImage]:
+    """All that `Curves` have to know of a whole image, by looking at it once.
+
+    (Twice more if it has fills.) Returns (a Histogram of each channel, lines (L, W, C) float64, a
+    NoImage). lines: evenly spaced rows. What is no image is NaN there, and not in the histograms.
+    """
+    check(image)
+    height, width = image.shape[:2]
+    every = math.ceil(height * width / LINES)
+    lines, columns, frame = [], [], []
+
+    def looked_at():
+        for rows, pixels in parts(image):
+            lines.append(pixels[grid(rows, every)[0]].copy())
+            columns.append(pixels[:, ::every].copy())
+            ends = ([pixels[0]] if rows.start == 0 else []) + [pixels[:, 0], pixels[:, -1]]
+            ends += [pixels[-1]] if rows.stop >= height else []
+            frame.extend(end.copy() for end in ends)
+            yield rows, pixels
+
+    channels = Histogram.of_channels(image, looked_at())
+    lines, columns = np.concatenate(lines), np.concatenate(columns).swapaxes(0, 1)
+    rows = np.arange(0, height, every)
+    looks = ((rows, lines), (np.arange(0, width, every), columns))
+    found = find(image.shape, frame, looks, partial(parts, image), nodata)
+    if nodata is not None:
+        channels = [part.without(nodata) for part in channels]
+    for value, times in zip(found.values, fill_counts(image, found)):
+        channels = [part.without(level, times) for part, level in zip(channels, value)]
+    none = found(lines)
+    if found.values:
+        none = np.stack([found(line[None], (row, 0))[0] for row, line in zip(rows, lines)])
+    lines = lines.astype(np.float64)
+    lines[none[..., None] | ~np.isfinite(lines)] = np.nan
+    return channels, lines, found
+
+
+def fill_counts(image: np.ndarray, found: NoImage) -> List[int]:
+    """How many of the values in the histograms of an image are those of each of its fills."""
+    counts = [0] * len(found.values)
+    for rows, pixels in parts(image) if counts else ():
+        for index, value in enumerate(found.values):
+            fill = found.fill(value, pixels, (rows.start, 0))
+            counts[index] += np.count_nonzero(fill[grid(rows, spacing(image))])
+    return counts
+
+
+def is_grey(channels: List["Histogram"], lines: np.ndarray) -> bool:
+    """Whether an image's channels (see `survey`) are one, all alike."""
+    first, *others = channels
+    same = all(np.array_equal(first.levels, part.levels) for part in others)
+    same = same and all(np.array_equal(first.counts, part.counts) for part in others)
+    return same and not np.nan_to_num(np.ptp(lines, axis=2)).any()
+
+
+def is_photograph(shape: Tuple[int, ...], lines: np.ndarray) -> bool:
+    """Whether an image's colours are those of light that a camera saw: of `survey`'s lines.
+
+    It has three channels, whose ranges (of all values but the outermost thousandth) differ by a
+    factor of 10 at most. And it has either a bright background, as stained and transparent cells
+    have: the median lies in the upper half of the range, in the mean over channels, and the
+    channels agree a little (mean correlation of at least 0.3). Or all channels show the same
+    (least correlation of at least 0.7), at ranges that differ by a factor of 2 at most, so that
+    none drowns: crowded tissue, or things in incident light.
+    """
+    pixels = lines[np.isfinite(lines).all(2)]
+    if len(shape) == 2 or shape[2] != 3 or not len(pixels):
+        return False
+    low, high = np.percentile(pixels, (0.1, 99.9), axis=0)
+    ranges = high - low
+    if ranges.min() <= ranges.max() / 10:
+        return False
+    pixels = np.clip((pixels - low) / ranges, 0, 1)
+    correlations = np.corrcoef(pixels.T)[np.triu_indices(3, 1)]
+    bright = np.median(pixels, axis=0).mean() >= 0.5 and correlations.mean() >= 0.3
+    return bright or (correlations.min() >= 0.7 and ranges.max() <= 2 * ranges.min())
+
+
+def noise(lines: np.ndarray, dtype: np.dtype) -> float:
+    """Standard deviation of the noise of a channel's lines (L, W), as neighbours differ by it.
+
+    Of integers at least 1, by which they are rounded.
+    """
+    steps = np.abs(np.diff(lines, axis=1))
+    steps = steps[np.isfinite(steps)]
+    found = np.median(steps) / 0.6745 / math.sqrt(2) if len(steps) else 0.0
+    return max(found, float(dtype.kind != "f"))
 
 
 @dataclass
@@ -153,31 +387,28 @@ class Histogram:
     counts: np.ndarray
 
     @classmethod
-    def of_channels(cls, image: np.ndarray) -> List["Histogram"]:
+    def of_channels(cls, image: np.ndarray, bands: Optional[Parts] = None) -> List["Histogram"]:
         """One of each channel that the network sees, from a whole image.
 
-        Exact for 8- and 16-bit images; of an evenly spaced sample for wide ones.
+        Exact for 8- and 16-bit images; of an evenly spaced sample for wide ones. bands: the
+        `parts` of the image, where someone else looks at them, too.
         """
+        bands = parts(image) if bands is None else bands
         if image.dtype in (np.uint8, np.uint16):
-            return cls._exact(image)
-        return cls._sampled(image)
+            return cls._exact(bands, np.iinfo(image.dtype).max + 1)
+        return cls._sampled(bands, spacing(image))
 
     @classmethod
-    def _exact(cls, image):
-        size, counts = np.iinfo(image.dtype).max + 1, 0
-        for rows in bands(image.shape):
-            channels = np.moveaxis(select_channels(image[rows, :]), 2, 0)
+    def _exact(cls, bands, size):
+        counts = 0
+        for _, pixels in bands:
+            channels = np.moveaxis(pixels, 2, 0)
             counts += np.array([np.bincount(part.ravel(), minlength=size) for part in channels])
         return [cls(np.flatnonzero(row), row[row > 0]) for row in counts]
 
     @classmethod
-    def _sampled(cls, image):
-        height, width, count = *image.shape[:2], 1 if len(image.shape) == 2 else image.shape[2]
-        step = math.ceil(math.sqrt(max(1, height * width * min(count, 3) / SAMPLE)))
-        sample = []
-        for rows in bands(image.shape):
-            pixels = select_channels(image[rows, :])
-            sample.append(pixels[-rows.start % step :: step, ::step].astype(np.float64))
+    def _sampled(cls, bands, step):
+        sample = [pixels[grid(rows, step)].astype(np.float64) for rows, pixels in bands]
         channels = np.moveaxis(np.concatenate(sample), 2, 0)
         finite = (values[np.isfinite(values)] for values in channels)
         return [cls(*np.unique(values, return_counts=True)) for values in finite]
@@ -185,6 +416,8 @@ class Histogram:
     @classmethod
     def cat(cls, histograms: List["Histogram"]) -> "Histogram":
         """The histogram of several together; of the value 0 where there is nothing."""
+        if len(histograms) == 1 and len(histograms[0].levels):
+            return histograms[0]
         levels = np.concatenate([part.levels for part in histograms])
         counts = np.concatenate([part.counts for part in histograms])
         if not len(levels):
@@ -194,8 +427,14 @@ class Histogram:
 
     def without_zero(self) -> "Histogram":
         """The same without the value 0, unless there is nothing else."""
-        keep = self.levels != 0
-        return Histogram(self.levels[keep], self.counts[keep]) if keep.any() else self
+        rest = self.without(0)
+        return rest if len(rest.levels) else self
+
+    def without(self, value: float, times: Optional[int] = None) -> "Histogram":
+        """The same without a value, or with so many of it less."""
+        less = self.counts if times is None else times
+        counts = np.where(self.levels == value, self.counts - less, self.counts)
+        return Histogram(self.levels[counts > 0], counts[counts > 0])
 
     def percentiles(self, low: float, high: float) -> Tuple[float, float]:
         """Two percentiles in 0..100, linearly interpolated as numpy does."""

@@ -141,7 +141,7 @@ class Segmenter:
         plan = windows(*image.shape[:2], side, stride, settings.window_plan)
         for start in range(0, len(plan), self.batch):
             batch = plan[start : start + self.batch]
-            crops = [convert(image[w.y0 : w.y1, w.x0 : w.x1]) for w in batch]
+            crops = [convert(image[w.y0 : w.y1, w.x0 : w.x1], (w.y0, w.x0)) for w in batch]
             for window, cells in zip(batch, self.detect(np.stack(crops))):
                 yield window, cells.shift(window.x0, window.y0)
             if progress:

@@ -9,7 +9,7 @@ CHOICES = {
     "decoder_norm": ("group", "batch"),
     "window_plan": ("exact", "even"),
     "certainty": ("absolute", "relative"),
-    "conversion": ("paper",),
+    "conversion": ("paper", "channels"),
 }
 
 
