@@ -149,6 +149,16 @@ class Curve:
             return self._convert(np.arange(np.iinfo(values.dtype).max + 1))[values]
         return self._convert(without_nan(values))
 
+    @property
+    def photograph(self) -> bool:
+        """Whether the channels share one curve, as of Curves."""
+        return True
+
+    @property
+    def mixes(self) -> Tuple[float, ...]:
+        """The share of A in red, green and blue."""
+        return (self.mix,) * 3
+
     def even(self) -> "Curve":
         """The same with A and B in equal parts: 8 bits from which `tables` recovers both."""
         return replace(self, mix=0.5)
@@ -199,8 +209,9 @@ BLACK = Curve((0, 0), (0, 0), gamma=1.0, mix=0.0)
 class Curves:
     """One Curve for a photograph's channels, or for a grey image; else one for each channel.
 
-    Used as a Curve is. So that no channel drowns another, each is converted as a grey image would
-    be, but stretched over NOISE_RANGE times its noise at least. A constant one is black.
+    Used as a Curve is. So that no channel drowns another, each is converted as the paper's curve
+    would convert it alone, but stretched over NOISE_RANGE times its noise at least: an empty image
+    stays one, its noise is not blown up. A constant channel is black.
 
     curves: 1, or one per channel. count: of the image's channels so many are taken (one of a grey
     image stored as RGB). photograph: see `is_photograph`. no_image: tells the pixels that are
@@ -233,10 +244,7 @@ class Curves:
         if photograph:
             curves = [Curve.of(channels, *given)]
         else:
-            ranges = [
-                0 if grey else NOISE_RANGE * noise(line, image.dtype)
-                for line in np.moveaxis(lines, 2, 0)
-            ]
+            ranges = [NOISE_RANGE * noise(line, image.dtype) for line in np.moveaxis(lines, 2, 0)]
             curves = [
                 Curve.of([part], *given, least) if len(part.levels) > 1 else BLACK
                 for part, least in zip(channels, ranges)

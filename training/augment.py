@@ -38,18 +38,18 @@ class Views:
         return (points - self.offset[row][:, None]) @ inverse
 
 
-def random_views(pack, image, sizes, side, policy, aimed, generator):
+def random_views(pack, image, sizes, side, policy, aimed, gaps, generator):
     """Random views of the images (B,) int64: rotation, flip, scale, aspect, position.
 
     sizes: least and largest object (each (B,), in pixels) of each image, as of Policy.bounds;
     they bound the scale (paper, instance-aware rescaling). aimed: share of the crops that look
-    near an object. Views that are neither turned freely nor rescaled show whole pixels, which
-    blurs nothing.
+    near an object; gaps: share that looks where the image has none. Views that are neither turned
+    freely nor rescaled show whole pixels, which blurs nothing.
     """
     turns, turned = random_turns(len(image), policy, generator)
     stretches, rescaled = random_stretches(sizes, policy, generator)
     matrix = turns * stretches[:, None]
-    centre = random_centres(pack, image, matrix, side, aimed, generator)
+    centre = random_centres(pack, image, matrix, side, aimed, gaps, generator)
     middle = torch.full((2,), (side - 1) / 2)
     offset = centre - matrix @ middle
     blurred = (turned | rescaled)[:, None]
@@ -99,11 +99,12 @@ def random_scales(sizes, policy, generator):
     return low + (high - low) * share
 
 
-def random_centres(pack, image, matrix, side, aimed, generator):
+def random_centres(pack, image, matrix, side, aimed, gaps, generator):
     """Image points (B, 2) that the crops show in their middle.
 
     A share `aimed` of the crops looks near a random object, so that sparse images teach as much as
-    crowded ones; all stay inside their image as far as it is large enough.
+    crowded ones, and a share `gaps` into the largest gap between the objects, so that the network
+    sees what is none; all stay inside their image as far as it is large enough.
     """
     count = len(image)
     extent = torch.stack([pack.widths[image], pack.heights[image]], -1).float()
@@ -113,9 +114,14 @@ def random_centres(pack, image, matrix, side, aimed, generator):
     centre = low + (high - low) * anywhere
     objects = pack.counts[image]
     chosen = pack.first[image] + (torch.rand(count, generator=generator) * objects).long()
-    near = (torch.rand(count, generator=generator) < aimed) & (objects > 0)
+    kind = torch.rand(count, generator=generator)
+    near = (kind < aimed) & (objects > 0)
     middle = pack.polygons[chosen[near]].mean(1)
     centre[near] = middle + (anywhere[near] - 0.5) * half[near]
+    empty = kind >= 1 - gaps
+    middle, radius = pack.gaps[image[empty]].split((2, 1), 1)
+    room = (radius - half[empty]).clamp(min=0)
+    centre[empty] = middle + (2 * anywhere[empty] - 1) * room
     return torch.minimum(torch.maximum(centre, low), high) - 0.5
 
 
@@ -133,9 +139,9 @@ def positions(views, device):
 def gather_crops(pack, views, mixes):
     """Pixels and labels of the views, on the device of the pack's pixels (its index is there too).
 
-    mixes (B,): share of conversion A in the 8-bit conversion of each crop, the rest is B (paper,
-    section 2.1). Returns images (B, 3, side, side) float32 in 0..1 (bilinear, black outside),
-    objects (B, side, side) int32 (nearest; row of the object among all, -1 background and outside,
+    mixes (B, 3): share of conversion A in the 8-bit conversion of each crop's channels, the rest
+    is B (paper, section 2.1). Returns images (B, 3, side, side) float32 in 0..1 (bilinear, black
+    outside), objects (B, side, side) int32 (nearest; row of the object among all, -1 background and outside,
     -2 ignored and wherever there are no labels) and depths (B, side, side) uint8.
     """
     device = pack.red.device
@@ -148,7 +154,7 @@ def gather_crops(pack, views, mixes):
     inside = (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
     x, y = x.clamp(min=0).minimum(width - 1), y.clamp(min=0).minimum(height - 1)
     curves = pack.curves[image]
-    tables = torch.lerp(curves[:, 1], curves[:, 0], mixes.to(device)[:, None])
+    tables = torch.lerp(curves[:, :, 1], curves[:, :, 0], mixes.to(device)[..., None])
     levels = interpolate((pack.red, pack.green, pack.blue), start, width, height, x, y)
     images = look_up(levels, tables) * inside[:, None]
     if not len(pack.objects):
@@ -190,12 +196,12 @@ def levels_at(planes, index):
 
 
 def look_up(levels, tables):
-    """Levels (B, 3, h, w) in 0..255 through the table (B, 256) of each crop, linearly between its
-    entries."""
+    """Levels (B, 3, h, w) in 0..255 through the table (B, 3, 256) of each channel, linearly between
+    its entries."""
     whole = levels.int()
-    crop = torch.arange(len(levels), dtype=torch.int32, device=levels.device)
-    index = whole + 256 * crop.view(-1, 1, 1, 1)
-    rises = tables.roll(-1, 1) - tables  # the last is of no use: nothing lies above 255
+    channel = torch.arange(tables[..., 0].numel(), dtype=torch.int32, device=levels.device)
+    index = whole + 256 * channel.view(*tables.shape[:2], 1, 1)
+    rises = tables.roll(-1, 2) - tables  # the last is of no use: nothing lies above 255
     return torch.addcmul(
         take(tables.flatten(), index), levels - whole, take(rises.flatten(), index)
     )

@@ -12,6 +12,8 @@ import torch
 from torch.nn import functional as F
 
 RADIUS = 3  # of the blurs' kernels, in pixels
+BRIGHTEST = 0.5  # mean intensity up to which crops are overexposed
+GLOW = 32  # pixels over which what is beside a stain is smooth
 LEVELS = 65535  # to which intensities are rounded for their mean
 X = torch.arange(-RADIUS, RADIUS + 1.0)  # offsets of a kernel's taps from its middle,
 Y = X[:, None]  # across and down
@@ -23,15 +25,16 @@ BOX = ((X.abs() <= 1) & (Y.abs() <= 1)).float() / 9  # the mean of 3 x 3 pixels
 class Changes:
     """What happens to the intensities of B crops, in this order; neutral where nothing does.
 
-    median (B,) bool; kernel (B, 7, 7) float32 of a blur; gamma, contrast, brightness (B,); light
-    (B, 3): by how much the illumination rises to the right edge, to the lower edge, and falls to
+    median (B,) bool; kernel (B, 7, 7) float32 of a blur; exposure (B,), at least 1;
+    gamma, contrast, brightness (B,); light (B, 3): by how much the illumination rises to the right edge, to the lower edge, and falls to
     the corners; noise (B,) standard deviation, common (B,) bool: the same in all channels, seed
-    (B,) int64; invert, bone (B,) bool; shift (B, 3): of hue, saturation and value, as fractions of
-    their range; mixing (B, 3, 3): new channel x old channel.
+    (B,) int64, also of what is beside; invert, bone (B,) bool; shift (B, 3): of hue, saturation and
+    value, as fractions of their range; company (B,) bool; mixing (B, 3, 3): new channel x old channel.
     """
 
     median: torch.Tensor
     kernel: torch.Tensor
+    exposure: torch.Tensor
     gamma: torch.Tensor
     contrast: torch.Tensor
     brightness: torch.Tensor
@@ -42,6 +45,7 @@ class Changes:
     invert: torch.Tensor
     bone: torch.Tensor
     shift: torch.Tensor
+    company: torch.Tensor
     mixing: torch.Tensor
 
     def select(self, index):
@@ -49,17 +53,18 @@ class Changes:
         return Changes(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def random_changes(policy, grey, generator):
-    """Random Changes of crops, grey (B,) bool or not, by a Policy.
+def random_changes(policy, grey, photograph, generator):
+    """Random Changes of crops by a Policy: grey ones and photographs, each (B,) bool, and others.
 
     generator: torch.Generator on the CPU, as all tensors given and returned.
     """
-    count, colours = len(grey), policy.colours(grey)
+    count, colours = len(grey), policy.colours(grey, photograph)
     median, kernel = _random_blurs(policy.blurs, count, generator)
     noise, common = _random_noise(policy, count, generator)
     return Changes(
         median=median,
         kernel=kernel,
+        exposure=_random_gains(policy.exposure, count, generator),
         gamma=_random_factors(policy.gamma, count, generator),
         contrast=_random_factors(policy.contrast, count, generator),
         brightness=_random_amounts(policy.brightness, count, generator),
@@ -70,6 +75,7 @@ def random_changes(policy, grey, generator):
         invert=_chosen(colours.invert, count, generator),
         bone=_chosen(colours.bone, count, generator),
         shift=_random_shifts(colours, count, generator),
+        company=_chosen(colours.company, count, generator),
         mixing=_random_mixing(colours, count, generator),
     )
 
@@ -100,6 +106,12 @@ def _random_factors(chance, count, generator):
     """Numbers (count,) by a Chance, a factor as likely as its inverse; 1 elsewhere."""
     low, high = math.log(chance.low), math.log(chance.high)
     return (_between(low, high, count, generator) * _chosen(chance.share, count, generator)).exp()
+
+
+def _random_gains(chance, count, generator):
+    """Numbers (count,) by a Chance, the halves of its range in logarithms alike; 1 elsewhere."""
+    gains = _between(math.log(chance.low), math.log(chance.high), count, generator).exp()
+    return torch.where(_chosen(chance.share, count, generator), gains, torch.ones(count))
 
 
 def _random_blurs(blurs, count, generator):
@@ -141,14 +153,20 @@ def _random_shifts(colours, count, generator):
 
 
 def _random_mixing(colours, count, generator):
-    """Mixing of the channels, whose rows have sum 1 (grey stays grey), and then their shuffle."""
+    """Mixing of the channels, whose rows have sum 1 (grey stays grey), then their shuffle, then
+    what is left of each."""
     spread = colours.mixing * _chosen(colours.mix, count, generator)
     mixing = torch.eye(3) + torch.randn(count, 3, 3, generator=generator) * spread.view(-1, 1, 1)
     mixing = mixing / mixing.sum(2, keepdim=True)
     order = torch.rand(count, 3, generator=generator).argsort(1)
     shuffled = _chosen(colours.shuffle, count, generator)[:, None]
     order = torch.where(shuffled, order, torch.arange(3))
-    return mixing.gather(1, order[..., None].expand(-1, -1, 3))
+    mixing = mixing.gather(1, order[..., None].expand(-1, -1, 3))
+    dim = _chosen(colours.dim, count, generator)[:, None]
+    gains = colours.least_gain[:, None] ** (torch.rand(count, 3, generator=generator) * dim)
+    lost = torch.rand(count, 3, generator=generator) < 0.5
+    lost &= _chosen(colours.drop, count, generator)[:, None] & ~lost.all(1, keepdim=True)
+    return mixing * (gains * ~lost)[..., None]
 
 
 def _normalised(kernels):
@@ -190,6 +208,7 @@ def apply_changes(images, changes):
     mixed = (changes.mixing != torch.eye(3)).flatten(1).any(1)
     on(changes.median, median_filter)
     on(changes.kernel[:, RADIUS, RADIUS] != 1, blur, changes.kernel)
+    on(changes.exposure != 1, expose, changes.exposure)
     on(changes.gamma != 1, apply_gamma, changes.gamma)
     on(changed, change_contrast, changes.contrast, changes.brightness)
     on((changes.light != 0).any(1), illuminate, changes.light)
@@ -197,6 +216,7 @@ def apply_changes(images, changes):
     on(changes.invert, invert)
     on(changes.bone, colour_as_bone)
     on((changes.shift != 0).any(1), shift_colours, changes.shift)
+    on(changes.company, put_beside_others, changes.seed)
     on(mixed, mix_channels, changes.mixing)
     return images.clamp_(0, 1)
 
@@ -242,10 +262,23 @@ def apply_gamma(images, gamma):
     return (images.clamp(min=1e-6).log() * gamma.view(-1, 1, 1, 1)).exp()
 
 
+def _means(images):
+    """Means (B, 1, 1, 1) of crops: exact sums, whatever the order of additions."""
+    total = (images * LEVELS).int().sum((1, 2, 3), keepdim=True)
+    return total.float() / (LEVELS * images[0].numel())
+
+
+def expose(images, exposure):
+    """Images times exposure (B,), clipped at 1, but not brighter than BRIGHTEST in the mean: in a
+    bright image nothing but white would be left."""
+    limit = BRIGHTEST / _means(images).clamp(min=1e-3)
+    factor = torch.minimum(exposure.view(-1, 1, 1, 1), limit).clamp(min=1)
+    return (images * factor).clamp(0, 1)
+
+
 def change_contrast(images, contrast, brightness):
     """Intensities' differences from their mean times contrast (B,), plus brightness (B,)."""
-    total = (images * LEVELS).int().sum((1, 2, 3), keepdim=True)  # exact, whatever the order
-    mean = total.float() / (LEVELS * images[0].numel())
+    mean = _means(images)
     return (images - mean) * contrast.view(-1, 1, 1, 1) + mean + brightness.view(-1, 1, 1, 1)
 
 
@@ -309,6 +342,27 @@ def hsv_to_rgb(images):
     hue, saturation, value = images.split(1, 1)
     sector = (images.new_tensor([5, 3, 1]).view(3, 1, 1) + hue * 6) % 6
     return value * (1 - saturation * torch.minimum(sector, 4 - sector).clamp(0, 1))
+
+
+def put_beside_others(images, seed):
+    """Grey images as one channel of three, in any order, beside a glow around their bright parts,
+    or anywhere, and noise; of the seed (B,) of each crop."""
+    changed = []
+    for image, number in zip(images, seed.tolist()):
+        generator = torch.Generator().manual_seed(number)
+        strength, amount, level, anywhere = torch.rand(4, generator=generator).tolist()
+        coarse = [max(side // GLOW, 1) for side in image.shape[1:]]
+        if anywhere < 0.5:
+            glow = torch.rand((1, 1, *coarse), generator=generator).to(image.device)
+        else:
+            glow = F.adaptive_avg_pool2d(image[None, :1], coarse)
+        glow = (glow - glow.min()) / (glow.max() - glow.min()).clamp(min=1e-3)
+        glow = F.interpolate(glow, image.shape[1:], mode="bilinear", align_corners=False)[0, 0]
+        noise = torch.randn(image.shape[1:], generator=generator).to(image.device)
+        noise = amount / 10 * noise + level / 4
+        order = torch.randperm(3, generator=generator)
+        changed.append(torch.stack([image[0], (0.2 + 0.8 * strength) * glow, noise])[order])
+    return torch.stack(changed)
 
 
 def mix_channels(images, mixing):

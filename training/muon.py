@@ -49,13 +49,19 @@ class Muon(torch.optim.AdamW):
 
 def orthogonal(matrix):
     """A matrix (m, n) with the singular vectors of another and singular values of about 1: 0.68
-    to 1.2, but less for those below 0.0015 of its Frobenius norm. Zero stays zero."""
+    to 1.2, but less for those below 0.0015 of its Frobenius norm. Zero stays zero.
+
+    Each iteration is a polynomial of the square (m, m), so that they multiply one another there,
+    and the wide matrix once, in the end: a third of the work for kernels of 3 x 3 pixels.
+    """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonal(matrix.T).T
     a, b, c = COEFFICIENTS
     matrix = matrix / matrix.norm().clamp(min=1e-12)
+    square = matrix @ matrix.T
+    product = one = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     for _ in range(ITERATIONS):
-        square = matrix @ matrix.T
-        factor = torch.addmm(square, square, square, beta=b, alpha=c)
-        matrix = torch.addmm(matrix, factor, matrix, beta=a)
-    return matrix
+        factor = torch.addmm(square, square, square, beta=b, alpha=c).add_(one, alpha=a)
+        product = factor @ product
+        square = factor @ square @ factor
+    return product @ matrix

@@ -17,12 +17,12 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from app.atomic import replacing
-from app.intensity import Curve, to_rgb8
+from app.intensity import CONVERSIONS, to_rgb8
 from app.network import fourier
 from training import distributed
 from training.catalog import read_image
 
-FORMAT = "2"  # of the files; packs of another one are made anew
+FORMAT = "3"  # of the files; packs of another one are made anew
 GPU_SHARE = 0.5  # of a GPU's free memory may be pixels: training needs the rest
 POLYGON_POINTS = 128
 LEAST_PIXELS = 5  # smaller objects are ignored (reference.md, section 2)
@@ -42,12 +42,13 @@ class Pack:
     int16, or int32 where an image has more of them: the object that owns the pixel, by its number
     within the image, -1 background, -2 ignored. depths (P,) uint8: distance from the border
     relative to the object's largest, 1..255 (0 is background). Where no image has labels, objects
-    and depths are empty. curves (I, 2, 256) float32: conversion A and B, in 0..1, of each level
-    (Curve.tables); mixes (I,) float32: the share of A that prediction takes; grey (I,) bool: the
-    channels are alike. heights, widths, sources (I,) int64. polygons (M, POLYGON_POINTS, 2)
-    float32 x y in image pixels, at uniform arc length. sizes (M,) float32: square root of the
-    box's area in pixels. counts (I,) int64: the image's objects. starts, first (I,) int64: of its
-    pixels and of its objects among all.
+    and depths are empty. curves (I, 3, 2, 256) float32: conversion A and B, in 0..1, of each level
+    of red, green and blue (Curves.tables); mixes (I, 3) float32: the share of A that prediction
+    takes; grey (I,) bool: the channels are alike; photograph (I,) bool: they share one curve. gaps
+    (I, 3) float32: x, y and radius of the largest square without objects. heights, widths, sources
+    (I,) int64. polygons (M, POLYGON_POINTS, 2) float32 x y in image pixels, at uniform arc length.
+    sizes (M,) float32: square root of the box's area in pixels. counts (I,) int64: the image's
+    objects. starts, first (I,) int64: of its pixels and of its objects among all.
     """
 
     red: torch.Tensor = stored("u1")
@@ -55,9 +56,11 @@ class Pack:
     blue: torch.Tensor = stored("u1")
     objects: torch.Tensor = stored("i2")
     depths: torch.Tensor = stored("u1")
-    curves: torch.Tensor = stored("f4", 2, 256)
-    mixes: torch.Tensor = stored("f4")
+    curves: torch.Tensor = stored("f4", 3, 2, 256)
+    mixes: torch.Tensor = stored("f4", 3)
     grey: torch.Tensor = stored("?")
+    photograph: torch.Tensor = stored("?")
+    gaps: torch.Tensor = stored("f4", 3)
     heights: torch.Tensor = stored("i8")
     widths: torch.Tensor = stored("i8")
     sources: torch.Tensor = stored("i8")
@@ -115,12 +118,13 @@ def mapped(folder, name):
     return np.memmap(path, dtype, mode="c").reshape(-1, *shape)
 
 
-def load_pack(listing, folder, begins):
+def load_pack(listing, folder, begins, conversion):
     """The Pack of a listing in a folder: made once, memory-mapped from then on.
 
-    begins: whether the run does. ValueError: it does not, and its images or labels changed.
+    begins: whether the run does. conversion: of intensities, by its name in
+    app.intensity.CONVERSIONS. ValueError: the run has begun, and its images or labels changed.
     """
-    done, wanted = folder / "complete", [fingerprint(listing), FORMAT]
+    done, wanted = folder / "complete", [fingerprint(listing), f"{FORMAT}-{conversion}"]
     packed = done.read_text().split() if done.is_file() else []
     if not begins and packed and packed[0] != wanted[0]:
         raise ValueError(
@@ -131,7 +135,7 @@ def load_pack(listing, folder, begins):
             done.unlink()
             for path in folder.glob("*.npy"):  # of format 1
                 path.unlink()
-        pack(listing, folder, lambda items: tqdm(items, desc="packing", disable=None))
+        pack(listing, folder, conversion, lambda items: tqdm(items, desc="packing", disable=None))
         with replacing(done, text=True) as file:
             file.write(" ".join(wanted))
     distributed.wait()
@@ -159,21 +163,23 @@ def digest(path):
     return found.hexdigest()
 
 
-def pack(listing, folder, progress=iter):
+def pack(listing, folder, conversion="channels", progress=iter):
     """Read every Entry and pack it into a folder; `progress` wraps the iteration. Returns the Pack.
+
+    conversion: as of `load_pack`.
 
     Images without labels (`catalog.unlabelled`) are ignored in all their pixels. Raises ValueError
     with the file that cannot be read or does not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        write(listing, folder, np.int16, progress)
+        write(listing, folder, np.int16, conversion, progress)
     except OverflowError:
-        write(listing, folder, np.int32, progress)
+        write(listing, folder, np.int32, conversion, progress)
     return Pack.load(folder)
 
 
-def write(listing, folder, dtype, progress):
+def write(listing, folder, dtype, conversion, progress):
     """Write the files of a pack, its objects of a dtype.
 
     OverflowError: an image has more objects than that numbers.
@@ -183,7 +189,7 @@ def write(listing, folder, dtype, progress):
     with ExitStack() as stack:
         files = {name: stack.enter_context(file_of(folder, name).open("wb")) for name in STORED}
         for entry in progress(listing):
-            buffers = {"sources": sources[entry.source], **describe(entry, labelled)}
+            buffers = {"sources": sources[entry.source], **describe(entry, labelled, conversion)}
             if buffers["counts"] > np.iinfo(dtype).max:
                 raise OverflowError(f"{entry.label} has {buffers['counts']} objects")
             for name, values in buffers.items():
@@ -191,22 +197,25 @@ def write(listing, folder, dtype, progress):
                 files[name].write(np.ascontiguousarray(values, wanted))
 
 
-def describe(entry, labelled):
+def describe(entry, labelled, conversion):
     """What the pack of an Entry's split holds of it, but for its source: {name in STORED: values}.
 
-    labelled: whether any image of the split has labels.
+    labelled: whether any image of the split has labels. conversion: as of `load_pack`.
     """
     image = read_image(entry.image)
-    curve = Curve.fit(image, entry.percentile, entry.gamma_floor)
+    curve = CONVERSIONS[conversion](image, entry.percentile, entry.gamma_floor)
     rgb = to_rgb8(image, curve.even())
+    tables, alike = curve.tables(), (rgb == rgb[..., :1]).all()
     owner, depth, polygons = read_objects(entry, rgb.shape[:2])
     return {
         **dict(zip(("red", "green", "blue"), np.moveaxis(rgb, 2, 0))),
         "objects": owner if labelled else (),
         "depths": depth if labelled else (),
-        "curves": curve.tables(),
-        "mixes": curve.mix,
-        "grey": (rgb == rgb[..., :1]).all(),
+        "curves": np.broadcast_to(tables, (3, *tables.shape[-2:])),
+        "mixes": curve.mixes,
+        "grey": alike,
+        "photograph": curve.photograph and not alike,
+        "gaps": largest_gap(owner),
         "heights": rgb.shape[0],
         "widths": rgb.shape[1],
         "polygons": polygons.numpy(),
@@ -290,6 +299,17 @@ def outline_of(patch):
         return None
     pieces, _ = cv2.findContours(patch.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return torch.from_numpy(pieces[0][:, 0]) if len(pieces) == 1 else None
+
+
+def largest_gap(owner):
+    """Of the largest square of an image (H, W) without objects: x, y and radius in pixels.
+
+    owner: as of `describe_objects`. A radius of 0: there is none.
+    """
+    free = np.pad((owner == -1).astype(np.uint8), 1)
+    radii = cv2.distanceTransform(free, cv2.DIST_C, 3)[1:-1, 1:-1]
+    y, x = np.unravel_index(radii.argmax(), radii.shape)
+    return x, y, radii[y, x]
 
 
 def relative_depth(patch):

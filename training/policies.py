@@ -41,7 +41,8 @@ class Colours:
     invert: dark becomes bright; bone: a grey crop gets OpenCV's colour map of that name;
     shift: hue, saturation and value move by at most `hue`, `saturation` and `value`, as fractions
     of their range; mix: every channel takes `mixing` (standard deviation) of the others;
-    shuffle: the channels change places.
+    shuffle: the channels change places; dim: each becomes darker, down to `least_gain`; drop: each
+    is lost or not, but not all; company: a grey crop becomes one channel beside a glow and noise.
     """
 
     invert: float = 0.0
@@ -53,6 +54,10 @@ class Colours:
     mix: float = 0.0
     mixing: float = 0.0
     shuffle: float = 0.0
+    dim: float = 0.0
+    least_gain: float = 1.0
+    drop: float = 0.0
+    company: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Policy:
     aspect_std: float = 0.0  # of the logarithm of one axis; the other shrinks as it grows
     # Intensities
     blurs: Blurs = Blurs()
+    exposure: Chance = Chance()  # factor by which dark crops become brighter; highlights are lost
     gamma: Chance = Chance()
     contrast: Chance = Chance()
     brightness: Chance = Chance()
@@ -83,7 +89,8 @@ class Policy:
     noise: Chance = Chance()  # standard deviation; the channels' own, or one if the crop is grey
     common_noise: Chance = Chance()  # the same in all channels; a crop has at most one of the two
     grey: Colours = Colours()  # of one-channel images
-    rgb: Colours = Colours()
+    rgb: Colours = Colours()  # of photographs
+    composite: Colours = Colours()  # of images whose channels are stains
 
     def bounds(self, pack):
         """Sizes in pixels of the least and the largest object, each (I,), of a Pack's images."""
@@ -92,10 +99,12 @@ class Policy:
             return typical, typical
         return packing.size_range(pack)
 
-    def colours(self, grey):
-        """The Colours of crops of which some are grey (B,) bool: every field is a tensor (B,)."""
-        pairs = zip(astuple(self.grey), astuple(self.rgb))
-        return Colours(*(torch.where(grey, *pair) for pair in pairs))
+    def colours(self, grey, photograph):
+        """The Colours of crops, some of which are grey or photographs, each (B,) bool: every field
+        is a tensor (B,)."""
+        kinds = torch.stack([grey, photograph, ~(grey | photograph)], 1).int().argmax(1)
+        table = torch.tensor([astuple(each) for each in (self.grey, self.rgb, self.composite)])
+        return Colours(*table[kinds].unbind(1))
 
 
 # `mild` is the paper's (reference.md, section 4; hue in OpenCV's 180, the rest in 255 levels).
@@ -112,6 +121,9 @@ POLICIES = {
             bone=0.1, shift=0.1, hue=20 / 180, saturation=3 / 255, value=10 / 255, shuffle=0.2
         ),
         rgb=Colours(shift=0.1, hue=20 / 180, saturation=30 / 255, value=20 / 255, shuffle=0.1),
+        composite=Colours(
+            shift=0.1, hue=20 / 180, saturation=30 / 255, value=20 / 255, shuffle=0.1
+        ),
     ),
     "strong": Policy(
         free_rotation=0.5,
@@ -132,10 +144,23 @@ POLICIES = {
         noise=Chance(0.25, 0.005, 0.05),
         grey=Colours(invert=0.05, bone=0.05, shuffle=0.1),
         rgb=Colours(mix=0.25, mixing=0.08, shuffle=0.1),
+        composite=Colours(mix=0.25, mixing=0.08, shuffle=0.1),
     ),
 }
 
-# As `strong`, over all sizes that users bring: an image's typical object becomes 8 to 400 pixels.
+# As `strong`, over all that users bring: an image's typical object becomes 8 to 400 pixels, a stain
+# lies in any channel, dim or bright or beside others, and highlights are lost.
 POLICIES["wide"] = replace(
-    POLICIES["strong"], least_size=8.0, largest_size=400.0, least_scale=0.2, largest_scale=4.0
+    POLICIES["strong"],
+    least_size=8.0,
+    largest_size=400.0,
+    least_scale=0.2,
+    largest_scale=4.0,
+    exposure=Chance(0.1, 1.5, 12.0),
+    grey=replace(
+        POLICIES["strong"].grey, dim=0.15, least_gain=0.2, drop=0.1, company=0.06, shuffle=0.1
+    ),
+    composite=replace(
+        POLICIES["strong"].composite, dim=0.3, least_gain=0.2, drop=0.05, shuffle=0.3
+    ),
 )

@@ -41,7 +41,7 @@ POSITIVE = {"minutes", "steps", "turning_size", "subsample", "learning_rate", "r
 POSITIVE |= {"clip", "positions", "samples", "patience"}
 SHARES = {"subsample", "mixed_share", "aimed_share", "warm_up", "ema", "freeze_norms"}
 SHARES |= {"foreground_depth", "background_depth", "teacher_foreground", "teacher_background"}
-SHARES |= {"student_uncertainty", "uncertainty_margin", "teacher_from"}
+SHARES |= {"gap_share", "negatives", "student_uncertainty", "uncertainty_margin", "teacher_from"}
 CHOICES = {
     "policy": tuple(POLICIES),
     "optimiser": ("muon", "adamw", "adam"),  # schedule.make_optimiser
@@ -119,7 +119,9 @@ class Recipe:
     subsample: float = 1.0  # share of the images that the run draws for itself, with replacement
     policy: str = "strong"  # of augmentation (policies.py)
     mixed_share: float = 0.3  # of the crops with a random mix of the two 8-bit conversions
-    aimed_share: float = 0.7  # of the crops that look near an object; the others look anywhere
+    aimed_share: float = 0.7  # of the crops that look near an object; the others look anywhere,
+    gap_share: float = 0.0  # but this one, which looks where its image has no objects
+    negatives: float = 0.0  # share of the crops that are drawn frames without cells (negatives.py)
     # Optimiser
     optimiser: str = "muon"
     betas: tuple = (0.9, 0.98)

@@ -3,7 +3,7 @@ all processes; each computes its own part."""
 
 import torch
 
-from training import augment, distributed, intensities, packing
+from training import augment, distributed, intensities, negatives, packing
 from training.policies import POLICIES
 from training.targets import make_targets, random_locations
 
@@ -20,15 +20,17 @@ class Crops:
         self.sizes = self.policy.bounds(self.index)
 
     def views(self, image, side):
-        """Views of the images (B,), the mix (B,) of their 8-bit conversions and their
+        """Views of the images (B,), the mixes (B, 3) of their 8-bit conversions and their
         intensities.Changes, each of this process's part of the batch."""
         generator, index = self.generator, self.index
         sizes = tuple(bound[image] for bound in self.sizes)
-        aimed = self.recipe.aimed_share
-        views = augment.random_views(index, image, sizes, side, self.policy, aimed, generator)
-        mixed = torch.rand(len(image), generator=generator) < self.recipe.mixed_share
-        mixes = torch.where(mixed, torch.rand(len(image), generator=generator), index.mixes[image])
-        changes = intensities.random_changes(self.policy, index.grey[image], generator)
+        shares = (self.recipe.aimed_share, self.recipe.gap_share)
+        views = augment.random_views(index, image, sizes, side, self.policy, *shares, generator)
+        mixed = torch.rand(len(image), 1, generator=generator) < self.recipe.mixed_share
+        anything = torch.rand(len(image), 1, generator=generator)
+        mixes = torch.where(mixed, anything, index.mixes[image])
+        kinds = (index.grey[image], index.photograph[image])
+        changes = intensities.random_changes(self.policy, *kinds, generator)
         own = distributed.own_part(len(image))
         return views.select(own), mixes[own], changes.select(own)
 
@@ -57,7 +59,9 @@ class Sampler:
         views, mixes, changes = self.crops.views(image, side)
         t = random_locations(self.recipe.samples, self.generator)
         seed = int(torch.randint(2**31, (), generator=self.generator))
-        images, objects, depths = self.crops.gather(views, mixes)
+        empty = negatives.random_seeds(len(image), self.recipe.negatives, self.generator)
+        crops = self.crops.gather(views, mixes)
+        images, objects, depths = negatives.put(empty[distributed.own_part(len(image))], *crops)
         views = views.to(images.device)
         targets = make_targets(self.pack, views, objects, depths, self.config, self.recipe, t, seed)
         images = intensities.apply_changes(images, changes)

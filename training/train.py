@@ -248,7 +248,8 @@ def run(data, out, recipe, start, device, packs=None):
     state = begin(out, recipe, start, device)
     begins = state.step == 0
     state.data = {"sources": data.sources, "licence": data.licence}
-    pack = load_pack(data.training, packs / "pack", begins).to(device)
+    conversion = state.network.config.inference.conversion
+    pack = load_pack(data.training, packs / "pack", begins, conversion).to(device)
     if not len(pack.polygons):
         raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
@@ -257,7 +258,7 @@ def run(data, out, recipe, start, device, packs=None):
     sampler = Sampler(pack, architecture, recipe, state.generator, data.sources)
     teacher = None
     if data.unlabelled:
-        unlabelled = load_pack(data.unlabelled, packs / "unlabelled", begins)
+        unlabelled = load_pack(data.unlabelled, packs / "unlabelled", begins, conversion)
         teacher = Teacher(unlabelled.to(device), recipe, state.generator)
 
     def batch():
