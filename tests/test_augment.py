@@ -33,12 +33,12 @@ def plain_view(image, matrix=((1.0, 0.0), (0.0, 1.0)), offset=(0.0, 0.0)):
     )
 
 
-def draw(pack, policy, count, seed=0, side=SIDE, aimed=0.7):
+def draw(pack, policy, count, seed=0, side=SIDE, aimed=0.7, gaps=0.0):
     """Views of the pack's images in turn."""
     image = torch.arange(count) % len(pack.starts)
     sizes = tuple(bound[image] for bound in policy.bounds(pack))
     generator = torch.Generator().manual_seed(seed)
-    return augment.random_views(pack, image, sizes, side, policy, aimed, generator)
+    return augment.random_views(pack, image, sizes, side, policy, aimed, gaps, generator)
 
 
 def gather(pack, views):
@@ -80,7 +80,7 @@ def test_outside_the_image_is_black_background(pack):
 
 
 def test_between_pixels_levels_are_interpolated_linearly(pack):
-    pack = replace(pack, curves=torch.linspace(0, 1, 256).expand(len(pack.starts), 2, -1))
+    pack = replace(pack, curves=torch.linspace(0, 1, 256).expand(len(pack.starts), 3, 2, -1))
     pixels = gather(pack, plain_view(0))[0]
     between = gather(pack, plain_view(0, offset=(0.25, 0.5)))[0][..., :-1, :-1]
     columns = 0.75 * pixels[..., :-1] + 0.25 * pixels[..., 1:]
@@ -88,7 +88,7 @@ def test_between_pixels_levels_are_interpolated_linearly(pack):
 
 
 def test_random_views_show_what_plain_sampling_of_their_images_shows(pack):
-    pack = replace(pack, curves=torch.linspace(0, 1, 256).expand(len(pack.starts), 2, -1))
+    pack = replace(pack, curves=torch.linspace(0, 1, 256).expand(len(pack.starts), 3, 2, -1))
     views = draw(pack, POLICIES["strong"], 12)
     for x, y, image, *crop in zip(
         *augment.positions(views, "cpu"), views.image, *gather(pack, views)
@@ -145,25 +145,33 @@ def test_the_mix_decides_between_the_two_conversions(pack):
     views = plain_view(2)
     level = pack.red[corner_rows(pack, 2)]
     for mix in (0.0, 0.3, 1.0):
-        images, _, _ = augment.gather_crops(pack, views, torch.tensor([mix]))
-        table = mix * pack.curves[2, 0] + (1 - mix) * pack.curves[2, 1]
+        images, _, _ = augment.gather_crops(pack, views, torch.full((1, 3), mix))
+        table = mix * pack.curves[2, 0, 0] + (1 - mix) * pack.curves[2, 0, 1]
         assert torch.allclose(images[0, 0], table[level.long()], atol=1e-6)
 
 
-def test_a_look_up_is_linear_between_the_entries_of_each_crops_own_table():
-    tables = torch.rand(2, 256)
+def test_a_look_up_is_linear_between_the_entries_of_each_channels_own_table():
+    tables = torch.rand(2, 3, 256)
     levels = torch.tensor([0.0, 10.25, 254.5, 255.0]).expand(2, 3, 1, -1)
     expected = torch.stack(
         [
-            tables[:, 0],
-            0.75 * tables[:, 10] + 0.25 * tables[:, 11],
-            (tables[:, 254] + tables[:, 255]) / 2,
-            tables[:, 255],
+            tables[..., 0],
+            0.75 * tables[..., 10] + 0.25 * tables[..., 11],
+            (tables[..., 254] + tables[..., 255]) / 2,
+            tables[..., 255],
         ],
-        1,
+        2,
     )
     found = augment.look_up(levels, tables)
-    assert torch.allclose(found, expected[:, None, None].expand_as(found), atol=1e-6)
+    assert torch.allclose(found, expected[:, :, None], atol=1e-6)
+
+
+def test_a_share_of_the_crops_looks_where_its_image_has_no_objects(pack):
+    gaps = torch.tensor([[30.0, 20.0, 9.0]] * len(pack.starts))
+    views = draw(replace(pack, gaps=gaps), POLICIES["none"], 60, side=8, gaps=1.0, aimed=0.0)
+    centre = (views.matrix @ torch.full((2, 1), 3.5))[..., 0] + views.offset
+    assert ((centre - torch.tensor([30.0, 20.0])).abs() <= 9 - 4 + 1).all()
+    assert centre.std(0).min() > 1
 
 
 @pytest.mark.parametrize("policy", ["none", "mild", "strong", "wide"])
@@ -250,7 +258,7 @@ def test_views_of_images_without_objects_can_be_drawn(pack):
     sizes = (torch.full((6,), 32.0),) * 2
     generator = torch.Generator().manual_seed(0)
     image = torch.arange(6) % 3
-    views = augment.random_views(empty, image, sizes, SIDE, POLICIES["strong"], 0.7, generator)
+    views = augment.random_views(empty, image, sizes, SIDE, POLICIES["strong"], 0.7, 0.0, generator)
     assert views.offset.isfinite().all()
 
 

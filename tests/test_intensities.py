@@ -13,9 +13,11 @@ from training.policies import POLICIES, Blurs, Chance, Colours, Policy
 COUNT = 24
 
 
-def draw(policy, grey=False, count=COUNT, seed=0):
+def draw(policy, grey=False, count=COUNT, seed=0, photograph=True):
+    """Changes of grey crops, of photographs or of those whose channels are stains."""
     generator = torch.Generator().manual_seed(seed)
-    return intensities.random_changes(policy, torch.full((count,), grey), generator)
+    kinds = (torch.full((count,), kind) for kind in (grey, photograph and not grey))
+    return intensities.random_changes(policy, *kinds, generator)
 
 
 def random_crops(count=COUNT, grey=False, height=37, width=45):
@@ -24,8 +26,9 @@ def random_crops(count=COUNT, grey=False, height=37, width=45):
     return levels.expand(-1, 3, -1, -1).clone()
 
 
-def changed(images, policy, grey=False):
-    return intensities.apply_changes(images, draw(policy, grey, len(images)))
+def changed(images, policy, grey=False, photograph=True):
+    changes = draw(policy, grey, len(images), photograph=photograph)
+    return intensities.apply_changes(images, changes)
 
 
 def is_grey(images):
@@ -47,9 +50,9 @@ def opencv(function, image):
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_a_part_of_a_batch_changes_bit_for_bit_as_in_the_whole(policy):
     images = random_crops()
-    grey = torch.arange(COUNT) % 2 == 0
+    kinds = torch.arange(COUNT) % 3
     generator = torch.Generator().manual_seed(0)
-    changes = intensities.random_changes(POLICIES[policy], grey, generator)
+    changes = intensities.random_changes(POLICIES[policy], kinds == 0, kinds == 1, generator)
     whole = intensities.apply_changes(images, changes)
     for index in (slice(0, 1), slice(5, 17), torch.tensor([20, 3])):
         part = intensities.apply_changes(images[index], changes.select(index))
@@ -67,7 +70,7 @@ def test_the_order_of_memory_makes_no_difference_and_the_given_crops_stay_as_the
     assert torch.equal(rearranged, given)
 
 
-@pytest.mark.parametrize("policy", ["mild", "strong"])
+@pytest.mark.parametrize("policy", ["mild", "strong", "wide"])
 @pytest.mark.parametrize("grey", [False, True])
 def test_intensities_stay_in_range_and_are_reproducible(policy, grey):
     images, policy = random_crops(200, grey), POLICIES[policy]
@@ -83,6 +86,20 @@ def test_intensities_stay_in_range_and_are_reproducible(policy, grey):
 def test_without_a_policy_intensities_stay_bit_for_bit():
     images = random_crops()
     assert torch.equal(changed(images, POLICIES["none"]), images)
+
+
+def test_highlights_of_dark_crops_are_lost():
+    images = random_crops() ** 8
+    found = changed(images, Policy(exposure=Chance(1.0, 3.0, 3.0)))
+    assert torch.allclose(found, (3 * images).clamp(max=1))
+    assert (found == 1).any()
+
+
+def test_bright_crops_are_not_exposed_until_all_is_white():
+    bright = 0.8 + random_crops() / 5
+    policy = Policy(exposure=Chance(1.0, 12.0, 12.0))
+    assert torch.allclose(changed(bright, policy), bright)
+    assert changed(random_crops() ** 3, policy).mean() < 0.55
 
 
 def test_gamma_is_a_power():
@@ -266,10 +283,36 @@ def test_only_maps_and_shifts_of_colours_colour_grey_crops(policy):
     assert not torch.allclose(found, images, atol=0.05)
 
 
+def test_dim_channels_keep_at_least_their_least_gain():
+    images = random_crops()
+    found = changed(images, Policy(composite=Colours(dim=1.0, least_gain=0.2)), photograph=False)
+    gains = found.mean((2, 3)) / images.mean((2, 3))
+    assert torch.allclose(found, images * gains[..., None, None], atol=1e-5)
+    assert 0.2 <= gains.min() < 0.3 and 0.9 < gains.max() <= 1
+
+
+def test_channels_are_lost_but_never_all():
+    images = 0.1 + random_crops(200) / 2
+    found = changed(images, Policy(composite=Colours(drop=1.0)), photograph=False)
+    lost = (found == 0).flatten(2).all(2)
+    assert torch.equal(found[~lost], images[~lost])
+    assert set(lost.sum(1).tolist()) == {0, 1, 2}
+    assert lost.float().mean(0).min() > 0.2
+
+
+def test_a_stain_gets_company_in_any_order_and_stays_as_it_is():
+    images = random_crops(60, grey=True)
+    found = changed(images, Policy(grey=Colours(company=1.0)), grey=True)
+    same = (found == images).flatten(2).all(2)
+    assert (same.sum(1) == 1).all()
+    assert same.any(0).all()
+    assert not (found == 0).flatten(2).all(2).any()
+
+
 def test_grey_and_colour_crops_of_one_batch_have_their_own_colours():
     grey = torch.arange(4000) % 2 == 0
     generator = torch.Generator().manual_seed(0)
-    changes = intensities.random_changes(POLICIES["mild"], grey, generator)
+    changes = intensities.random_changes(POLICIES["mild"], grey, ~grey, generator)
     assert changes.bone[grey].any()
     assert not changes.bone[~grey].any()
     assert changes.common[grey].all()

@@ -11,10 +11,11 @@ from drawn import drawn, save
 from scipy import ndimage
 from training_data import COLUMNS, make_data, write_catalogue
 
-from app.intensity import Curve, to_rgb8
+from app.intensity import CONVERSIONS, to_rgb8
 from training import catalog, packing
 
 DRAW = np.random.default_rng(0)
+PAPER = {"conversion": "paper"}
 CELLS = drawn((40, 60), (2, 3, 12, 14), (20, 5, 36, 41))  # 10 x 11 and 16 x 36 pixels
 PICTURES = {
     "grey.tif": (DRAW.random((40, 60)) ** 6 * 255).astype(np.uint8),
@@ -83,18 +84,29 @@ def levels_of(pack, number):
     return planes[start : start + height * width].reshape(height, width, 3).long()
 
 
+@pytest.mark.parametrize("conversion", CONVERSIONS)
 @pytest.mark.parametrize("given", [{}, {"percentile": 99.5, "gamma_floor": 0.4}], ids=str)
-def test_any_mix_of_the_conversions_is_read_from_a_pack(tmp_path, given):
+def test_any_mix_of_the_conversions_is_read_from_a_pack(tmp_path, given, conversion):
     """With the mix of prediction, it is what prediction sees, within 2 levels of 255."""
     folder = write_images(tmp_path / "data", columns=given.keys(), values=given.values())
-    pack = packing.pack(catalog.entries(folder, "train"), tmp_path / "pack")
+    pack = packing.pack(catalog.entries(folder, "train"), tmp_path / "pack", conversion)
     for number, image in enumerate(PICTURES.values()):
-        curve = Curve.fit(image, **given)
-        assert pack.mixes[number] == curve.mix
-        for mix in (curve.mix, 0.0, 0.4, 1.0):
-            table = mix * pack.curves[number, 0] + (1 - mix) * pack.curves[number, 1]
-            found = table[levels_of(pack, number)].numpy() * 255
-            assert np.abs(found - to_rgb8(image, replace(curve, mix=mix))).max() <= 2
+        curve = CONVERSIONS[conversion](image, **given)
+        assert tuple(pack.mixes[number].tolist()) == curve.mixes
+        levels, expected = levels_of(pack, number), to_rgb8(image, curve)
+        for channel, (mix, (a, b)) in enumerate(zip(curve.mixes, pack.curves[number])):
+            found = (mix * a + (1 - mix) * b)[levels[..., channel]].numpy() * 255
+            assert np.abs(found - expected[..., channel]).max() <= 2
+
+
+def test_the_largest_gap_is_the_middle_of_the_largest_square_without_objects():
+    owner = np.full((60, 90), -1, np.int32)
+    owner[:, 30:34] = 0
+    owner[20:30, 85:] = -2
+    x, y, radius = packing.largest_gap(owner)
+    assert radius == 26  # from column 34 to 84: 51 pixels
+    assert (x, y) == (59, 25) or 25 <= y <= 34
+    assert packing.largest_gap(np.zeros((5, 5), np.int32))[2] == 0
 
 
 def test_grey_images_are_those_whose_channels_are_alike(tmp_path):
@@ -184,22 +196,22 @@ def test_pixels_move_to_a_device_whose_free_memory_holds_them(tmp_path, monkeypa
 def test_an_interrupted_pack_is_made_anew(tmp_path):
     listing = catalog.entries(write_images(tmp_path / "data"), "train")
     folder, content = tmp_path / "pack", listing[2].image.read_bytes()
-    packing.load_pack(listing[:2], folder, begins=True)
+    packing.load_pack(listing[:2], folder, begins=True, **PAPER)
     listing[2].image.write_bytes(b"damaged")
     with pytest.raises(ValueError, match=listing[2].image.name):
-        packing.load_pack(listing, folder, begins=True)
+        packing.load_pack(listing, folder, begins=True, **PAPER)
     assert not (folder / "complete").exists()
     listing[2].image.write_bytes(content)
-    pack = packing.load_pack(listing, folder, begins=False)
+    pack = packing.load_pack(listing, folder, begins=False, **PAPER)
     assert len(pack.starts) == len(listing)
     assert len(pack.red) == CELLS.size * len(listing)
 
 
 def test_a_pack_is_made_once(tmp_path, monkeypatch):
     listing = catalog.entries(write_images(tmp_path / "data"), "train")
-    packing.load_pack(listing, tmp_path / "pack", begins=True)
+    packing.load_pack(listing, tmp_path / "pack", begins=True, **PAPER)
     monkeypatch.setattr(packing, "write", None)
-    packing.load_pack(listing, tmp_path / "pack", begins=False)
+    packing.load_pack(listing, tmp_path / "pack", begins=False, **PAPER)
 
 
 def test_a_run_goes_on_with_a_new_pack_where_its_own_has_an_older_format(tmp_path):
@@ -207,7 +219,7 @@ def test_a_run_goes_on_with_a_new_pack_where_its_own_has_an_older_format(tmp_pat
     folder.mkdir()
     (folder / "colours.npy").touch()
     (folder / "complete").write_text(packing.fingerprint(listing))
-    assert len(packing.load_pack(listing, folder, begins=False).starts) == len(listing)
+    assert len(packing.load_pack(listing, folder, begins=False, **PAPER).starts) == len(listing)
     assert not (folder / "colours.npy").exists()
 
 

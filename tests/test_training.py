@@ -182,7 +182,7 @@ def test_crops_without_any_cell_teach_the_background_alone(pack):
     image = torch.zeros(count, dtype=torch.long)
     size = torch.full((count,), 9.0)
     view = augment.random_views(
-        pack, image, (size, size), side, POLICIES["strong"], 0.7, state.generator
+        pack, image, (size, size), side, POLICIES["strong"], 0.7, 0.0, state.generator
     )
     depths, t = torch.zeros_like(objects).byte(), fourier.uniform_locations(16)
     found = targets.make_targets(pack, view, objects, depths, TINY.architecture, RECIPE, t, 0)
@@ -220,7 +220,7 @@ def test_a_network_learns_one_batch(pack, optimiser):
     recipe = replace(RECIPE, learning_rate=3e-3, warm_up=0.0, optimiser=optimiser)
     state, sampler = new_run(recipe=recipe, pack=pack)
     batch = sampler()
-    found = [engine.train_step(state, batch, recipe)["loss"] for _ in range(40)]
+    found = [engine.train_step(state, batch, recipe)["loss"] for _ in range(60)]
     assert np.mean(found[-5:]) < 0.7 * np.mean(found[:5])
 
 

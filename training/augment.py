@@ -139,10 +139,10 @@ def positions(views, device):
 def gather_crops(pack, views, mixes):
     """Pixels and labels of the views, on the device of the pack's pixels (its index is there too).
 
-    mixes (B, 3): share of conversion A in the 8-bit conversion of each crop's channels, the rest
-    is B (paper, section 2.1). Returns images (B, 3, side, side) float32 in 0..1 (bilinear, black
-    outside), objects (B, side, side) int32 (nearest; row of the object among all, -1 background and outside,
-    -2 ignored and wherever there are no labels) and depths (B, side, side) uint8.
+    mixes (B, 3): share of conversion A in the 8-bit conversion of each crop's channels, the rest is
+    B (paper, section 2.1). Returns images (B, 3, side, side) float32 in 0..1 (bilinear, black
+    outside), objects (B, side, side) int32 (nearest; row of the object among all, -1 background and
+    outside, -2 ignored and wherever there are no labels) and depths (B, side, side) uint8.
     """
     device = pack.red.device
     x, y = positions(views, device)

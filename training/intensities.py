@@ -25,11 +25,12 @@ BOX = ((X.abs() <= 1) & (Y.abs() <= 1)).float() / 9  # the mean of 3 x 3 pixels
 class Changes:
     """What happens to the intensities of B crops, in this order; neutral where nothing does.
 
-    median (B,) bool; kernel (B, 7, 7) float32 of a blur; exposure (B,), at least 1;
-    gamma, contrast, brightness (B,); light (B, 3): by how much the illumination rises to the right edge, to the lower edge, and falls to
-    the corners; noise (B,) standard deviation, common (B,) bool: the same in all channels, seed
-    (B,) int64, also of what is beside; invert, bone (B,) bool; shift (B, 3): of hue, saturation and
-    value, as fractions of their range; company (B,) bool; mixing (B, 3, 3): new channel x old channel.
+    median (B,) bool; kernel (B, 7, 7) float32 of a blur; exposure (B,), at least 1; gamma,
+    contrast, brightness (B,); light (B, 3): by how much the illumination rises to the right edge,
+    to the lower edge, and falls to the corners; noise (B,) standard deviation, common (B,) bool:
+    the same in all channels, seed (B,) int64, also of what is beside; invert, bone (B,) bool; shift
+    (B, 3): of hue, saturation and value, as fractions of their range; company (B,) bool; mixing (B,
+    3, 3): new channel x old channel.
     """
 
     median: torch.Tensor
@@ -351,7 +352,7 @@ def put_beside_others(images, seed):
     for image, number in zip(images, seed.tolist()):
         generator = torch.Generator().manual_seed(number)
         strength, amount, level, anywhere = torch.rand(4, generator=generator).tolist()
-        coarse = [max(side // GLOW, 1) for side in image.shape[1:]]
+        coarse = [max(side // GLOW, 2) for side in image.shape[1:]]
         if anywhere < 0.5:
             glow = torch.rand((1, 1, *coarse), generator=generator).to(image.device)
         else:
