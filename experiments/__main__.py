@@ -11,6 +11,8 @@ COMMANDS = {
     "tables": ("tables", "the paper's tables 3 and 4 for given networks on labelled images"),
     "left-out": ("left_out", "what F1 loses on sources that training never saw"),
     "bench": ("bench", "time the whole prediction command, or the scorer, beside something simple"),
+    "sizes": ("sizes", "F1 of validation images that are resized"),
+    "nothing": ("nothing", "cells in frames that have none, or a few only"),
     "pack-memory": ("pack_memory", "what packed training images take of the disk and of memory"),
     "fuzz": ("fuzz", "damaged files through the reader and through the command"),
     "shared-slides": ("shared_slides", "which validation images are of a slide of training"),
