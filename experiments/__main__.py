@@ -13,6 +13,8 @@ COMMANDS = {
     "bench": ("bench", "time the whole prediction command, or the scorer, beside something simple"),
     "sizes": ("sizes", "F1 of validation images that are resized"),
     "nothing": ("nothing", "cells in frames that have none, or a few only"),
+    "cases": ("cases", "F1 of each image of folders that users' cases are in"),
+    "step": ("step", "which parts of a training step take how much of its time"),
     "pack-memory": ("pack_memory", "what packed training images take of the disk and of memory"),
     "fuzz": ("fuzz", "damaged files through the reader and through the command"),
     "shared-slides": ("shared_slides", "which validation images are of a slide of training"),

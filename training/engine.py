@@ -10,6 +10,7 @@ from typing import Callable, Optional
 
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from app.atomic import replacing
 from app.network.device import autocast
@@ -57,7 +58,7 @@ def train_step(state, batch, recipe, seconds=0.0):
     """One step of the optimiser. Returns the loss terms and the gradient's norm as floats.
 
     seconds: that the step before took, which are told to the other processes in this one.
-    Raises FloatingPointError when the loss is not finite.
+    Raises FloatingPointError when the loss is not finite. Its parts have names for torch.profiler.
     """
     images, targets = batch
     progress = recipe.progress(state.step, state.seconds)
@@ -67,21 +68,26 @@ def train_step(state, batch, recipe, seconds=0.0):
     state.network.train()
     if progress >= recipe.freeze_norms:
         freeze_norms(state.network)
-    with autocast(images.device, training=True):
+    with record_function("forward"), autocast(images.device, training=True):
         maps = state.parallel(images)
     size, generator = images.shape[-2:], state.generator
-    terms = total_loss(state.network, maps, targets, size, recipe, generator, seconds)
-    means = dict(zip(terms, torch.stack(list(terms.values())).tolist()))
+    with record_function("losses"):
+        terms = total_loss(state.network, maps, targets, size, recipe, generator, seconds)
+        means = dict(zip(terms, torch.stack(list(terms.values())).tolist()))
     if not math.isfinite(means["loss"]):
         raise FloatingPointError(f"step {state.step}: the loss is {means['loss']}")
     state.optimiser.zero_grad(set_to_none=True)
-    terms["loss"].backward()
+    with record_function("backward"):
+        terms["loss"].backward()
     limit = float("inf") if recipe.clip is None else recipe.clip
-    means["gradient"] = nn.utils.clip_grad_norm_(state.network.parameters(), limit).item()
-    state.optimiser.step()
+    with record_function("clipping"):
+        means["gradient"] = nn.utils.clip_grad_norm_(state.network.parameters(), limit).item()
+    with record_function("optimiser"):
+        state.optimiser.step()
     state.step += 1
     state.seconds += means.pop("seconds")
-    update_average(state, recipe)
+    with record_function("average"):
+        update_average(state, recipe)
     return means
 
 
