@@ -13,7 +13,8 @@ from app.segmenter import Segmenter
 
 
 class Segmented(NamedTuple):
-    """What came of a file: (height, width) of its image, the Cells that have a label, remarks.
+    """What came of a file: (height, width) of its image, the Cells that have a label, remarks, and
+    by how much the image was scaled to find them.
 
     The remarks are sentences, on what was left out.
     """
@@ -21,6 +22,7 @@ class Segmented(NamedTuple):
     shape: Tuple[int, int]
     cells: Cells
     remarks: List[str]
+    scale: float
 
 
 def segment_file(
@@ -30,18 +32,21 @@ def segment_file(
     record: Optional[str] = None,
     with_table: bool = False,
     progress: Optional[Callable[[int, int], None]] = None,
+    channels: Optional[images.Channels] = None,
+    plane: Optional[images.Plane] = None,
 ) -> Segmented:
     """Write the label image of the image file `path` to `target`, a path as app.names makes it.
 
     record: how the labels are made (outputs.record_of), which the label image keeps. with_table:
-    its table of cells is written beside it. progress: see Segmenter.segment. Raises
-    images.ImageError for what cannot be read or written, and whatever the Segmenter does.
+    its table of cells is written beside it. progress: see Segmenter.find. channels, plane: what is
+    taken of the image (images.load). Raises images.ImageError for what cannot be read or written,
+    and whatever the Segmenter does.
     """
-    image, remarks = images.read(path)
+    image, remarks, pixel_size, nodata = images.load(path, channels, plane)
     shape = image.shape[:2]
-    cells, notes = segmenter.segment(image, progress)
+    cells, notes, scale = segmenter.find(image, progress, pixel_size, nodata)
     del image  # its memory is free before that of the labels is needed
     labels, cells, lost = rasterize(cells, shape)
     outputs.save(target, labels, record, cells if with_table else None)
     hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
-    return Segmented(shape, cells, remarks + notes + hidden)
+    return Segmented(shape, cells, remarks + notes + hidden, scale)

@@ -1,6 +1,7 @@
 """What the command lines of all packages share."""
 
 import argparse
+from typing import Any, Callable
 
 
 class Extend(argparse.Action):
@@ -14,3 +15,15 @@ class Extend(argparse.Action):
         given = getattr(namespace, self.dest)
         before = [] if given is self.default else given
         setattr(namespace, self.dest, [*before, *values])
+
+
+def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The type of an option: what `parse` makes of its text, or the sentence of its ValueError."""
+
+    def kind(text):
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return kind

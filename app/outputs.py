@@ -66,11 +66,17 @@ def write_table(path: Path, rows: np.ndarray) -> None:
         np.savetxt(file, rows, _FORMAT, ",", header=",".join(COLUMNS), comments="")
 
 
-def record_of(weights: List[Path], segmenter: "Segmenter") -> str:
+def record_of(
+    weights: List[Path],
+    segmenter: "Segmenter",
+    channels: Optional[images.Channels] = None,
+    plane: Optional[images.Plane] = None,
+) -> str:
     """What decides the labels of an image: a line of JSON.
 
-    Program version, SHA-256 of the weights files, and the Segmenter's settings. It says nothing
-    of the machine but the precision: labels of a GPU and a CPU are alike.
+    Program version, SHA-256 of the weights files, the Segmenter's settings, and which channels and
+    plane are taken of an image (images.load). It says nothing of the machine but the precision:
+    labels of a GPU and a CPU are alike.
     """
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights]
     record = {
@@ -79,6 +85,12 @@ def record_of(weights: List[Path], segmenter: "Segmenter") -> str:
         "precision": segmenter.precision,
         "uncertainty_nms": segmenter.uncertainty_nms,
         "refinement": segmenter.refinement,
+        "threshold": segmenter.threshold,
+        "sizes": segmenter.sizes,
+        "scale": segmenter.scale,
+        "thorough": segmenter.thorough,
+        "channels": channels,
+        "plane": plane,
     }
     return json.dumps(record)
 

@@ -14,12 +14,14 @@ import warnings
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Callable, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
 from app import images, outputs, privileges
 from app.cells import counted
 from app.names import output_name
-from app.options import Extend
+from app.options import Extend, parsed
+from app.scale import LEAST, MOST, NATIVE_DIAMETER, factor_of
+from app.sizes import Size, UnknownPixelSize
 
 if TYPE_CHECKING:
     from app.segmenter import Segmenter
@@ -39,9 +41,9 @@ class Stopped(BaseException):
 
 def main(arguments: List[str]) -> int:
     """Run the command with these arguments (a list of str); returns the exit status."""
-    options = parse(arguments)
     for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal cannot show
         stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    options = parse(arguments)
     images.silence_libraries()
     try:
         return run(options)
@@ -56,7 +58,8 @@ def main(arguments: List[str]) -> int:
 
 
 def parse(arguments: List[str]) -> argparse.Namespace:
-    """The options: inputs and outputs (Path), weights (a list of Path), device (str), switches."""
+    """The options: inputs and outputs (Path), weights (a list of Path), device (str), switches,
+    which part of the images is taken (channels, plane), and which cells (the rest)."""
     parser = argparse.ArgumentParser(
         prog="sh predict.sh",
         description="Finds the cells in all images of a folder (TIFF, PNG, JPEG, BMP, WebP). "
@@ -87,6 +90,8 @@ def parse(arguments: List[str]) -> argparse.Namespace:
         default="auto",
         help="default: auto, which is a GPU if there is one that works",
     )
+    add_images(parser)
+    add_cells(parser)
     switch = partial(add, action="store_true")
     switch("--cells", help="also write NAME_cells.csv: box, area, score ... of each cell")
     switch(
@@ -102,6 +107,71 @@ def parse(arguments: List[str]) -> argparse.Namespace:
         parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
     options.outputs = options.outputs or default_outputs(options.inputs)
     return options
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is taken of the images (images.load)."""
+    add = parser.add_argument
+    add(
+        "--channels",
+        metavar="3,1",
+        type=parsed(images.parse_channels),
+        help="take these channels, up to three, in this order: numbers from 1 on or names that OME "
+        "or ImageJ gave them; default: the first three. Costs no time",
+    )
+    add(
+        "--plane",
+        metavar="N|max|mean",
+        type=parsed(images.parse_plane),
+        help="of stacks (Z, T, pages) take this plane, counted from 1 on, or the maximum or mean "
+        "of all, which takes the time to read them; default: the first",
+    )
+
+
+def add_cells(parser: argparse.ArgumentParser) -> None:
+    """The options that say which cells are looked for (segmenter.Segmenter)."""
+    add = parser.add_argument
+    add(
+        "--threshold",
+        metavar="T",
+        type=float,
+        help="leave out cells with a score up to T (0 to 1), whatever the others of the image "
+        "have; default: by the best scores of each image. A low one takes time: more has to be "
+        "compared",
+    )
+    for name, what in (("min", "smaller"), ("max", "larger")):
+        add(
+            f"--{name}-size",
+            metavar="D",
+            type=parsed(Size.of),
+            help=f"leave out cells that are {what} than a disc of diameter D: pixels, or µm as in "
+            "8.5um, where the file knows how large its pixels are. Costs no time",
+        )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--diameter",
+        metavar="PIXELS",
+        dest="scale",
+        default=1.0,
+        type=parsed(lambda text: factor_of(float(text))),
+        help="how large the cells are: images are scaled so that they become "
+        f"{NATIVE_DIAMETER:g} pixels, which the network knows best. Takes (40 / PIXELS)² times "
+        "as long",
+    )
+    size.add_argument(
+        "--scale",
+        metavar="FACTOR",
+        default=1.0,
+        type=float,
+        help=f"scale images by FACTOR ({LEAST:g} to {MOST:g}); within 10 %% of 1 they are left as "
+        "they are. Takes FACTOR² times as long",
+    )
+    add(
+        "--thorough",
+        action="store_true",
+        help="scores are the means over four flips of the image: a little better, and four times "
+        "the time of the network",
+    )
 
 
 def default_outputs(inputs: Path) -> Path:
@@ -123,14 +193,20 @@ def run(options: argparse.Namespace) -> int:
     pairs = [(path, options.outputs / output_name(path)) for path in inputs]
     waiting = not_done(pairs, record, options.cells) if options.resume else pairs
     done = before = len(pairs) - len(waiting)
+    how = {"record": record, "with_table": options.cells, **selection(options)}
     for number, (path, target) in enumerate(waiting, 1):
         title = f"{number}/{len(waiting)} {shown(path)}"
-        done += attempt(title, segmenter, path, target, record, options.cells)
+        done += attempt(title, segmenter, path, target, **how)
     total = len(inputs) + len(refused)
     of_them = f" ({before} of them before)" if before else ""
     failed = f", {total - done} failed" if done < total else ""
     print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
     return 0 if done == total else 1
+
+
+def selection(options: argparse.Namespace) -> Dict[str, Any]:
+    """What is taken of an image: arguments of images.load."""
+    return {"channels": options.channels, "plane": options.plane}
 
 
 def take_owner(folder: Path) -> None:
@@ -195,8 +271,13 @@ def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", str]:
                 uncertainty_nms=not options.no_uncertainty_nms,
                 amp=not options.no_amp,
                 refinement=not options.no_refinement,
+                threshold=options.threshold,
+                min_size=options.min_size,
+                max_size=options.max_size,
+                scale=options.scale,
+                thorough=options.thorough,
             )
-        record = outputs.record_of(options.weights, segmenter)
+        record = outputs.record_of(options.weights, segmenter, **selection(options))
     except (WeightsError, ValueError) as error:
         raise CannotStart(error) from error
     except OSError as error:
@@ -217,17 +298,19 @@ def not_done(
     return waiting
 
 
-def attempt(title: str, segmenter: "Segmenter", path: Path, *how) -> bool:
-    """Do one image (see files.segment_file), or say why not; a line on the screen either way.
+def attempt(title: str, segmenter: "Segmenter", path: Path, target: Path, **how: Any) -> bool:
+    """Do one image, or say why not; a line on the screen either way. Returns True if done.
 
-    Returns True if done.
+    target, how: see files.segment_file.
     """
     from app import files  # late, as in load_segmenter
 
     start, progress = time.perf_counter(), show_windows if sys.stderr.isatty() else None
     try:
-        (height, width), cells, remarks = files.segment_file(segmenter, path, *how, progress)
-    except images.ImageError as error:
+        (height, width), cells, remarks, scale = files.segment_file(
+            segmenter, path, target, progress=progress, **how
+        )
+    except (images.ImageError, UnknownPixelSize) as error:
         print(f"{title}: failed, {error}{permission_hint(error)}", file=sys.stderr)
         return False
     except Exception as error:  # whatever it is (no memory, say): the other images are still done
@@ -236,13 +319,14 @@ def attempt(title: str, segmenter: "Segmenter", path: Path, *how) -> bool:
         return False
     seconds = time.perf_counter() - start
     score = f", mean score {cells.scores.mean():.2f}" if len(cells) else ""
-    print(f"{title} {width}×{height} {seconds:.2f} s {counted(len(cells))}{score}")
+    scaled = f" ×{scale:.3g}" if scale != 1 else ""
+    print(f"{title} {width}×{height}{scaled} {seconds:.2f} s {counted(len(cells))}{score}")
     for remark in remarks:
         print(f"{shown(path)}: {remark}", file=sys.stderr)
     return True
 
 
-def permission_hint(error: images.ImageError) -> str:
+def permission_hint(error: Exception) -> str:
     """What to do where a file or folder is closed to this user; a text to follow the error's."""
     if not isinstance(error.__cause__, PermissionError):
         return ""

@@ -1,18 +1,31 @@
 """One image of any size -> Cells: numpy in, numpy out."""
 
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import (
+    Callable,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from app.cells import Cells, counted
-from app.intensity import CONVERSIONS
+from app.intensity import Curve, Curves, no_image
 from app.network import fourier, weights
 from app.network.config import Inference
 from app.network.cpn import CPN, Maps, Proposals
 from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
-from app.suppression import convincing, suppress
+from app.scale import View, check_scale
+from app.sizes import Size, Sizes
+from app.suppression import convincing, mostly_on, suppress
 from app.windows import Window, merge, windows
 
 CHUNK = 8192  # proposals decoded at a time, so that crowded windows need no more memory
@@ -21,6 +34,15 @@ LEAST_WINDOW = 256  # pixels: windows are not made smaller than this where memor
 # Contour points of proposals that are compared by their boxes alone: more give the same boxes.
 THINNING_SAMPLES = 16
 CPU = torch.device("cpu")
+
+
+class Found(NamedTuple):
+    """Cells in reading order, sentences that the user should see, and by how much the image was
+    scaled."""
+
+    cells: Cells
+    notes: List[str]
+    scale: float
 
 
 class Segmenter:
@@ -34,7 +56,13 @@ class Segmenter:
     networks: a CPN or several. device: "auto", "cpu" or "cuda" (see network.device.pick_device).
     uncertainty_nms: whether certainty counts in the suppression, beside the score. amp: mixed
     precision where the device has it, else float32. refinement: without it contours are left as
-    the Fourier coefficients have them, and may reach beyond the image.
+    the Fourier coefficients have them, and may reach beyond the image. threshold: the score (0 to
+    1) that cells have to exceed, whatever the others of their image have; by default the settings
+    decide. min_size, max_size: of the cells, as of app.sizes.Size. scale: by how much images are
+    scaled before they are segmented (see app.scale). thorough: scores are the means
+    over four flips of each window, which takes the networks four times as long.
+
+    Raises ValueError for arguments that make no sense.
     """
 
     def __init__(
@@ -44,12 +72,24 @@ class Segmenter:
         uncertainty_nms: bool = True,
         amp: bool = True,
         refinement: bool = True,
+        threshold: Optional[float] = None,
+        min_size: Union[Size, float, str, None] = None,
+        max_size: Union[Size, float, str, None] = None,
+        scale: float = 1.0,
+        thorough: bool = False,
     ):
         alone = isinstance(networks, torch.nn.Module)
         self.networks = [network.eval() for network in ([networks] if alone else networks)]
         self.uncertainty_nms = uncertainty_nms
         self.amp = amp
         self.refinement = refinement
+        self.threshold = threshold
+        self.sizes = Sizes.of(min_size, max_size)
+        self.scale = scale
+        self.thorough = thorough
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"a threshold of scores must be in 0..1, not {threshold:g}")
+        check_scale(scale)
         self._use(pick_device(device))
 
     @classmethod
@@ -57,17 +97,15 @@ class Segmenter:
         cls,
         paths: Union[str, Path, Sequence[Union[str, Path]]],
         device: str = "auto",
-        uncertainty_nms: bool = True,
-        amp: bool = True,
-        refinement: bool = True,
+        **options: Union[bool, float, str, Size, None],
     ) -> "Segmenter":
         """The segmenter of a weights file, or of several. Raises weights.WeightsError, ValueError.
 
-        Warns of a GPU that cannot be used (network.device.DeviceWarning).
+        options: as of Segmenter. Warns of a GPU that cannot be used (network.device.DeviceWarning).
         """
         paths = paths if isinstance(paths, (list, tuple)) else [paths]
         networks = [weights.load(path)[0] for path in paths]
-        return cls(networks, device, uncertainty_nms, amp, refinement)
+        return cls(networks, device, **options)
 
     @property
     def network(self) -> CPN:
@@ -96,23 +134,51 @@ class Segmenter:
     def segment(
         self, image: np.ndarray, progress: Optional[Callable[[int, int], None]] = None
     ) -> Tuple[Cells, List[str]]:
+        """(cells, notes) of `find`, for an image of which nothing else is known."""
+        return self.find(image, progress)[:2]
+
+    def find(
+        self,
+        image: np.ndarray,
+        progress: Optional[Callable[[int, int], None]] = None,
+        pixel_size: Optional[float] = None,
+        nodata: Optional[float] = None,
+    ) -> Found:
         """Find the cells of an image.
 
         image: (H, W) or (H, W, C) of any real dtype (app.intensity says what becomes of its
         values): an array, or what has its shape, dtype and slices. progress(done, total) is
-        called after every batch of windows. Returns Cells in reading order and a list of
-        sentences that the user should see. Where the GPU's memory is too small, this and all
-        later images are done in smaller pieces.
+        called after every batch of windows. pixel_size: side of a pixel in µm. nodata: the value
+        of pixels that are no image. Returns Found, whose Cells are in pixels of the image. Where
+        the GPU's memory is too small, this and all later images are done in smaller pieces.
+        Raises sizes.UnknownPixelSize where sizes are wanted in µm and pixel_size is None.
         """
+        sizes = self.sizes.in_pixels(pixel_size)
         retreats = []
         while True:
             try:
-                cells, notes = self.postprocess(self.proposals(image, progress), image.shape)
-                return cells, retreats + notes
+                view = self.view(image, nodata)
+                cells, notes = self.postprocess(self.proposals(view, progress), view.shape)
+                break
             except RuntimeError as error:
                 if self.device == CPU or not is_out_of_memory(error):
                     raise
             retreats.append(self._retreat())
+        cells = view.to_image(cells)
+        return Found(cells.filter(sizes.fit(cells)), retreats + notes, view.factor)
+
+    def view(self, image: np.ndarray, nodata: Optional[float] = None) -> View:
+        """An image (see `find`) as the networks are to see it."""
+        if self.inference.conversion == "channels":
+            convert = Curves.fit(image, nodata=nodata)
+            none = convert.no_image
+        else:
+            convert, none = Curve.fit(image), no_image(image, nodata)
+        return View(image, convert, none, self._factor())
+
+    def _factor(self):
+        """By how much an image is scaled: the one place where that is decided."""
+        return self.scale
 
     def _retreat(self):
         """Need less of the GPU's memory from now on; returns the sentence that says how."""
@@ -128,29 +194,30 @@ class Segmenter:
         return f"{full} the CPU is used"
 
     def proposals(
-        self, image: np.ndarray, progress: Optional[Callable[[int, int], None]] = None
+        self, view: View, progress: Optional[Callable[[int, int], None]] = None
     ) -> Iterator[Tuple[Window, Cells]]:
-        """Yield (window, its Cells in image coordinates), before the suppression.
+        """Yield (window, its Cells in coordinates of the view), before the suppression.
 
-        Where the settings have a thinning, proposals of a network that are all but the same are
-        left out: what score thresholds above the network's own let through stays complete.
+        Cells that lie mostly on what is no image are left out. Where the settings have a thinning,
+        so are proposals of a network that are all but the same: what score thresholds above the
+        network's own let through stays complete.
         """
         settings = self.inference
-        convert = CONVERSIONS[settings.conversion](image)
         side, stride = (n // self.division for n in (settings.window, settings.window_stride))
-        plan = windows(*image.shape[:2], side, stride, settings.window_plan)
+        plan = windows(*view.shape, side, stride, settings.window_plan)
         for start in range(0, len(plan), self.batch):
             batch = plan[start : start + self.batch]
-            crops = [convert(image[w.y0 : w.y1, w.x0 : w.x1], (w.y0, w.x0)) for w in batch]
-            for window, cells in zip(batch, self.detect(np.stack(crops))):
-                yield window, cells.shift(window.x0, window.y0)
+            crops, nones = zip(*map(view.window, batch))
+            for window, none, cells in zip(batch, nones, self.detect(np.stack(crops))):
+                kept = cells.filter(~mostly_on(cells, none))
+                yield window, kept.shift(window.x0, window.y0)
             if progress:
                 progress(start + len(batch), len(plan))
 
     def postprocess(
         self, parts: Iterable[Tuple[Window, Cells]], shape: Sequence[int]
     ) -> Tuple[Cells, List[str]]:
-        """Windows' Cells (see `proposals`) of an image of this shape -> what `segment` returns."""
+        """Windows' Cells (see `proposals`) of a view of this shape -> its cells and notes."""
         settings = self.inference
         cells, recovered = merge(
             parts,
@@ -160,7 +227,7 @@ class Segmenter:
             settings.nms_by_outlines,
             settings.recovery,
         )
-        kept = convincing(cells, settings.score_share)
+        kept = convincing(cells, settings.score_share if self.threshold is None else 0.0)
         cells, recovered = cells.filter(kept), int(recovered[kept].sum())
         if not recovered:
             return cells, []
@@ -182,12 +249,17 @@ class Segmenter:
         """What one network finds in images (B, 3, h, w): B Cells."""
         with computing(self.device, self.amp):
             maps = network(images)
+            scores = mean_over_flips(network, images, maps.score) if self.thorough else maps.score
+        maps = maps._replace(score=scores)
         size = images.shape[2:]
         refined = self.refinement and network.config.inference.refinement_iterations
         field = network.displacements(maps, size) if refined else None
+        threshold = self.threshold
+        if threshold is None:
+            threshold = network.config.inference.score_threshold
         found = []
         for index, score in enumerate(maps.score[:, 0].float().sigmoid()):
-            row, column = (score > network.config.inference.score_threshold).nonzero(as_tuple=True)
+            row, column = (score > threshold).nonzero(as_tuple=True)
             at = finite(maps, (torch.full_like(row, index), row, column))
             at = self._thinned(network, maps, at, size)
             cells = self._decode(network, maps, at, size, self.inference.samples, field)
@@ -220,6 +292,23 @@ class Segmenter:
             for chunk in zip(*(index.split(CHUNK) for index in at))
         ]
         return Cells.cat(parts)
+
+
+def mean_over_flips(network: CPN, images: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
+    """Logits (B, 1, h, w) of the mean score of images (B, 3, H, W), flipped in the four ways.
+
+    score: the logits of the images themselves. (Outlines stay those of the images: their start
+    points differ in a mirror image, so that coefficients have no mean.) Before they are flipped,
+    images are filled up to whole cells of the grid, so that these lie upon each other.
+    """
+    stride = 2 ** (network.architecture.head_level + 1)
+    height, width = images.shape[2:]
+    filled = F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate")
+    total = score.float().sigmoid()
+    for sides in ((2,), (3,), (2, 3)):
+        flipped = network(filled.flip(sides)).score
+        total = total + flipped.flip(sides).float().sigmoid()
+    return (total / 4).logit()
 
 
 def finite(maps: Maps, at: Sequence[torch.Tensor]) -> List[torch.Tensor]:

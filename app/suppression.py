@@ -136,6 +136,20 @@ def _patches(boxes, frame):
     return corners[:, :2], corners[:, 2:]
 
 
+def mostly_on(cells: Cells, mask: np.ndarray) -> np.ndarray:
+    """Which cells (n,), bool, have more than half of their pixels inside a mask (h, w) there."""
+    found = np.zeros(len(cells), bool)
+    if not mask.any():
+        return found
+    lower, upper = _patches(cells.boxes, (0, 0, mask.shape[1], mask.shape[0]))
+    crosses = ~star_shaped(cells.contours)
+    for index, ((x0, y0), (x1, y1)) in enumerate(zip(lower, upper)):
+        beneath = mask[y0:y1, x0:x1]
+        pixels = fill(cells.contours[index], lower[index], beneath.shape, crosses[index])
+        found[index] = 2 * np.count_nonzero(pixels & beneath) > np.count_nonzero(pixels)
+    return found
+
+
 def convincing(cells: Cells, share: float) -> np.ndarray:
     """Which cells (n,), bool, of an image reach a share (0 to 1) of its best scores.
 

@@ -3,6 +3,10 @@
 import cv2
 import numpy as np
 import tifffile
+import torch
+
+from app.cells import Cells
+from app.network import fourier
 
 
 def drawn(shape, *boxes, dtype=np.uint16):
@@ -11,6 +15,21 @@ def drawn(shape, *boxes, dtype=np.uint16):
     for label, (top, left, bottom, right) in enumerate(boxes, start=1):
         labels[top:bottom, left:right] = label
     return labels
+
+
+def cells_of(labels, samples=128):
+    """The cells of a label image (H, W), each in one piece, as Cells of score 1."""
+    outlines = [np.zeros((0, samples, 2), np.float32)]
+    for label in np.unique(labels[labels > 0]):
+        found, _ = cv2.findContours(
+            (labels == label).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        polygon = torch.from_numpy(found[0][:, 0].astype(np.float32))[None]
+        outlines.append(fourier.resample(polygon, fourier.uniform_locations(samples)).numpy())
+    contours = np.concatenate(outlines)
+    boxes = np.concatenate([contours.min(axis=1), contours.max(axis=1)], axis=1)
+    n = len(contours)
+    return Cells(contours, boxes, np.ones(n, np.float32), np.zeros((n, 4), np.float32))
 
 
 def random_labels(rng, height, width, boxes=30):

@@ -24,7 +24,7 @@ from app.names import output_name, table_path
 from app.network import weights
 from app.network.cpn import CPN
 from app.rasterize import rasterize
-from app.segmenter import Segmenter
+from app.segmenter import Found, Segmenter
 from evaluate.official import score_pair
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -261,7 +261,7 @@ def test_one_sentence_where_python_or_venv_is_missing(programs, tmp_path):
 class OneSquare:
     """Stands in for the Segmenter; an image of one pixel is too much for it."""
 
-    def segment(self, image, progress=None):
+    def find(self, image, progress=None, pixel_size=None, nodata=None):
         if image.size == 1:
             raise RuntimeError("out of memory")
         contour = np.array([(1, 1), (4, 1), (4, 4), (1, 4)], np.float32)
@@ -269,7 +269,7 @@ class OneSquare:
         square = Cells(
             contour[None], box[None], np.ones(1, np.float32), np.zeros((1, 4), np.float32)
         )
-        return square, ["a note of the segmenter"]
+        return Found(square, ["a note of the segmenter"], 1.0)
 
 
 @pytest.fixture
@@ -311,7 +311,7 @@ def test_whatever_fails_is_named_and_the_others_are_done(folders, capsys):
 
 
 def test_an_image_without_cells_has_no_mean_score(folders, capsys, monkeypatch):
-    monkeypatch.setattr(OneSquare, "segment", lambda *arguments: (Cells.empty(4), []))
+    monkeypatch.setattr(OneSquare, "find", lambda *arguments: Found(Cells.empty(4), [], 1.0))
     assert predict.main([str(folder) for folder in folders]) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith(" s 0 cells")
 
@@ -407,6 +407,12 @@ SWITCHES = {
     ("--no-uncertainty-nms",): {"uncertainty_nms": False},
     ("--no-amp",): {"amp": False},
     ("--no-refinement",): {"refinement": False},
+    ("--threshold", "0.999"): {"threshold": 0.999},
+    ("--min-size", "12"): {"min_size": 12},
+    ("--max-size", "20.5"): {"max_size": 20.5},
+    ("--scale", "0.5"): {"scale": 0.5},
+    ("--diameter", "20"): {"scale": 2.0},
+    ("--thorough",): {"thorough": True},
 }
 
 
@@ -466,10 +472,10 @@ def test_resume_does_only_what_is_not_done_by_the_same_weights_and_settings(nois
     assert resumed("--cells") == set()
     assert resumed() == set()
     assert len(list(folder.glob("*.csv"))) == 2
-    for change in (("--no-amp",), ("--no-refinement",), ("--no-uncertainty-nms",)):
+    for change in (*filter(None, SWITCHES), ("--channels", "1,2"), ("--plane", "max")):
         assert resumed(*change) == every
         assert resumed(*change) == set()
-        assert resumed() == every
+    assert resumed() == every
     assert resumed("--cells") == every
     assert resumed(by=("second",)) == every
     assert resumed(by=("second", "first")) == every
@@ -477,6 +483,66 @@ def test_resume_does_only_what_is_not_done_by_the_same_weights_and_settings(nois
     later = time.time() + 60
     os.utime(str(image), (later, later))
     assert resumed(by=("second", "first")) == {"b_label.tiff"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--threshold", "1.5"), "must be in 0..1, not 1.5"),
+        (("--threshold", "high"), "invalid float value: 'high'"),
+        (("--min-size", "5mm"), "number of pixels, or of µm as in 8.5um, not 5mm"),
+        (("--min-size", "9", "--max-size", "8"), "at least 9 pixels and at most 8 pixels"),
+        (("--scale", "100"), "must be in 0.0625..16, not 100"),
+        (("--diameter", "0"), "must be in 2.5..640 pixels, not 0"),
+        (("--diameter", "30", "--scale", "2"), "not allowed with"),
+        (("--channels", "1,2,3,4"), "from 1 to 3 channels"),
+        (("--channels", "0"), "a number from 1 on, or a name"),
+        (("--plane", "best"), "a number from 1 on, or one of max, mean, not 'best'"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_one_sentence(noise, capsys, arguments, said):
+    try:
+        noise(*arguments, status=2)
+    except SystemExit as stop:
+        assert stop.code == 2
+    out, err = capsys.readouterr()
+    assert out == "" and said in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_the_scale_stands_on_the_line_of_the_image_where_it_is_not_1(noise, capsys):
+    noise("--diameter", "80")
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert " 64×90 ×0.5 " in first and " 64×64 ×0.5 " in second
+    for arguments in ((), ("--scale", "1"), ("--diameter", "42")):
+        noise(*arguments)
+        assert re.search(r" 64×90 \d", capsys.readouterr().out)
+
+
+def test_channels_and_planes_are_those_wanted(noise):
+    """In the order given; an image that has not got them is named, and the others are done."""
+    everything = read_labels(noise())
+    same = read_labels(noise("--channels", "1,2,3", "--plane", "max"))
+    assert all(np.array_equal(same[name], everything[name]) for name in everything)
+    other = read_labels(noise("--channels", "3,1"))
+    assert not any(np.array_equal(other[name], everything[name]) for name in everything)
+
+
+def test_an_image_without_the_channel_the_plane_or_the_size_of_a_pixel_is_named(noise, capsys):
+    inputs = noise().parent / "inputs"
+    stack = np.random.default_rng(0).integers(0, 255, (2, 2, 64, 64)).astype(np.uint8)
+    description = {"axes": "ZCYX", "PhysicalSizeX": 0.5, "Channel": {"Name": ["DAPI", "GFP"]}}
+    tifffile.imwrite(str(inputs / "c.ome.tif"), stack, ome=True, metadata=description)
+    for arguments, failed, said in (
+        (("--channels", "DAPI"), 2, "no channel DAPI: the image has 1, 2, 3, without names"),
+        (("--channels", "3"), 1, "no channel 3: the image has 1 DAPI, 2 GFP"),
+        (("--plane", "2"), 2, "no plane 2: the image has 1 plane"),
+        (("--max-size", "30um"), 2, "does not say how large its pixels are"),
+    ):
+        capsys.readouterr()
+        noise(*arguments, status=1)
+        out, err = capsys.readouterr()
+        assert err.count(said) == failed and "Error" not in err
+        assert f"{3 - failed} of 3 images done, {failed} failed" in out
 
 
 def test_a_gpu_that_cannot_be_used_is_said_once(noise, monkeypatch, capsys):

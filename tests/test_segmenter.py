@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from tiny import tiny_config
 
-from app import images, segmenter, suppression
+from app import files, images, segmenter, suppression
 from app.cells import Cells
 from app.network import device
-from app.network.cpn import CPN, Proposals
+from app.network.cpn import CPN, Maps, Proposals
 from app.rasterize import rasterize
-from app.segmenter import Segmenter, to_cells
+from app.segmenter import Segmenter, mean_over_flips, to_cells
+from app.sizes import UnknownPixelSize, diameters
 from app.windows import Window
 from evaluate.official import score_pair
 
@@ -449,3 +451,203 @@ def test_windows_go_through_the_network_a_batch_at_a_time():
         found[batch], _ = segmenter.segment(image)
         assert max(sizes) == batch and sum(sizes) == 6 * 3
     assert len(found[1]) == len(found[4]) > 0
+
+
+# Which cells, at which size
+
+
+def enlarged(image, times):
+    """Each pixel as a square of them: the mean over each is the image again."""
+    return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def test_at_scale_1_nothing_changes(noise):
+    network = random_network()
+    expected = Segmenter(network, "cpu").find(noise)
+    for scale in (1.0, 1.05, 0.95):
+        found = Segmenter(network, "cpu", scale=scale).find(noise)
+        assert same(found.cells, expected.cells) and found.scale == 1
+
+
+def test_an_image_that_is_enlarged_and_scaled_back_has_the_same_cells(noise):
+    network = random_network()
+    expected, notes, _ = Segmenter(network, "cpu").find(noise)
+    found = Segmenter(network, "cpu", scale=0.5).find(enlarged(noise, 2))
+    assert found.scale == 0.5 and found.notes == notes
+    assert len(found.cells) == len(expected) > 5
+    assert np.allclose(found.cells.scores, expected.scores, atol=1e-5)
+    assert np.allclose(found.cells.uncertainties, expected.uncertainties, atol=1e-5)
+    middle, sides = boxes_as(found.cells)
+    expected_middle, expected_sides = boxes_as(expected)
+    assert np.allclose(middle, (expected_middle + 0.5) * 2 - 0.5, atol=0.01)
+    assert np.allclose(sides, expected_sides * 2, atol=0.01)
+
+
+def boxes_as(cells):
+    """Middles and sides (n, 2) of boxes, in pixels that belong to them."""
+    lower, upper = cells.boxes[:, :2], cells.boxes[:, 2:]
+    return (lower + upper) / 2, upper - lower + 1
+
+
+def test_real_cells_are_found_at_the_scale_given(shipped, data):
+    image, _ = images.read(data / "tnbc" / "01_1.jpg")
+    expected = labels_of(shipped, image)
+    shipped.scale = 0.25
+    found = labels_of(shipped, enlarged(image, 4))
+    shipped.scale = 1.0
+    assert found.shape == (expected.shape[0] * 4, expected.shape[1] * 4)
+    assert score_pair(enlarged(expected, 4), found).f1 >= 0.97
+
+
+def test_a_threshold_is_of_scores_alone_and_of_all_networks(noise):
+    """The share of the best scores counts no more."""
+    own, others = (random_network(score_share=share) for share in (0.99, 0.0))
+    expected, _ = Segmenter(others, "cpu").segment(noise)
+    found, _ = Segmenter(own, "cpu", threshold=0.45).segment(noise)
+    assert same(found, expected) and len(Segmenter(own, "cpu").segment(noise)[0]) < len(found)
+    pair, crop = [own, random_network(1)], noise[None, :64, :64]
+    (every,) = Segmenter(pair, "cpu").detect(crop)
+    threshold = float(np.median(every.scores))
+    (few,) = Segmenter(pair, "cpu", threshold=threshold).detect(crop)
+    assert 0 < len(few) < len(every) and few.scores.min() > threshold
+    assert len(Segmenter(pair, "cpu", threshold=1.0).segment(noise)[0]) == 0
+
+
+def test_cells_of_other_sizes_are_left_out(noise):
+    network = random_network()
+    every, _ = Segmenter(network, "cpu").segment(noise)
+    least, most = np.quantile(diameters(every), (0.3, 0.7))
+    some = Segmenter(network, "cpu", min_size=least, max_size=most)
+    kept = (diameters(every) >= least) & (diameters(every) <= most)
+    assert 0 < kept.sum() < len(every)
+    assert same(some.segment(noise)[0], every.filter(kept))
+    in_um = Segmenter(network, "cpu", min_size=f"{least / 4}um", max_size=f"{most / 4}um")
+    found = in_um.find(noise, pixel_size=0.25).cells
+    assert abs(len(found) - kept.sum()) <= 2  # at the limits, rounding decides
+    with pytest.raises(UnknownPixelSize):
+        in_um.segment(noise)
+
+
+def test_sizes_are_those_in_the_image_whatever_its_scale(noise):
+    network = random_network()
+    image = enlarged(noise, 2)
+    every, _ = Segmenter(network, "cpu", scale=0.5).segment(image)
+    least = float(np.median(diameters(every)))
+    some, _ = Segmenter(network, "cpu", scale=0.5, min_size=least).segment(image)
+    assert same(some, every.filter(diameters(every) >= least))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"threshold": 1.1}, "0..1"),
+        ({"threshold": -0.1}, "0..1"),
+        ({"threshold": float("nan")}, "0..1"),
+        ({"scale": 0}, "0.0625..16"),
+        ({"min_size": "5mm"}, "8.5um"),
+        ({"min_size": 9, "max_size": 5}, "at least 9"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        Segmenter(random_network(), "cpu", **wrong)
+
+
+# Thorough
+
+
+def test_the_score_of_a_flipped_image_is_the_flipped_score():
+    network = random_network()
+    image = torch.rand(2, 3, 64, 48)
+    with torch.no_grad():
+        score = mean_over_flips(network, image, network(image).score)
+        for sides in ((2,), (3,), (2, 3)):
+            flipped = image.flip(sides)
+            other = mean_over_flips(network, flipped, network(flipped).score)
+            assert torch.allclose(other.flip(sides), score, atol=1e-4)
+
+
+class Brightness(torch.nn.Module):
+    """A network whose score at a position of the grid is how bright the pixels there are."""
+
+    architecture = random_network().architecture
+
+    def forward(self, images):
+        stride = 4  # of the level, which is shuffled up to the grid's 2
+        height, width = images.shape[2:]
+        filled = torch.nn.functional.pad(
+            images[:, :1], (0, -width % stride, 0, -height % stride), mode="replicate"
+        )
+        score = torch.nn.functional.avg_pool2d(filled, self.architecture.grid_stride)
+        return Maps(score, *[None] * 4)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (63, 65), (62, 61), (5, 3)])
+def test_flips_of_odd_images_lie_upon_each_other(shape):
+    network, image = Brightness(), torch.rand(1, 3, *shape)
+    score = network(image).score
+    assert torch.allclose(mean_over_flips(network, image, score), score, atol=1e-4)
+
+
+def test_thorough_changes_scores_and_costs_four_passes(noise):
+    network = random_network()
+    passes = []
+    network.register_forward_pre_hook(lambda *_: passes.append(1))
+    crop = noise[None, :64, :64]
+    (plain,) = Segmenter(network, "cpu").detect(crop)
+    assert len(passes) == 1
+    (thorough,) = Segmenter(network, "cpu", thorough=True).detect(crop)
+    assert len(passes) == 5
+    assert len(thorough) and not same(plain, thorough)
+    known = {contour.tobytes() for contour in np.concatenate([plain.contours])}
+    assert any(contour.tobytes() in known for contour in thorough.contours)
+
+
+# What is no image
+
+
+class Everywhere(Segmenter):
+    """Finds a cell of 16 x 16 pixels in each square of its windows, whatever they show."""
+
+    def detect(self, crops):
+        y, x = np.mgrid[: crops.shape[1] // 16, : crops.shape[2] // 16].reshape(2, -1) * 16.0
+        boxes = np.stack([x, y, x + 15, y + 15], 1).astype(np.float32)
+        contours = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+        n = len(boxes)
+        cells = Cells(contours, boxes, np.ones(n, np.float32), np.zeros((n, 4), np.float32))
+        return [cells] * len(crops)
+
+
+@pytest.mark.parametrize("conversion", ["paper", "channels"])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("kind", ["fill", "nan", "nodata"])
+@pytest.mark.parametrize("width", [150, 154])
+def test_what_is_no_image_holds_no_cells(conversion, scale, kind, width):
+    """Cells of which more than half lies on it are none; the others stay."""
+    image = np.random.default_rng(0).uniform(50, 200, (192, 256)).astype(np.float32)
+    side, network = 16 / scale, random_network(conversion=conversion, window=256)
+    found = Everywhere(network, "cpu", scale=scale)
+    assert len(found.find(image).cells) == 192 / side * 256 / side
+    image[:, :width] = {"fill": 255.0, "nan": np.nan, "nodata": -99.0}[kind]
+    cells = found.find(image, nodata=-99.0 if kind == "nodata" else None).cells
+    first = np.ceil(width / side - 0.5) * side
+    assert len(cells) == 192 / side * (256 - first) / side
+    assert cells.boxes[:, 0].min() == first
+
+
+def test_a_declared_value_is_none_wherever_it_is():
+    image = np.random.default_rng(0).integers(50, 200, (128, 128)).astype(np.uint16)
+    image[48:80, 32:80] = 7
+    found = Everywhere(random_network(window=128), "cpu")
+    assert len(found.find(image).cells) == 64
+    assert len(found.find(image, nodata=7).cells) == 64 - 6
+
+
+def test_a_file_says_which_value_is_none(tmp_path):
+    image = np.random.default_rng(0).integers(50, 200, (128, 128)).astype(np.uint16)
+    image[48:80, 32:80] = 7
+    found = Everywhere(random_network(window=128), "cpu")
+    tags = [(42113, "s", 0, "7", False)]
+    tifffile.imwrite(str(tmp_path / "a.tif"), image, extratags=tags)
+    done = files.segment_file(found, tmp_path / "a.tif", tmp_path / "a_label.tiff")
+    assert len(done.cells) == 64 - 6

@@ -68,12 +68,13 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
     for entry in progress(listing):
         image, _ = images.read(entry.image)
         truth = read_labels(entry.label)
-        parts = list(segmenter.proposals(image))
+        view = segmenter.view(image)
+        parts = list(segmenter.proposals(view))
         for threshold in THRESHOLDS:
             passed = [(window, cells.filter(cells.scores > threshold)) for window, cells in parts]
-            cells, _ = segmenter.postprocess(passed, image.shape)
+            cells, _ = segmenter.postprocess(passed, view.shape)
             for share in shares:
-                kept = cells.filter(convincing(cells, share))
+                kept = view.to_image(cells.filter(convincing(cells, share)))
                 labels, _, _ = rasterize(kept, image.shape[:2])
                 scores[threshold, share].append(score_pair(truth, labels))
     network.config = config

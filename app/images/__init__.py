@@ -7,21 +7,39 @@ import os
 import stat
 from contextlib import ExitStack
 from pathlib import Path
-from typing import List, Tuple, Union
+from typing import List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
 from app.images.folder import list_inputs
 from app.images.labels import read_description, write_labels
 from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors, silence_libraries
+from app.images.metadata import Metadata
 from app.images.pictures import read_picture, read_png
+from app.images.selection import (
+    Channels,
+    Plane,
+    channel_indices,
+    check_channels,
+    check_plane,
+    parse_channels,
+    parse_plane,
+    plane_indices,
+    select,
+)
 from app.images.tiff import TiffImage, guess_axes, read_tiff
 
 __all__ = [
     "MAX_PIXELS",
+    "Channels",
     "ImageError",
+    "Loaded",
+    "Plane",
     "guess_axes",
     "list_inputs",
+    "load",
+    "parse_channels",
+    "parse_plane",
     "read",
     "read_description",
     "silence_libraries",
@@ -29,13 +47,37 @@ __all__ = [
 ]
 
 
+class Loaded(NamedTuple):
+    """An image and what its file says of it.
+
+    pixels: an array (H, W) or (H, W, C) in the file's own dtype (native byte order). Of a large
+        TIFF a TiffImage instead: rectangles of it are decoded where they are taken, as
+        pixels[y0:y1, x0:x1]. The file stays open until nothing refers to it any more.
+    warnings: sentences about what was left out.
+    pixel_size: side of a pixel in µm, where the file knows it.
+    nodata: the value of pixels that are no image, where the file declares one.
+    """
+
+    pixels: Union[np.ndarray, TiffImage]
+    warnings: List[str]
+    pixel_size: Optional[float]
+    nodata: Optional[float]
+
+
 def read(path: Union[str, Path]) -> Tuple[Union[np.ndarray, TiffImage], List[str]]:
+    """(pixels, warnings) of `load`."""
+    return load(path)[:2]
+
+
+def load(
+    path: Union[str, Path], channels: Optional[Channels] = None, plane: Optional[Plane] = None
+) -> Loaded:
     """Read the image in a TIFF, PNG, JPEG, BMP or WebP file.
 
-    Returns (image, warnings): an array (H, W) or (H, W, C) in the file's own dtype (native byte
-    order) and a list of sentences about what was left out. Of a large TIFF the image is a
-    TiffImage instead of an array: rectangles of it are decoded where they are taken, as
-    image[y0:y1, x0:x1]. The file stays open until nothing refers to the image any more.
+    channels: one to three of them, in this order, by their numbers from 1 on or by the names that
+    OME or ImageJ metadata have for them; by default all. plane: of a stack of images the one of
+    this number from 1 on, as the file has them (of several axes the last changes first), or their
+    "max" or "mean", for which each of them is decoded.
 
     - TIFF may be in strips or tiles, uncompressed or by LZW, deflate, PackBits, LZMA, Zstandard,
       JPEG or JPEG 2000.
@@ -44,23 +86,30 @@ def read(path: Union[str, Path]) -> Tuple[Union[np.ndarray, TiffImage], List[str
     - 0 is black: TIFF that stores white as 0 is inverted. Fewer than 8 bits are spread to 0..255.
     - Orientation tags (EXIF, TIFF) are not applied: labels match the pixels as stored.
     - Of a TIFF's axes C and S are channels. Of all others (pages, Z, T, ...) and of further
-      images in the file only the first is used, with a warning; of a file that is one of an OME
-      set, its first page.
+      images in the file only the first is used, with a warning, unless `plane` says which; of a
+      file that is one of an OME set, its first page.
     - The axes of an array that tifffile or scikit-image wrote without names follow
-      `guess_axes`, by its shape alone; planes that are taken for channels so, with a warning.
+      `guess_axes`, by its shape alone; planes that are taken for channels so, with a warning. With
+      `plane` they are a stack.
     - More than three channels are returned whole, with a warning: the conversion to RGB uses
       the first three.
 
-    Raises ImageError for everything that cannot be read whole, or that claims to be larger than
-    its file lets it be (see app.images.limits). Damage within a TiffImage shows when the
+    Raises ImageError for everything that cannot be read whole, that claims to be larger than its
+    file lets it be (see app.images.limits), or that has not these channels or this plane, and
+    ValueError for what can be neither in any image. Damage within a TiffImage shows when the
     rectangle is taken.
     """
+    check_channels(channels)
+    check_plane(plane)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             raise ImageError("a directory, pipe or device is no image file")
         with ExitStack() as stack:
             file = stack.enter_context(open(path, "rb"))
-            image, warnings = _decode(file)
+            image, warnings, metadata = _decode(file, plane)
+            if channels is not None:
+                count = 1 if image.ndim == 2 else image.shape[2]
+                image = _selected(image, channel_indices(channels, count, metadata.names))
             if isinstance(image, TiffImage):
                 image.when_done(stack.pop_all().close)
     except OSError as error:
@@ -69,17 +118,23 @@ def read(path: Union[str, Path]) -> Tuple[Union[np.ndarray, TiffImage], List[str
         raise ImageError(f"pixels of type {image.dtype} are no intensities")
     if image.ndim == 3 and image.shape[2] > 3:
         warnings.append(f"the image has {image.shape[2]} channels; the first three are used")
-    return image, warnings
+    return Loaded(image, warnings, metadata.pixel_size, metadata.nodata)
 
 
-def _decode(file):
-    """The (image, warnings) of an open file."""
+def _selected(image, indices):
+    """The channels of these indices, of an array or a TiffImage."""
+    return image.select(indices) if isinstance(image, TiffImage) else select(image, indices)
+
+
+def _decode(file, plane):
+    """(image, warnings, Metadata) of an open file."""
     kind = _kind(file.read(12))
     file.seek(0)
     with failures_as_image_errors(kind):
         if kind == "TIFF":
-            return read_tiff(file)
-        return read_png(file) if kind == "PNG" else read_picture(file, kind), []
+            return read_tiff(file, plane)
+        plane_indices(plane, count=1)
+        return (read_png(file) if kind == "PNG" else read_picture(file, kind)), [], Metadata()
 
 
 def _kind(head):

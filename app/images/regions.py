@@ -4,7 +4,7 @@ import math
 import re
 import struct
 import weakref
-from typing import BinaryIO, Callable, Tuple, Union
+from typing import BinaryIO, Callable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from tifffile import TiffFrame, TiffPage
@@ -17,6 +17,7 @@ from app.images.limits import (
     name_of,
     product,
 )
+from app.images.selection import Plane, project, select
 
 _READ = 2**20  # bytes of uncompressed pixels that are read at a time
 _BLOCK = 16  # rows: a strip of JPEG may go on to a multiple of them
@@ -33,14 +34,17 @@ class TiffImage:
     Rectangles are arrays; taking one raises ImageError where the data is damaged.
     """
 
-    def __init__(self, file: BinaryIO, planes: list, colours: Callable):
-        """file: open, and to be left open. planes: a list of Rows or Chunks, all of one size.
+    def __init__(
+        self, file: BinaryIO, stack: List[list], colours: Callable, plane: Optional[Plane] = None
+    ):
+        """file: open, and to be left open. stack: images, each a list of Rows or Chunks that are
+        its channels, all of one size. plane: how they become one image (selection.project).
 
         colours: a function of pixels (h, w, planes, samples) as decoded, the same for any part.
         """
-        self._file, self._planes, self._colours = file, planes, colours
-        first = planes[0]
-        blank = colours(np.zeros((0, first.width, len(planes), first.samples), first.dtype))
+        self._file, self._stack, self._colours, self._plane = file, stack, colours, plane
+        self._first = first = stack[0][0]
+        blank = colours(np.zeros((0, first.width, len(stack[0]), first.samples), first.dtype))
         self.shape = (first.height,) + blank.shape[1:]
         self.dtype = blank.dtype
         self.ndim = len(self.shape)
@@ -51,13 +55,28 @@ class TiffImage:
         """Call `close` when nothing refers to the image any more."""
         weakref.finalize(self, close)
 
+    def select(self, channels: Sequence[int]) -> "TiffImage":
+        """The same of these of its channels alone, in this order; (H, W) if it is one.
+
+        Planes that are channels are decoded only if they are among them.
+        """
+        count = 1 if self.ndim == 2 else self.shape[2]
+        if count == len(self._stack[0]):
+            stack = [[planes[index] for index in channels] for planes in self._stack]
+            return TiffImage(self._file, stack, self._colours, self._plane)
+
+        def colours(pixels):
+            return select(self._colours(pixels), channels)
+
+        return TiffImage(self._file, self._stack, colours, self._plane)
+
     def __getitem__(self, rectangle: Tuple[slice, slice]) -> np.ndarray:
         """The pixels of (slice of rows, slice of columns), both without a step."""
         rows, columns = rectangle
         top, bottom, _ = rows.indices(self.shape[0])
         left, right, _ = columns.indices(self.shape[1])
         pixels = np.empty((max(bottom - top, 0), max(right - left, 0)) + self.shape[2:], self.dtype)
-        length = self._planes[0].length
+        length = self._first.length
         needed = range(top // length, math.ceil(bottom / length)) if pixels.size else ()
         self._bands = {n: band for n, band in self._bands.items() if n in needed}
         for number in needed:
@@ -75,10 +94,14 @@ class TiffImage:
         """The band of this number, converted: all rows that are decoded together."""
         if number not in self._bands:
             with failures_as_image_errors("TIFF"):
-                parts = [plane.band(self._file, number) for plane in self._planes]
-                stack = parts[0][:, :, None] if len(parts) == 1 else np.stack(parts, axis=2)
-                self._bands[number] = self._colours(stack)
+                bands = (self._colours(self._joined(planes, number)) for planes in self._stack)
+                self._bands[number] = project(bands, self._plane)
         return self._bands[number]
+
+    def _joined(self, planes, number):
+        """The pixels (h, w, planes, samples) of one band, as decoded."""
+        parts = [plane.band(self._file, number) for plane in planes]
+        return parts[0][:, :, None] if len(parts) == 1 else np.stack(parts, axis=2)
 
 
 class Rows:

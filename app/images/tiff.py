@@ -2,7 +2,7 @@
 
 import re
 import struct
-from typing import BinaryIO, List, Tuple, Union
+from typing import BinaryIO, List, Optional, Tuple, Union
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,7 +10,9 @@ import tifffile
 
 from app.images.colours import JPEG, Colours
 from app.images.limits import ImageError, check_size, product
+from app.images.metadata import Metadata, read_metadata
 from app.images.regions import JPEG_2000, Chunks, Rows, TiffImage
+from app.images.selection import Plane, plane_indices, project
 
 # An unlabelled axis longer than this is never taken for channels.
 MAX_GUESSED_CHANNELS = 16
@@ -27,21 +29,29 @@ _NUMBERS = (256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323, 32997, 32998)
 _WHOLE_NUMBERS = (1, 3, 4, 6, 8, 9, 13, 16, 17, 18)
 
 
-def read_tiff(file: BinaryIO) -> Tuple[Union[np.ndarray, TiffImage], List[str]]:
-    """(the first image, warnings) of an open TIFF file; `app.images.read` says which that is.
+def read_tiff(
+    file: BinaryIO, plane: Optional[Plane] = None
+) -> Tuple[Union[np.ndarray, TiffImage], List[str], Metadata]:
+    """(the first image, warnings, its Metadata) of an open TIFF file; see `app.images.load`.
 
     The image is an array, or a TiffImage that goes on reading from the file.
     """
     with tifffile.TiffFile(_Nameless(file), _multifile=False) as tif:
         _check_directories(tif)
-        page, axes, shape, warnings = _layout(tif)
+        page, axes, shape, warnings = _layout(tif, plane)
         _check_sizes(page, axes, shape, file)
         colours = Colours(page)
         lead = len(axes) - len(page.axes)
+        stack = [n for n, axis in zip(shape, axes) if axis not in "YXCS"]
+        places = [np.unravel_index(k, stack) for k in plane_indices(plane, product(stack))]
         if axes[lead:].replace("C", "S") != page.axes or page.imagedepth > 1:
-            return colours(_whole(tif, axes, file)), warnings
-        image = TiffImage(file, _planes(tif, page, axes[:lead], shape[:lead]), colours)
-        return image[:, :] if image.nbytes <= SMALL else image, warnings
+            image = project(map(colours, _whole(tif, axes, file, places)), plane)
+        else:
+            planes = [_planes(tif, page, axes[:lead], shape[:lead], place) for place in places]
+            image = TiffImage(file, planes, colours, plane)
+            image = image[:, :] if image.nbytes <= SMALL else image
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        return image, warnings, read_metadata(tif, page, channels)
 
 
 class _Nameless:
@@ -117,8 +127,11 @@ def _check_ome(text):
             raise ImageError(f"the OME metadata announce more than {MAX_PLANES} planes")
 
 
-def _layout(tif):
-    """(first page, axes, shape, warnings) of the first image: a letter and a length per axis."""
+def _layout(tif, plane):
+    """(first page, axes, shape, warnings) of the first image: a letter and a length per axis.
+
+    Who wants a certain plane takes planes without names for a stack.
+    """
     if _is_part_of_a_set(tif):
         page = tif.pages[0]
         warning = "the file is one of a set; only its own first page is used"
@@ -127,12 +140,14 @@ def _layout(tif):
     page, axes, shape, warnings = series.keyframe, series.axes, series.shape, []
     if len(axes) == 3 and axes.count("Q") == 1:  # tifffile's letter for an axis without a name
         axes = guess_axes(shape)
+        if axes == "CYX" and plane is not None:
+            axes = "QYX"
         if axes == "CYX" and shape[0] > 1:
             warnings.append(
                 f"its {shape[0]} planes are taken for channels: nothing in it says what they are"
             )
     alone = all(n == 1 for n, axis in zip(shape, axes) if axis not in "YXCS")
-    if not alone or len(tif.series) > 1:
+    if not (alone or plane) or len(tif.series) > 1:
         warnings.append("the file holds several images; only the first is used")
     return page, axes, shape, warnings
 
@@ -173,15 +188,16 @@ def guess_axes(shape: Tuple[int, int, int]) -> str:
     return "QYX"
 
 
-def _planes(tif, page, axes, shape):
-    """The planes of the first image, one per channel that is a page of its own.
+def _planes(tif, page, axes, shape, place):
+    """The planes of the first image at a place in its stack, one per channel that is a page.
 
-    axes, shape: the series' axes before those of a page; the first is taken of each but C.
+    axes, shape: the series' axes before those of a page; place: where on each of them but C and S.
     """
-    channels = [range(n if axis in "CS" else 1) for axis, n in zip(axes, shape)]
+    place = iter(place)
+    taken = [range(n) if axis in "CS" else [next(place)] for axis, n in zip(axes, shape)]
     numbers = [0]
-    if channels:
-        numbers = np.ravel_multi_index(np.ix_(*channels), shape).ravel().tolist()
+    if taken:
+        numbers = np.ravel_multi_index(np.ix_(*taken), shape).ravel().tolist()
     if len(tif.pages) < product(shape):
         return _undescribed_planes(tif, page, numbers)
     parts = [tif.series[0].pages[number] if number else page for number in numbers]
@@ -223,16 +239,22 @@ def check_complete(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
         raise ImageError("the TIFF file is cut short")
 
 
-def _whole(tif, axes, file):
-    """The first image (H, W, channels, samples), whose rows or columns are pages."""
+def _whole(tif, axes, file, places):
+    """Yield the first image (H, W, channels, samples) at places in its stack.
+
+    Its rows or columns are pages.
+    """
     series = tif.series[0]
     if series.keyframe.compression in JPEG + JPEG_2000:
         raise ImageError("JPEG is not supported where a row of the image is a TIFF page")
     check_size(1, product(series.shape), series.dtype.itemsize, file)
     for part in series.pages:
         check_complete(tif, part)
-    array = series.asarray()[tuple(slice(None) if axis in "YXCS" else 0 for axis in axes)]
-    axes = [axis for axis in axes if axis in "YXCS"]
-    array = array.transpose(sorted(range(len(axes)), key=lambda i: "YXCS".index(axes[i])))
-    height, width = array.shape[:2]
-    return array.reshape(height, width, -1, array.shape[-1] if "S" in axes else 1)
+    whole = series.asarray()
+    kept = [axis for axis in axes if axis in "YXCS"]
+    order = sorted(range(len(kept)), key=lambda i: "YXCS".index(kept[i]))
+    for place in map(iter, places):
+        array = whole[tuple(slice(None) if axis in "YXCS" else next(place) for axis in axes)]
+        array = array.transpose(order)
+        height, width = array.shape[:2]
+        yield array.reshape(height, width, -1, array.shape[-1] if "S" in kept else 1)

@@ -1,0 +1,101 @@
+"""Which channels of an image, and which plane of a stack, are taken."""
+
+from functools import reduce
+from typing import Iterable, List, Optional, Sequence, Union
+
+import numpy as np
+
+from app.images.limits import ImageError
+
+MOST_CHANNELS = 3  # that the network sees
+PROJECTIONS = ("max", "mean")
+
+Channels = Sequence[Union[int, str]]  # numbers from 1 on, or names
+Plane = Union[int, str]  # a number from 1 on, or one of PROJECTIONS
+
+
+def check_channels(channels: Optional[Channels]) -> None:
+    """ValueError for what can select no channels of any image; None selects none."""
+    if channels is not None and not 1 <= len(channels) <= MOST_CHANNELS:
+        raise ValueError(f"from 1 to {MOST_CHANNELS} channels can be taken, not {len(channels)}")
+    if any(channel == "" or channel == 0 for channel in channels or ()):
+        raise ValueError("a channel is a number from 1 on, or a name")
+
+
+def check_plane(plane: Optional[Plane]) -> None:
+    """ValueError for what can be no plane of any stack; None is none in particular."""
+    number = isinstance(plane, int) and plane >= 1
+    if plane is not None and plane not in PROJECTIONS and not number:
+        known = ", ".join(PROJECTIONS)
+        raise ValueError(f"a plane is a number from 1 on, or one of {known}, not {plane!r}")
+
+
+def parse_channels(text: str) -> List[Union[int, str]]:
+    """The channels of a text like "3,1" or "DAPI,GFP". Raises ValueError."""
+    parts = [part.strip() for part in text.split(",")]
+    channels = [int(part) if part.isdecimal() else part for part in parts]
+    check_channels(channels)
+    return channels
+
+
+def parse_plane(text: str) -> Plane:
+    """The plane of a text like "5" or "max". Raises ValueError."""
+    plane = int(text) if text.isdecimal() else text
+    check_plane(plane)
+    return plane
+
+
+def channel_indices(channels: Channels, count: int, names: Sequence[str]) -> List[int]:
+    """Which of `count` channels are meant, from 0 on.
+
+    names: the channels', or none; capitals do not matter. What is a number and too large for one
+    may be a name. Raises ImageError for what is neither, which says what there is.
+    """
+    known = [name.casefold() for name in names]
+    indices = []
+    for channel in channels:
+        if isinstance(channel, int) and channel <= count:
+            indices.append(channel - 1)
+        elif str(channel).casefold() in known:
+            indices.append(known.index(str(channel).casefold()))
+        else:
+            there = [f"{k} {name}".rstrip() for k, name in enumerate(names or [""] * count, 1)]
+            raise ImageError(
+                f"there is no channel {channel}: the image has {', '.join(there)}"
+                + ("" if names else ", without names")
+            )
+    return indices
+
+
+def select(image: np.ndarray, channels: Sequence[int]) -> np.ndarray:
+    """Channels of an array (h, w) or (h, w, C), by index; (h, w) if it is one of them."""
+    image = image if image.ndim == 3 else image[..., None]
+    return image[..., list(channels)] if len(channels) > 1 else image[..., channels[0]]
+
+
+def plane_indices(plane: Optional[Plane], count: int) -> Sequence[int]:
+    """Which of a stack's `count` planes are meant, from 0 on. Raises ImageError if there is none.
+
+    By default the first.
+    """
+    if plane in PROJECTIONS:
+        return range(count)
+    number = plane or 1
+    if number > count:
+        there = "1 plane" if count == 1 else f"{count} planes"
+        raise ImageError(f"there is no plane {number}: the image has {there}")
+    return [number - 1]
+
+
+def project(planes: Iterable[np.ndarray], plane: Optional[Plane]) -> np.ndarray:
+    """One array of several of the same shape and dtype: their maximum, or their mean.
+
+    Any other plane than those of PROJECTIONS is the only one. NaN counts only in the mean.
+    """
+    if plane != "mean":
+        return reduce(np.fmax, planes)
+    total, count, dtype = 0.0, 0, None
+    for array in planes:
+        total, count, dtype = total + array.astype(np.float64), count + 1, array.dtype
+    mean = total / count
+    return (mean if dtype.kind == "f" else np.rint(mean)).astype(dtype)

@@ -1,0 +1,150 @@
+"""At which size an image is segmented: the whole way there for its pixels, and back for its cells.
+
+The network is at home with cells of some sizes. An image that is scaled by a factor f has round(f
+times its side) pixels along each side, and what lies at x there is at (x + 0.5) / f - 0.5 in the
+image itself: (0, 0) is the centre of the first pixel of both.
+"""
+
+import math
+from dataclasses import replace
+from typing import Callable, NamedTuple, Tuple
+
+import numpy as np
+
+from app.cells import Cells
+from app.intensity import select_channels
+from app.no_image import NoImage
+from app.windows import Window
+
+NATIVE_DIAMETER = 40.0  # pixels: of the cells with which the network is at home
+# A factor this close to 1 is none: it would move the cells within the sizes that are native, and
+# cost the sharpness of all pixels.
+TOLERANCE = 0.1
+LEAST, MOST = 1 / 16, 16.0  # factors: cells of 2.5 to 640 pixels become native
+PART = 2**23  # pixels of the image that are brought to their size at a time
+
+
+def factor_of(diameter: float) -> float:
+    """By how much an image is scaled whose cells have this diameter in pixels. ValueError: by none
+    that is allowed."""
+    least, most = NATIVE_DIAMETER / MOST, NATIVE_DIAMETER / LEAST
+    if not least <= diameter <= most:
+        raise ValueError(f"a diameter must be in {least:g}..{most:g} pixels, not {diameter:g}")
+    return NATIVE_DIAMETER / diameter
+
+
+def check_scale(factor: float) -> None:
+    """ValueError for a factor that is not allowed."""
+    if not LEAST <= factor <= MOST:
+        raise ValueError(f"a scale must be in {LEAST:g}..{MOST:g}, not {factor:g}")
+
+
+class View:
+    """An image as the networks see it: 8-bit RGB, scaled; window by window, so that memory does
+    not grow with the image. Any window is the same as in the whole."""
+
+    def __init__(
+        self, image: np.ndarray, convert: Callable, no_image: NoImage, factor: float = 1.0
+    ):
+        """image: as of app.intensity.to_rgb8. convert: the Curve or Curves fitted to it. no_image:
+        what tells its pixels that are none. factor: as of `check_scale`; what is all but 1 is 1.
+        """
+        self._image, self._convert, self._no_image = image, convert, no_image
+        self.factor = factor if abs(factor - 1) > TOLERANCE else 1.0
+        self.shape = tuple(max(1, round(side * self.factor)) for side in image.shape[:2])
+
+    def window(self, window: Window) -> Tuple[np.ndarray, np.ndarray]:
+        """(pixels (h, w, 3) uint8, which of them (h, w), bool, are no image) of a Window of the
+        view."""
+        if self.factor == 1:
+            return self._converted(slice(window.y0, window.y1), slice(window.x0, window.x1))
+        (height, width), (scaled_height, scaled_width) = self._image.shape[:2], self.shape
+        columns = Taps.of(width, scaled_width, window.x0, window.x1)
+        rows = Taps.of(height, scaled_height, window.y0, window.y1)
+        across = columns.range()
+        at_a_time = max(1, int(PART * self.factor / (across.stop - across.start)))
+        parts = [
+            self._scaled(rows.part(slice(top, top + at_a_time)), columns)
+            for top in range(0, window.y1 - window.y0, at_a_time)
+        ]
+        rgb, none = (np.concatenate(kind) for kind in zip(*parts))
+        return rgb, none
+
+    def _scaled(self, rows, columns):
+        """As `window`, of the pixels in these Taps."""
+        rgb, none = self._converted(rows.range(), columns.range())
+        rgb = np.rint(columns(rows(rgb, axis=0), axis=1)).astype(np.uint8)
+        if not none.any():
+            return rgb, np.zeros(rgb.shape[:2], bool)
+        return rgb, columns(rows(none, axis=0), axis=1) > 0.5
+
+    def _converted(self, rows, columns):
+        """As `window`, of slices of the image itself."""
+        pixels, at = self._image[rows, columns], (rows.start, columns.start)
+        return self._convert(pixels, at), self._no_image(select_channels(pixels), at)
+
+    def to_image(self, cells: Cells) -> Cells:
+        """Cells of the view in pixels of the image; their uncertainties remain as they are.
+
+        A contour runs through the centres of its border pixels (design.md, decision 10): a box of
+        w pixels is w - 1 long, and w / factor - 1 in the image. So each is stretched about the
+        middle of its box, which goes where its point goes.
+        """
+        if self.factor == 1:
+            return cells
+        height, width = (n / m for n, m in zip(self.shape, self._image.shape))
+        factors = np.array([width, height])
+        lower, upper = cells.boxes[:, :2].astype(np.float64), cells.boxes[:, 2:]
+        middle, sides = (lower + upper) / 2, upper - lower
+        target = (middle + 0.5) / factors - 0.5
+        stretch = np.maximum((sides + 1) / factors - 1, 0) / np.maximum(sides, 1e-6)
+        contours = (cells.contours - middle[:, None]) * stretch[:, None] + target[:, None]
+        half = sides * stretch / 2
+        boxes = np.concatenate([target - half, target + half], axis=1)
+        return replace(cells, contours=contours.astype(np.float32), boxes=boxes.astype(np.float32))
+
+
+class Taps(NamedTuple):
+    """Of which pixels along a side, and with which weights, each scaled pixel is the sum.
+
+    index (n, k): pixels of the image, of n scaled ones. weight (n, k): float32, of sum 1.
+    """
+
+    index: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, side: int, scaled: int, start: int, stop: int) -> "Taps":
+        """Those of the scaled pixels start..stop of a side, which has `scaled` of them.
+
+        What becomes smaller is averaged over its area, what becomes larger is interpolated
+        linearly, as the network knows it from its training.
+        """
+        step, places = side / scaled, np.arange(start, stop)
+        if step > 1:
+            first = places * step
+            index = np.floor(first).astype(int)[:, None] + np.arange(math.ceil(step) + 1)
+            last = first[:, None] + step
+            weight = np.minimum(index + 1, last) - np.maximum(index, first[:, None])
+            weight = np.maximum(weight, 0) / step
+        else:
+            centre = (places + 0.5) * step - 0.5
+            index = np.floor(centre).astype(int)[:, None] + np.arange(2)
+            weight = 1 - np.abs(index - centre[:, None])
+        return cls(index.clip(0, side - 1), weight.astype(np.float32))
+
+    def range(self) -> slice:
+        """The pixels of the image that count."""
+        return slice(int(self.index.min()), int(self.index.max()) + 1)
+
+    def part(self, places: slice) -> "Taps":
+        """Some of the scaled pixels."""
+        return Taps(self.index[places], self.weight[places])
+
+    def __call__(self, pixels: np.ndarray, axis: int) -> np.ndarray:
+        """The pixels of `range` along an axis -> the scaled ones, float32."""
+        shape = [-1 if k == axis else 1 for k in range(pixels.ndim)]
+        total = np.float32(0)
+        for index, weight in zip(self.index.T - self.index.min(), self.weight.T):
+            total = total + np.take(pixels, index, axis) * weight.reshape(shape)
+        return total

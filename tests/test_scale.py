@@ -1,0 +1,147 @@
+"""At which size an image is segmented: the way there for its pixels, and back for its cells."""
+
+import cv2
+import numpy as np
+import pytest
+from drawn import cells_of, drawn
+
+from app import scale
+from app.intensity import Curve, Curves, no_image, to_rgb8
+from app.outlines import fill
+from app.scale import NATIVE_DIAMETER, Taps, View, check_scale, factor_of
+from app.windows import Window
+
+FACTORS = [1 / 16, 0.3, 0.5, 0.77, 1.0, 1.3, 2.0, 5.5]
+
+
+def view_of(image, factor):
+    return View(image, Curve.fit(image), no_image(image), factor)
+
+
+def whole(view):
+    height, width = view.shape
+    return view.window(Window(0, 0, width, height))
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 255, (90, 133, 3)).astype(np.uint8)
+
+
+def test_the_native_diameter_stays_as_it_is_and_others_become_it():
+    assert factor_of(NATIVE_DIAMETER) == 1
+    assert factor_of(160) == pytest.approx(0.25) and factor_of(20) == pytest.approx(2)
+    for diameter in (0, -3, 2, 700, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="diameter must be in 2.5..640 pixels"):
+            factor_of(diameter)
+    for factor in (0, -1, 0.01, 17, float("nan")):
+        with pytest.raises(ValueError, match="scale must be in 0.0625..16"):
+            check_scale(factor)
+
+
+def test_without_scaling_a_view_is_the_converted_image(image):
+    for factor in (1.0, 0.93, 1.08):
+        view = view_of(image, factor)
+        assert view.factor == 1 and view.shape == image.shape[:2]
+        assert np.array_equal(whole(view)[0], to_rgb8(image))
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_any_window_is_as_in_the_whole_and_memory_is_bounded(image, factor, monkeypatch):
+    view = view_of(image, factor)
+    rgb, none = whole(view)
+    assert rgb.shape == (*view.shape, 3) and rgb.dtype == np.uint8 and not none.any()
+    monkeypatch.setattr(scale, "PART", 500)
+    draw = np.random.default_rng(1)
+    for _ in range(10):
+        y0, x0 = (int(draw.integers(0, side)) for side in view.shape)
+        y1, x1 = (int(draw.integers(a, n)) + 1 for a, n in zip((y0, x0), view.shape))
+        part, _ = view.window(Window(x0, y0, x1, y1))
+        assert np.array_equal(part, rgb[y0:y1, x0:x1])
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_pixels_are_those_of_opencv(image, factor):
+    view = view_of(image, factor)
+    kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    expected = cv2.resize(to_rgb8(image), view.shape[::-1], interpolation=kind)
+    assert np.abs(whole(view)[0].astype(int) - expected).max() <= 1
+
+
+def test_no_pixel_counts_more_than_another_when_an_image_becomes_smaller():
+    for side, scaled in ((100, 50), (100, 33), (97, 3), (5, 4)):
+        taps = Taps.of(side, scaled, 0, scaled)
+        assert np.allclose(taps.weight.sum(1), 1, atol=1e-6)
+        shares = np.bincount(taps.index.ravel(), taps.weight.ravel(), side)
+        assert np.allclose(shares, scaled / side, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (7, 2), (40, 50)])
+@pytest.mark.parametrize("factor", FACTORS)
+def test_an_image_of_any_shape_has_pixels_at_any_scale(shape, factor):
+    view = view_of(np.full(shape, 200, np.uint8), factor)
+    rgb, _ = whole(view)
+    assert rgb.size and (rgb == 200).all()
+
+
+def test_what_is_no_image_is_none_at_any_scale():
+    image = np.random.default_rng(0).normal(100, 10, (200, 300)).astype(np.float32)
+    image[:, :80] = np.nan
+    for factor in (0.5, 1.0, 2.0):
+        curves = Curves.fit(image)
+        rgb, none = whole(View(image, curves, curves.no_image, factor))
+        assert none[:, : int(80 * factor)].all() and not none[:, int(80 * factor) :].any()
+
+
+# Back
+
+
+def ellipse(shape, middle, axes):
+    mask = np.zeros(shape, np.uint8)
+    cv2.ellipse(mask, middle, axes, 30, 0, 360, 1, -1)
+    return mask
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5, 0.7, 1.0, 1.7, 2.0, 4.0])
+@pytest.mark.parametrize("axes", [(40, 25), (60, 60), (30, 18)])
+def test_a_drawn_cell_comes_back_where_it_was(factor, axes):
+    """Within half a pixel, of the image or scaled, whichever is larger."""
+    mask = ellipse((201, 173), (83, 102), axes)
+    view = view_of(mask * 255, factor)
+    found = cells_of((whole(view)[0][..., 0] > 127).astype(np.uint8))
+    assert len(found) == 1
+    (back,), (expected,) = view.to_image(found).boxes, cells_of(mask).boxes
+    assert np.abs(back - expected).max() <= max(0.5, 0.5 / factor)
+    filled = fill(view.to_image(found).contours[0], (0, 0), mask.shape, crosses=False)
+    shared, united = (filled & mask).sum(), (filled | mask).sum()
+    assert shared / united >= (0.96 if factor >= 0.5 else 0.93)
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5, 2.0])
+def test_a_box_of_whole_scaled_pixels_comes_back_exactly(factor):
+    mask = drawn((120, 160), (20, 32, 60, 80), dtype=np.uint8)
+    view = view_of(mask * 255, factor)
+    small = cells_of((whole(view)[0][..., 0] > 127).astype(np.uint8))
+    assert np.allclose(view.to_image(small).boxes, [[32, 20, 79, 59]], atol=1e-3)
+
+
+def test_the_middle_of_a_cell_and_its_uncertainties_are_exact(image):
+    """A box of n scaled pixels is one of n / factor pixels."""
+    view = view_of(image, 0.5)
+    cells = cells_of(ellipse(view.shape, (30, 20), (12, 8)))
+    cells.uncertainties[:] = 0.3
+    back = view.to_image(cells)
+    (height, width), (small_height, small_width) = image.shape[:2], view.shape
+    factors = np.array([small_width / width, small_height / height])
+    middle, target = ((c.boxes[:, :2] + c.boxes[:, 2:]) / 2 for c in (cells, back))
+    assert np.allclose(target, (middle + 0.5) / factors - 0.5, atol=1e-3)
+    sides, found = (c.boxes[:, 2:] - c.boxes[:, :2] + 1 for c in (cells, back))
+    assert np.allclose(found, sides / factors, atol=1e-3)
+    assert np.allclose(back.boxes[:, :2], back.contours.min(1), atol=1e-3)
+    assert np.allclose(back.boxes[:, 2:], back.contours.max(1), atol=1e-3)
+    assert np.array_equal(back.uncertainties, cells.uncertainties)
+
+
+def test_no_cells_come_back_as_none(image):
+    empty = cells_of(np.zeros((20, 20), np.uint8))
+    assert len(view_of(image, 0.5).to_image(empty)) == 0
