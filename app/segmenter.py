@@ -23,7 +23,7 @@ from app.network import fourier, weights
 from app.network.config import Inference
 from app.network.cpn import CPN, Maps, Proposals
 from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
-from app.scale import View, check_scale
+from app.scale import COARSER, LARGE, View, check_scale, is_better, typical
 from app.sizes import Size, Sizes
 from app.suppression import convincing, mostly_on, suppress
 from app.windows import Window, merge, windows
@@ -59,8 +59,9 @@ class Segmenter:
     the Fourier coefficients have them, and may reach beyond the image. threshold: the score (0 to
     1) that cells have to exceed, whatever the others of their image have; by default the settings
     decide. min_size, max_size: of the cells, as of app.sizes.Size. scale: by how much images are
-    scaled before they are segmented (see app.scale). thorough: scores are the means
-    over four flips of each window, which takes the networks four times as long.
+    scaled before they are segmented (see app.scale); by default it is chosen for each image.
+    thorough: scores are the means over four flips of each window, which takes the networks four
+    times as long.
 
     Raises ValueError for arguments that make no sense.
     """
@@ -75,7 +76,7 @@ class Segmenter:
         threshold: Optional[float] = None,
         min_size: Union[Size, float, str, None] = None,
         max_size: Union[Size, float, str, None] = None,
-        scale: float = 1.0,
+        scale: Optional[float] = None,
         thorough: bool = False,
     ):
         alone = isinstance(networks, torch.nn.Module)
@@ -157,28 +158,40 @@ class Segmenter:
         retreats = []
         while True:
             try:
-                view = self.view(image, nodata)
-                cells, notes = self.postprocess(self.proposals(view, progress), view.shape)
+                found = self._search(self.view(image, nodata), progress)
                 break
             except RuntimeError as error:
                 if self.device == CPU or not is_out_of_memory(error):
                     raise
             retreats.append(self._retreat())
-        cells = view.to_image(cells)
-        return Found(cells.filter(sizes.fit(cells)), retreats + notes, view.factor)
+        cells = found.cells.filter(sizes.fit(found.cells))
+        return found._replace(cells=cells, notes=retreats + found.notes)
+
+    def _search(self, view, progress):
+        """What is Found in an image, given as its View at the scale 1."""
+        if self.scale is not None:
+            return self._at(view.at(self.scale), progress)
+        half, quarter = map(view.at, COARSER)
+        coarsest, best = self._at(quarter, progress), self._at(view, progress)
+        if typical(coarsest.cells) >= LARGE:
+            for coarse in (self._at(half, progress), coarsest):
+                if is_better(coarse.cells, coarse.scale, best.cells):
+                    best = coarse
+        return best
+
+    def _at(self, view, progress):
+        """What is Found in an image at the scale of its View."""
+        cells, notes = self.postprocess(self.proposals(view, progress), view.shape)
+        return Found(view.to_image(cells), notes, view.factor)
 
     def view(self, image: np.ndarray, nodata: Optional[float] = None) -> View:
-        """An image (see `find`) as the networks are to see it."""
+        """An image (see `find`) as the networks see it at the scale 1."""
         if self.inference.conversion == "channels":
             convert = Curves.fit(image, nodata=nodata)
             none = convert.no_image
         else:
             convert, none = Curve.fit(image), no_image(image, nodata)
-        return View(image, convert, none, self._factor())
-
-    def _factor(self):
-        """By how much an image is scaled: the one place where that is decided."""
-        return self.scale
+        return View(image, convert, none)
 
     def _retreat(self):
         """Need less of the GPU's memory from now on; returns the sentence that says how."""

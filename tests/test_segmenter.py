@@ -4,10 +4,12 @@ import warnings
 from dataclasses import fields
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 import torch
+from drawn import cells_of, drawn
 from tiny import tiny_config
 
 from app import files, images, segmenter, suppression
@@ -101,7 +103,7 @@ def test_chunks_of_proposals_change_nothing(tiny, monkeypatch):
 
 
 def test_progress_counts_every_window(tiny):
-    seen = []
+    seen, tiny.scale = [], 1.0
     tiny.segment(np.zeros((200, 64), np.uint8), lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
@@ -443,7 +445,7 @@ def test_windows_go_through_the_network_a_batch_at_a_time():
     image = np.random.default_rng(5).integers(0, 255, (100, 64, 3)).astype(np.uint8)
     for batch in (1, 4):
         settings = {"window": 32, "window_stride": 16, "window_plan": "exact", "batch": batch}
-        segmenter = Segmenter(random_network(**settings), "cpu")
+        segmenter = Segmenter(random_network(**settings), "cpu", scale=1.0)
         sizes = []
         segmenter.network.register_forward_pre_hook(
             lambda _, given, sizes=sizes: sizes.append(len(given[0]))
@@ -492,11 +494,61 @@ def boxes_as(cells):
 def test_real_cells_are_found_at_the_scale_given(shipped, data):
     image, _ = images.read(data / "tnbc" / "01_1.jpg")
     expected = labels_of(shipped, image)
-    shipped.scale = 0.25
-    found = labels_of(shipped, enlarged(image, 4))
-    shipped.scale = 1.0
+    by_hand = Segmenter(shipped.networks, "cpu", scale=0.25)
+    found = labels_of(by_hand, enlarged(image, 4))
     assert found.shape == (expected.shape[0] * 4, expected.shape[1] * 4)
     assert score_pair(enlarged(expected, 4), found).f1 >= 0.97
+
+
+class Steps(Segmenter):
+    """Finds one cell at each scale of an image, of the diameter (in pixels of the image) and the
+    score that `found` has for the scale; `looked` are the scales that it looked at."""
+
+    def proposals(self, view, progress=None):
+        diameter, score = self.found[view.factor]
+        self.looked.append(view.factor)
+        side = max(round(diameter * view.factor), 1)
+        cells = cells_of(drawn(view.shape, (0, 0, side, side)))
+        cells.scores[:] = score
+        return [(Window(0, 0, *view.shape[::-1]), cells)]
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen", "looked"),
+    [
+        # Small at a quarter: it is not looked at more closely.
+        ({0.25: (40, 0.9), 1.0: (20, 0.8)}, 1.0, [0.25, 1.0]),
+        # Large, and surer where they are smaller; then not surer; then too small there.
+        ({0.25: (120, 0.9), 1.0: (90, 0.8), 0.5: (110, 0.9)}, 0.5, [0.25, 1.0, 0.5]),
+        ({0.25: (120, 0.7), 1.0: (90, 0.8), 0.5: (110, 0.7)}, 1.0, [0.25, 1.0, 0.5]),
+        ({0.25: (75, 0.9), 1.0: (60, 0.8), 0.5: (60, 0.9)}, 1.0, [0.25, 1.0, 0.5]),
+        ({0.25: (300, 0.9), 1.0: (90, 0.8), 0.5: (290, 0.9)}, 0.25, [0.25, 1.0, 0.5]),
+    ],
+)
+def test_images_of_large_cells_are_done_at_a_coarser_scale(found, chosen, looked):
+    steps = Steps(random_network(score_share=0.0), "cpu")
+    steps.found, steps.looked = found, []
+    result = steps.find(np.zeros((640, 640), np.uint8))
+    assert result.scale == chosen and steps.looked == looked
+    assert diameters(result.cells)[0] == pytest.approx(found[chosen][0] * 1.13, rel=0.05)
+
+
+def test_a_scale_by_hand_is_the_only_one_looked_at():
+    steps = Steps(random_network(score_share=0.0), "cpu", scale=0.5)
+    steps.found, steps.looked = {0.5: (40, 0.9)}, []
+    assert steps.find(np.zeros((640, 640), np.uint8)).scale == 0.5
+    assert steps.looked == [0.5]
+
+
+def test_large_cells_are_found_whatever_their_magnification(shipped, data):
+    image, _ = images.read(data / "coelho2009" / "ic100_dna-19.png")
+    image = image[200:600, 200:600]
+    expected = labels_of(shipped, image)
+    large = cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    found = shipped.find(large)
+    assert found.scale < 1
+    labels, _, _ = rasterize(found.cells, large.shape[:2])
+    assert score_pair(enlarged(expected, 3), labels).f1 >= 0.8
 
 
 def test_a_threshold_is_of_scores_alone_and_of_all_networks(noise):
