@@ -23,7 +23,7 @@ from app.network import fourier, weights
 from app.network.config import Inference
 from app.network.cpn import CPN, Maps, Proposals
 from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
-from app.scale import COARSER, LARGE, View, check_scale, is_better, typical
+from app.scale import COARSER, View, are_seen, check_scale, is_better
 from app.sizes import Size, Sizes
 from app.suppression import convincing, mostly_on, suppress
 from app.windows import Window, merge, windows
@@ -173,7 +173,7 @@ class Segmenter:
             return self._at(view.at(self.scale), progress)
         half, quarter = map(view.at, COARSER)
         coarsest, best = self._at(quarter, progress), self._at(view, progress)
-        if typical(coarsest.cells) >= LARGE:
+        if are_seen(coarsest.cells, half.factor):
             for coarse in (self._at(half, progress), coarsest):
                 if is_better(coarse.cells, coarse.scale, best.cells):
                     best = coarse

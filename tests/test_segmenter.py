@@ -516,13 +516,13 @@ class Steps(Segmenter):
 @pytest.mark.parametrize(
     ("found", "chosen", "looked"),
     [
-        # Small at a quarter: it is not looked at more closely.
-        ({0.25: (40, 0.9), 1.0: (20, 0.8)}, 1.0, [0.25, 1.0]),
+        # Too small for a half, as a quarter tells: it is not looked at more closely.
+        ({0.25: (24, 0.9), 1.0: (20, 0.8)}, 1.0, [0.25, 1.0]),
         # Large, and surer where they are smaller; then not surer; then too small there.
-        ({0.25: (120, 0.9), 1.0: (90, 0.8), 0.5: (110, 0.9)}, 0.5, [0.25, 1.0, 0.5]),
+        ({0.25: (120, 0.8), 1.0: (90, 0.8), 0.5: (110, 0.9)}, 0.5, [0.25, 1.0, 0.5]),
         ({0.25: (120, 0.7), 1.0: (90, 0.8), 0.5: (110, 0.7)}, 1.0, [0.25, 1.0, 0.5]),
-        ({0.25: (75, 0.9), 1.0: (60, 0.8), 0.5: (60, 0.9)}, 1.0, [0.25, 1.0, 0.5]),
-        ({0.25: (300, 0.9), 1.0: (90, 0.8), 0.5: (290, 0.9)}, 0.25, [0.25, 1.0, 0.5]),
+        ({0.25: (50, 0.9), 1.0: (25, 0.8), 0.5: (24, 0.9)}, 1.0, [0.25, 1.0, 0.5]),
+        ({0.25: (300, 0.9), 1.0: (90, 0.7), 0.5: (290, 0.8)}, 0.25, [0.25, 1.0, 0.5]),
     ],
 )
 def test_images_of_large_cells_are_done_at_a_coarser_scale(found, chosen, looked):
