@@ -168,8 +168,8 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     add(
         "--thorough",
         action="store_true",
-        help="scores are the means over four flips of the image: a little better, and four times "
-        "the time of the network",
+        help="scores are the means over four flips of the image (two above 10 million pixels): "
+        "four times, or twice, the time of the network",
     )
 
 

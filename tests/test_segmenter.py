@@ -655,6 +655,18 @@ def test_thorough_changes_scores_and_costs_four_passes(noise):
     assert any(contour.tobytes() in known for contour in thorough.contours)
 
 
+def test_a_thorough_search_of_a_large_image_flips_once(monkeypatch):
+    network, passes = random_network(window=64), []
+    network.register_forward_pre_hook(lambda *_: passes.append(1))
+    search = Segmenter(network, "cpu", scale=1.0, thorough=True)
+    image = np.zeros((64, 64), np.uint8)
+    for limit, expected in ((64 * 64, 4), (64 * 64 - 1, 2)):
+        monkeypatch.setattr(segmenter, "ALL_FLIPS_UP_TO", limit)
+        passes.clear()
+        search.segment(image)
+        assert len(passes) == expected
+
+
 # What is no image
 
 
