@@ -15,25 +15,27 @@ from app.segmenter import Segmenter
 class Segmented(NamedTuple):
     """What came of a file: (height, width) of its image, the Cells that have a label, remarks.
 
-    The remarks are sentences, on what was left out.
+    The remarks are sentences, on what was left out. scale: the size at which the image was
+    segmented, over its own.
     """
 
     shape: Tuple[int, int]
     cells: Cells
     remarks: List[str]
+    scale: float = 1.0
 
 
 def segment_file(
     segmenter: Segmenter,
     path: Path,
     target: Path,
-    record: Optional[str] = None,
+    record: Optional[dict] = None,
     with_table: bool = False,
     progress: Optional[Callable[[int, int], None]] = None,
 ) -> Segmented:
     """Write the label image of the image file `path` to `target`, a path as app.names makes it.
 
-    record: how the labels are made (outputs.record_of), which the label image keeps. with_table:
+    record: how the labels are made (outputs.record_for), which the label image keeps. with_table:
     its table of cells is written beside it. progress: see Segmenter.segment. Raises
     images.ImageError for what cannot be read or written, and whatever the Segmenter does.
     """

@@ -11,8 +11,8 @@ from typing import List, Tuple, Union
 
 import numpy as np
 
-from app.images.folder import list_inputs
-from app.images.labels import read_description, write_labels
+from app.images.folder import inputs_among, list_inputs
+from app.images.labels import LabelError, read_description, read_labels, write_labels
 from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors, silence_libraries
 from app.images.pictures import read_picture, read_png
 from app.images.tiff import TiffImage, guess_axes, read_tiff
@@ -20,10 +20,13 @@ from app.images.tiff import TiffImage, guess_axes, read_tiff
 __all__ = [
     "MAX_PIXELS",
     "ImageError",
+    "LabelError",
     "guess_axes",
+    "inputs_among",
     "list_inputs",
     "read",
     "read_description",
+    "read_labels",
     "silence_libraries",
     "write_labels",
 ]
