@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
-from app import images, outputs, privileges, summary, threads
+from app import images, outputs, privileges, summary
 from app.arguments import CannotStart, check, parse
 from app.cells import counted
 from app.jobs import Job, find_jobs
@@ -156,11 +156,11 @@ def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", dict]:
 
     Imported late: what is wrong with arguments or folders shows at once.
     """
-    from app.network.device import DeviceWarning
+    from app.network.device import DeviceWarning, use_threads
     from app.network.weights import WeightsError
-    from app.segmenter import Segmenter, set_threads
+    from app.segmenter import Segmenter
 
-    set_threads(options.threads or threads.available())
+    use_threads(options.threads)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")

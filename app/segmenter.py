@@ -222,11 +222,6 @@ class Segmenter:
         return Cells.cat(parts)
 
 
-def set_threads(number: int) -> None:
-    """How many threads of the CPU the networks use from now on."""
-    torch.set_num_threads(number)
-
-
 def finite(maps: Maps, at: Sequence[torch.Tensor]) -> List[torch.Tensor]:
     """Those of the positions `at` (image, row, column) whose outlines are numbers.
 
