@@ -10,6 +10,7 @@ from app import images, outputs
 from app.cells import Cells, counted
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
+from app.selection import Channels, Plane
 
 
 class Segmented(NamedTuple):
@@ -29,15 +30,15 @@ def segment_file(
     segmenter: Segmenter,
     path: Path,
     target: Path,
-    record: Optional[str] = None,
+    record: Optional[dict] = None,
     with_table: bool = False,
     progress: Optional[Callable[[int, int], None]] = None,
-    channels: Optional[images.Channels] = None,
-    plane: Optional[images.Plane] = None,
+    channels: Optional[Channels] = None,
+    plane: Optional[Plane] = None,
 ) -> Segmented:
     """Write the label image of the image file `path` to `target`, a path as app.names makes it.
 
-    record: how the labels are made (outputs.record_of), which the label image keeps. with_table:
+    record: how the labels are made (outputs.record_for), which the label image keeps. with_table:
     its table of cells is written beside it. progress: see Segmenter.find. channels, plane: what is
     taken of the image (images.load). Raises images.ImageError for what cannot be read or written,
     and whatever the Segmenter does.

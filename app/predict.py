@@ -11,28 +11,22 @@ import signal
 import sys
 import time
 import warnings
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
-from app import images, outputs, privileges
+from app import images, outputs, privileges, summary
+from app.arguments import CannotStart, check, parse
 from app.cells import counted
-from app.names import output_name
-from app.options import Extend, parsed
-from app.scale import LEAST, MOST, NATIVE_DIAMETER, factor_of
-from app.sizes import Size, UnknownPixelSize
+from app.jobs import Job, find_jobs
+from app.names import LABEL_ENDING, earlier_names, short_stem, stem
+from app.screen import screen
+from app.sizes import UnknownPixelSize
+from app.summary import Row
 
 if TYPE_CHECKING:
+    from app.files import Segmented
     from app.segmenter import Segmenter
-
-INPUTS = Path("/workspace/inputs")
-OUTPUTS = Path("/workspace/outputs")
-WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
-
-
-class CannotStart(Exception):
-    """Why no image can be done at all: one sentence."""
 
 
 class Stopped(BaseException):
@@ -41,171 +35,67 @@ class Stopped(BaseException):
 
 def main(arguments: List[str]) -> int:
     """Run the command with these arguments (a list of str); returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal cannot show
-        stream.reconfigure(errors="backslashreplace", line_buffering=True)
-    options = parse(arguments)
-    images.silence_libraries()
-    try:
-        return run(options)
-    except CannotStart as error:
-        print(error, file=sys.stderr)
-        return 2
-    except Stopped as stop:
-        on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
-        name = signal.Signals(stop.args[0]).name
-        print(f"Stopped by {name}: no label image was left incomplete.", file=sys.stderr)
-        return 128 + stop.args[0]
-
-
-def parse(arguments: List[str]) -> argparse.Namespace:
-    """The options: inputs and outputs (Path), weights (a list of Path), device (str), switches,
-    which part of the images is taken (channels, plane), and which cells (the rest)."""
-    parser = argparse.ArgumentParser(
-        prog="sh predict.sh",
-        description="Finds the cells in all images of a folder (TIFF, PNG, JPEG, BMP, WebP). "
-        "The labels of NAME.* are written to NAME_label.tiff: 0 is background, k is cell k.",
-    )
-    add = parser.add_argument
-    add("inputs", metavar="INPUTS", nargs="?", type=Path, default=INPUTS, help=f"default: {INPUTS}")
-    add(
-        "outputs",
-        metavar="OUTPUTS",
-        nargs="?",
-        type=Path,
-        help=f"made if missing; default: {OUTPUTS}, or INPUTS-labels where there is no such folder",
-    )
-    add(
-        "--weights",
-        metavar="FILE",
-        action=Extend,
-        nargs="+",
-        type=Path,
-        default=[WEIGHTS],
-        help="default: the ones we ship; several are an ensemble, which takes all their times "
-        "(windows, contour points and the threshold of the suppression are the first one's)",
-    )
-    add(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="default: auto, which is a GPU if there is one that works",
-    )
-    add_images(parser)
-    add_cells(parser)
-    switch = partial(add, action="store_true")
-    switch("--cells", help="also write NAME_cells.csv: box, area, score ... of each cell")
-    switch(
-        "--resume",
-        help="skip images whose labels are there: newer than the image, by the same weights, "
-        "settings and version",
-    )
-    switch("--no-uncertainty-nms", help="of cells that overlap let the score alone decide")
-    switch("--no-amp", help="compute in float32 even where half precision is faster")
-    switch("--no-refinement", help="leave contours as the Fourier coefficients have them")
-    options = parser.parse_args(arguments)
-    for path in filter(os.path.isdir, options.weights):
-        parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
-    options.outputs = options.outputs or default_outputs(options.inputs)
-    return options
-
-
-def add_images(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is taken of the images (images.load)."""
-    add = parser.add_argument
-    add(
-        "--channels",
-        metavar="3,1",
-        type=parsed(images.parse_channels),
-        help="take these channels, up to three, in this order: numbers from 1 on or names that OME "
-        "or ImageJ gave them; default: the first three. Costs no time",
-    )
-    add(
-        "--plane",
-        metavar="N|max|mean",
-        type=parsed(images.parse_plane),
-        help="of stacks (Z, T, pages) take this plane, counted from 1 on, or the maximum or mean "
-        "of all, which takes the time to read them; default: the first",
-    )
-
-
-def add_cells(parser: argparse.ArgumentParser) -> None:
-    """The options that say which cells are looked for (segmenter.Segmenter)."""
-    add = parser.add_argument
-    add(
-        "--threshold",
-        metavar="T",
-        type=float,
-        help="leave out cells with a score up to T (0 to 1), whatever the others of the image "
-        "have; default: by the best scores of each image. A low one takes time: more has to be "
-        "compared",
-    )
-    for name, what in (("min", "smaller"), ("max", "larger")):
-        add(
-            f"--{name}-size",
-            metavar="D",
-            type=parsed(Size.of),
-            help=f"leave out cells that are {what} than a disc of diameter D: pixels, or µm as in "
-            "8.5um, where the file knows how large its pixels are. Costs no time",
-        )
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        "--diameter",
-        metavar="PIXELS",
-        dest="scale",
-        type=parsed(lambda text: factor_of(float(text))),
-        help="how large the cells are: images are scaled so that they become "
-        f"{NATIVE_DIAMETER:g} pixels, which the network knows best. Takes (40 / PIXELS)² times "
-        "as long",
-    )
-    size.add_argument(
-        "--scale",
-        metavar="FACTOR",
-        type=float,
-        help=f"scale images by FACTOR ({LEAST:g} to {MOST:g}); within 10 %% of 1 they are left as "
-        "they are. Takes FACTOR² times as long; default: 1, a half or a quarter, chosen for each "
-        "image by what is found at each, which takes up to 1.4 times as long as --scale 1",
-    )
-    add(
-        "--thorough",
-        action="store_true",
-        help="scores are the means over four flips of the image (two above 10 million pixels): "
-        "four times, or twice, the time of the network",
-    )
-
-
-def default_outputs(inputs: Path) -> Path:
-    """Where the labels of `inputs` go when nobody says: OUTPUTS, else beside the inputs."""
-    if inputs == INPUTS or OUTPUTS.is_dir():
-        return OUTPUTS
-    inputs = inputs.resolve()
-    return inputs.parent / (inputs.name + "-labels")
+    with screen():
+        options = parse(arguments)
+        images.silence_libraries()
+        try:
+            return run(options)
+        except CannotStart as error:
+            print(error, file=sys.stderr)
+            return 2
+        except Stopped as stop:
+            on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
+            name = signal.Signals(stop.args[0]).name
+            print(f"Stopped by {name}: no label image was left incomplete.", file=sys.stderr)
+            return 128 + stop.args[0]
 
 
 def run(options: argparse.Namespace) -> int:
     """Do all images of a folder; returns the exit status. Raises CannotStart."""
-    if not os.path.isdir(options.inputs):
-        raise CannotStart(f"There is no folder {options.inputs} to take images from.")
+    check(options)
+    warn_of_lost_outputs(options.outputs)
     take_owner(options.outputs)
-    inputs, refused = find_inputs(options.inputs)
-    make_ready(options.outputs)
-    segmenter, record = load_segmenter(options)
-    pairs = [(path, options.outputs / output_name(path)) for path in inputs]
-    waiting = not_done(pairs, record, options.cells) if options.resume else pairs
-    done = before = len(pairs) - len(waiting)
-    how = {"record": record, "with_table": options.cells, **selection(options)}
-    for number, (path, target) in enumerate(waiting, 1):
-        title = f"{number}/{len(waiting)} {shown(path)}"
-        done += attempt(title, segmenter, path, target, **how)
-    total = len(inputs) + len(refused)
+    jobs = jobs_of(options)
+    make_ready({options.outputs, *(job.target.parent for job in jobs)})
+    segmenter, settings = load_segmenter(options)
+    before = done_before(jobs, settings, options) if options.resume else {}
+    waiting = [job for job in jobs if job not in before]
+    rows = []
+    try:
+        for number, job in enumerate(waiting, 1):
+            title = f"{number}/{len(waiting)} {shown(job.name)}"
+            rows.append(attempt(title, job, segmenter, settings, options))
+    finally:
+        write_summary(options.outputs, rows, before.values())
+    done = len(before) + sum(row.is_done for row in rows)
+    tell_end(len(jobs), done, len(before), options)
+    return 0 if done == len(jobs) else 1
+
+
+def tell_end(total: int, done: int, before: int, options: argparse.Namespace) -> None:
+    """Say how many images are done, where the labels are, and what the weights are for."""
+    from app.network.weights import licence_of  # late, as in load_segmenter
+
     of_them = f" ({before} of them before)" if before else ""
     failed = f", {total - done} failed" if done < total else ""
     print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
-    return 0 if done == total else 1
+    for path in options.weights:
+        print(licence_of(path), file=sys.stderr)
 
 
-def selection(options: argparse.Namespace) -> Dict[str, Any]:
-    """What is taken of an image: arguments of images.load."""
-    return {"channels": options.channels, "plane": options.plane}
+def warn_of_lost_outputs(folder: Path) -> None:
+    """Say so in a container without a mounted folder for the outputs."""
+    if not os.environ.get("CPN_CONTAINER"):
+        return
+    place = os.path.realpath(str(folder))
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    if os.stat(place).st_dev == os.stat("/").st_dev:
+        print(
+            f"{folder} is no mounted folder: the labels will be lost with the container. Start it "
+            f'with  -v "$PWD/outputs:{folder}"',
+            file=sys.stderr,
+        )
 
 
 def take_owner(folder: Path) -> None:
@@ -220,46 +110,63 @@ def take_owner(folder: Path) -> None:
         )
 
 
-def find_inputs(folder: Path) -> Tuple[List[Path], List[Tuple[Path, str]]]:
-    """The images of the folder and those refused; says which are refused or passed over."""
+def jobs_of(options: argparse.Namespace) -> List[Job]:
+    """The jobs; says what is passed over, and which labels need longer names."""
+    place = shown(str(options.inputs[0])) if len(options.inputs) == 1 else "these files"
     try:
-        inputs, refused, passed_over = images.list_inputs(folder)
+        jobs, passed_over = find_jobs(
+            options.inputs, options.outputs, options.recursive, options.challenge
+        )
     except images.ImageError as error:
         reason = f"{error}{permission_hint(error)}"
-        raise CannotStart(f"No images can be taken from {folder}: {reason}.") from error
-    for verdict, found in (("skipped", refused), ("passed over", passed_over)):
-        for path, reason in found:
-            print(f"{shown(path)}: {verdict}, {reason}", file=sys.stderr)
-    if not inputs and not refused:
-        raise CannotStart(f"There is no image in {folder}.")
-    return inputs, refused
+        raise CannotStart(f"No images can be taken from {place}: {reason}.") from error
+    for path, reason in passed_over:
+        print(f"{shown(path.name)}: passed over, {reason}", file=sys.stderr)
+    if not jobs:
+        raise CannotStart(f"There is no image in {place}.")
+    usual = short_stem if options.challenge else stem
+    longer = [job for job in jobs if job.target.name != usual(job.image.name) + LABEL_ENDING]
+    if longer:
+        name = shown(longer[0].target.name)
+        print(
+            f"{len(longer)} images would share names of labels: theirs are longer, as {name}",
+            file=sys.stderr,
+        )
+    return jobs
 
 
-def make_ready(folder: Path) -> None:
-    """See to the outputs folder, or say why it cannot be used."""
-    try:
-        outputs.prepare(folder)
-    except OSError as error:
-        hint = "."
-        if isinstance(error, PermissionError) and folder.is_dir():
-            owner = folder.stat()
-            hint = (
-                f" for user {os.geteuid()}. Start the program as the folder's owner "
-                f"(docker run --user {owner.st_uid}:{owner.st_gid})."
-            )
-        reason = f"Labels cannot be written to {folder}: {error.strerror}{hint}"
-        raise CannotStart(reason) from error
+def selection(options: argparse.Namespace) -> Dict[str, Any]:
+    """What is taken of an image: arguments of images.load."""
+    return {"channels": options.channels, "plane": options.plane}
 
 
-def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", str]:
+def make_ready(folders: Iterable[Path]) -> None:
+    """See to the folders of outputs, or say why one cannot be used."""
+    for folder in sorted(folders):
+        try:
+            outputs.prepare(folder)
+        except OSError as error:
+            hint = "."
+            if isinstance(error, PermissionError) and folder.is_dir():
+                owner = folder.stat()
+                hint = (
+                    f" for user {os.geteuid()}. Start the program as the folder's owner "
+                    f"(docker run --user {owner.st_uid}:{owner.st_gid})."
+                )
+            reason = f"Labels cannot be written to {folder}: {error.strerror}{hint}"
+            raise CannotStart(reason) from error
+
+
+def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", dict]:
     """The networks, ready, and the record of how labels are made (outputs.record_of).
 
     Imported late: what is wrong with arguments or folders shows at once.
     """
-    from app.network.device import DeviceWarning
+    from app.network.device import DeviceWarning, use_threads
     from app.network.weights import WeightsError
     from app.segmenter import Segmenter
 
+    use_threads(options.threads)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
@@ -286,43 +193,127 @@ def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", str]:
     return segmenter, record
 
 
-def not_done(
-    pairs: List[Tuple[Path, Path]], record: str, with_table: bool
-) -> List[Tuple[Path, Path]]:
-    """Those (image, label image) that no earlier run has done; says how many one has."""
-    waiting = [pair for pair in pairs if not outputs.is_done(*pair, record, with_table)]
-    if len(waiting) < len(pairs):
-        done = len(pairs) - len(waiting)
-        print(f"{done} of {len(pairs)} images were done before and are skipped")
-    return waiting
+def done_before(jobs: List[Job], settings: dict, options: argparse.Namespace) -> Dict[Job, Row]:
+    """What earlier runs have done, with these settings, or the user has corrected."""
+    found = {job: row_before(job, settings, options) for job in jobs}
+    found = {job: row for job, row in found.items() if row}
+    if found:
+        print(f"{len(found)} of {len(jobs)} images were done before and are skipped")
+    for job, row in found.items():
+        if row.status == "corrected":
+            name = shown(job.target.name)
+            print(f"{name} is not as this program wrote it: kept as the user's", file=sys.stderr)
+    return found
 
 
-def attempt(title: str, segmenter: "Segmenter", path: Path, target: Path, **how: Any) -> bool:
-    """Do one image, or say why not; a line on the screen either way. Returns True if done.
+def row_before(job: Job, settings: dict, options: argparse.Namespace) -> Optional[Row]:
+    """What became of an image in an earlier run, under whatever name; None: it is not done."""
+    try:
+        record = outputs.record_for(job.image, settings)
+    except OSError:
+        return None
+    names = [job.target.name, *earlier_names(job.image)]
+    for target in dict.fromkeys(job.target.with_name(name) for name in names):
+        found = outputs.existing(target)
+        if found is None:
+            continue
+        if found.is_of(record) and (not options.cells or outputs.has_table(target)):
+            return Row(shown(job.name), "done", found.cells)
+        if not (found.is_ours or options.overwrite) and is_for(found, job, target, record):
+            return Row(shown(job.name), "corrected", found.cells)
+    return None
 
-    target, how: see files.segment_file.
+
+def is_for(found: outputs.Existing, job: Job, target: Path, record: dict) -> bool:
+    """Whether a label image of the user's is one for the image of this job.
+
+    It was ours and made from the same bytes; or it has the name, and the shape of the image.
     """
+    if "input" in found.record:
+        return found.record["input"] == record["input"]
+    try:
+        return target == job.target and images.read(job.image)[0].shape[:2] == found.shape
+    except images.ImageError:
+        return False
+
+
+def attempt(
+    title: str, job: Job, segmenter: "Segmenter", settings: dict, options: argparse.Namespace
+) -> Row:
+    """Do one image (see files.segment_file), or say why not; a line on the screen either way."""
     from app import files  # late, as in load_segmenter
 
     start, progress = time.perf_counter(), show_windows if sys.stderr.isatty() else None
+    theirs = None if options.overwrite else outputs.users_file(job.target, options.cells)
+    if theirs:
+        reason = f"{shown(theirs.name)} is not as this program wrote it (--overwrite replaces it)"
+        print(f"{title}: not done, {reason}", file=sys.stderr)
+        return Row(shown(job.name), "kept", reason=reason)
+    record = settings  # as far as that is known
     try:
-        (height, width), cells, remarks, scale = files.segment_file(
-            segmenter, path, target, progress=progress, **how
-        )
+        record = record_of_job(job, settings)
+        how = {"with_table": options.cells, "progress": progress, **selection(options)}
+        done = files.segment_file(segmenter, job.image, job.target, record, **how)
+        return tell_done(title, job, done, time.perf_counter() - start)
     except (images.ImageError, UnknownPixelSize) as error:
-        print(f"{title}: failed, {error}{permission_hint(error)}", file=sys.stderr)
-        return False
+        reason = f"{error}{permission_hint(error)}"
     except Exception as error:  # whatever it is (no memory, say): the other images are still done
-        reason = (str(error).strip() or "no reason is given").splitlines()[0]
-        print(f"{title}: failed, {type(error).__name__}: {reason}", file=sys.stderr)
-        return False
-    seconds = time.perf_counter() - start
-    score = f", mean score {cells.scores.mean():.2f}" if len(cells) else ""
+        first = (str(error).strip() or "no reason is given").splitlines()[0]
+        reason = f"{type(error).__name__}: {first}"
+    print(f"{title}: failed, {reason}", file=sys.stderr)
+    return Row(shown(job.name), "failed", warnings=see_to_stale(job, record), reason=reason)
+
+
+def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:
+    """Say what came of an image."""
+    (height, width), cells, remarks, scale = done
+    score = f"{cells.scores.mean():.2f}" if len(cells) else ""
+    of_them = f", mean score {score}" if score else ""
     scaled = f" ×{scale:.3g}" if scale != 1 else ""
-    print(f"{title} {width}×{height}{scaled} {seconds:.2f} s {counted(len(cells))}{score}")
+    print(f"{title} {width}×{height}{scaled} {seconds:.2f} s {counted(len(cells))}{of_them}")
     for remark in remarks:
-        print(f"{shown(path)}: {remark}", file=sys.stderr)
-    return True
+        print(f"{shown(job.name)}: {remark}", file=sys.stderr)
+    said = "; ".join(remarks)
+    return Row(shown(job.name), "done", len(cells), score, scale, f"{seconds:.2f}", said)
+
+
+def record_of_job(job: Job, settings: dict) -> dict:
+    """outputs.record_for the image of a job. Raises images.ImageError."""
+    try:
+        return outputs.record_for(job.image, settings)
+    except OSError as error:
+        raise images.ImageError(f"the file cannot be opened ({error.strerror})") from error
+
+
+def see_to_stale(job: Job, record: dict) -> str:
+    """See to what an earlier run left of an image that fails now; says what became of it.
+
+    Labels of ours made from other bytes or settings than `record` says are removed, since they
+    would be taken for this run's.
+    """
+    found, name = outputs.existing(job.target), shown(job.target.name)
+    if found is None:
+        return ""
+    if not found.is_ours or found.is_of(record):
+        remark = f"{name}, which was there before, is kept"
+    else:
+        try:
+            outputs.remove(job.target)
+            remark = f"{name}, made before from other bytes, weights or settings, is removed"
+        except OSError as error:
+            remark = f"{name} of an earlier run cannot be removed ({error.strerror})"
+    print(f"{shown(job.name)}: {remark}", file=sys.stderr)
+    return remark
+
+
+def write_summary(folder: Path, rows: List[Row], before: Iterable[Row]) -> None:
+    """Write summary.csv, or say why not."""
+    try:
+        reason = summary.write(folder, rows, before)
+    except OSError as error:
+        reason = f"{folder / summary.NAME} cannot be written ({error.strerror})"
+    if reason:
+        print(reason, file=sys.stderr)
 
 
 def permission_hint(error: Exception) -> str:
@@ -332,9 +323,9 @@ def permission_hint(error: Exception) -> str:
     return f": user {os.geteuid()} must be allowed to read it (chmod a+rX)"
 
 
-def shown(path: Path) -> str:
+def shown(name: str) -> str:
     """A file's name on one line: a line break in it becomes \\n, and so on."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path.name)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def show_windows(done: int, total: int) -> None:

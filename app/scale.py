@@ -7,7 +7,7 @@ image itself: (0, 0) is the centre of the first pixel of both.
 
 import math
 from dataclasses import replace
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Tuple
 
 import numpy as np
 
@@ -17,32 +17,15 @@ from app.no_image import NoImage
 from app.sizes import diameters
 from app.windows import Window
 
-NATIVE_DIAMETER = 40.0  # pixels: of the cells with which the network is at home
 # A factor this close to 1 is none: it would move the cells within the sizes that are native, and
 # cost the sharpness of all pixels.
 TOLERANCE = 0.1
-LEAST, MOST = 1 / 16, 16.0  # factors: cells of 2.5 to 640 pixels become native
 # The scales that are tried beside 1, since cells may be too large for the network: the last one,
 # which takes a sixteenth of the time, tells whether the other has a chance.
 COARSER = (0.5, 0.25)
 LEAST_SEEN = 16.0  # pixels: of cells that a coarser scale may answer for
 SURER = 0.01  # by which their mean score has to be higher than a finer scale's
 PART = 2**23  # pixels of the image that are brought to their size at a time
-
-
-def factor_of(diameter: float) -> float:
-    """By how much an image is scaled whose cells have this diameter in pixels. ValueError: by none
-    that is allowed."""
-    least, most = NATIVE_DIAMETER / MOST, NATIVE_DIAMETER / LEAST
-    if not least <= diameter <= most:
-        raise ValueError(f"a diameter must be in {least:g}..{most:g} pixels, not {diameter:g}")
-    return NATIVE_DIAMETER / diameter
-
-
-def check_scale(factor: Optional[float]) -> None:
-    """ValueError for a factor that is not allowed; None is."""
-    if factor is not None and not LEAST <= factor <= MOST:
-        raise ValueError(f"a scale must be in {LEAST:g}..{MOST:g}, not {factor:g}")
 
 
 def typical(cells: Cells) -> float:

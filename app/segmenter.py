@@ -23,8 +23,8 @@ from app.network import fourier, weights
 from app.network.config import Inference
 from app.network.cpn import CPN, Maps, Proposals
 from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
-from app.scale import COARSER, View, are_seen, check_scale, is_better
-from app.sizes import Size, Sizes
+from app.scale import COARSER, View, are_seen, is_better
+from app.sizes import Size, Sizes, check_scale
 from app.suppression import convincing, mostly_on, suppress
 from app.windows import Window, merge, windows
 
