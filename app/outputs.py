@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from app.segmenter import Segmenter
 
 # Of COLUMNS: pixels to 0.001, scores and uncertainties to 0.00001.
-_FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5
+_FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5 + ["%.0f"] * 4
 _HEADER = ",".join(COLUMNS)
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 ABANDONED = 3600  # seconds: a file that is still being written changes more often
@@ -93,7 +93,7 @@ def save(
 
 
 def _csv(rows):
-    """Rows (n, 13) of app.cells.table as bytes of CSV."""
+    """Rows (n, 17) of app.cells.table as bytes of CSV."""
     text = io.StringIO(newline="")
     np.savetxt(text, rows, _FORMAT, ",", header=_HEADER, comments="")
     return text.getvalue().encode()
