@@ -50,7 +50,7 @@ def test_the_table_has_a_row_for_each_label(path, cells):
     columns = {
         ("x0", "y0", "x1", "y1"): (cells.boxes, 6e-4),
         ("score",): (cells.scores[:, None], 6e-6),
-        COLUMNS[-4:]: (cells.uncertainties, 6e-6),
+        COLUMNS[-8:-4]: (cells.uncertainties, 6e-6),
     }
     for wanted, (values, accuracy) in columns.items():
         found = [[float(row[name]) for name in wanted] for row in rows]
