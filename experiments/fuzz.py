@@ -273,7 +273,7 @@ def problems(run, inputs, outputs):
     images = [path for path in inputs.iterdir() if path.is_symlink() or path.is_file()]
     done, refused, found = {}, set(), []
     for line in run.lines[:-2]:  # these are on all images
-        match = re.match(r"\d+/\d+ (.*) (\d+)×(\d+) [\d.]+ s \d+ cells?", line)
+        match = re.match(r"\d+/\d+ (.*) (\d+)×(\d+)(?: ×[\d.]+)? [\d.]+ s \d+ cells?", line)
         failure = re.match(r"\d+/\d+ (.*): failed, (.*)", line)
         if match and match.group(1) in names:
             done[names[match.group(1)]] = match.group(3), match.group(2)
