@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app import images
 from app.intensity import to_rgb8
-from app.names import output_name
+from app.names import LABEL_ENDING
 from evaluate.folders import EvaluationError, LabelError, list_images, list_truth, only, read_labels
 
 
@@ -59,5 +59,5 @@ def label_all(folder, out, segment):
     segment: function of an image (H, W, 3) uint8 that returns labels (H, W), 0 = background.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for paths in list_images(folder).values():
-        images.write_labels(out / output_name(paths[0]), segment(read(paths)))
+    for stem, paths in list_images(folder).items():
+        images.write_labels(out / (stem + LABEL_ENDING), segment(read(paths)))
