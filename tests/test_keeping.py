@@ -144,7 +144,7 @@ def test_what_an_earlier_run_left_of_an_image_that_fails(folder, capsys, monkeyp
     def fails(*arguments):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(OneSquare, "segment", fails)
+    monkeypatch.setattr(OneSquare, "find", fails)
     assert run(folder, "--cells", "--overwrite") == 1
     kept = change in ("nothing", "correction")
     assert label.exists() == table.exists() == kept

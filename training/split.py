@@ -1,7 +1,7 @@
 """python -m training split: one split of the catalogue as plain folders of labelled images.
 
-DIR/images/SOURCE__NAME.* and DIR/truth/SOURCE__NAME_label.*, with DIR/groups.csv beside them (name,
-group, source): what the commands of python -m evaluate take.
+DIR/images/SOURCE__NAME.* and DIR/truth/SOURCE__NAME_label.tiff, with DIR/groups.csv beside them
+(name, group, source): what the commands of python -m evaluate take.
 """
 
 import argparse
@@ -10,6 +10,8 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+from app.images import read_labels, write_labels
+from app.names import LABEL_ENDING
 from training import catalog
 
 
@@ -56,7 +58,7 @@ def write_split(data, split, out, group="modality"):
         folder.mkdir(parents=True)
     for name, entry in zip(names, listing):
         shutil.copyfile(entry.image, out / "images" / (name + entry.image.suffix))
-        shutil.copyfile(entry.label, out / "truth" / f"{name}_label{entry.label.suffix}")
+        write_labels(out / "truth" / (name + LABEL_ENDING), read_labels(entry.label))
     with (out / "groups.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "group", "source"))
