@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app.images import read_labels, write_labels
 from app.names import LABEL_ENDING
+from app.options import Help
 from training import catalog
 
 
@@ -20,10 +21,11 @@ def main(arguments):
     parser = argparse.ArgumentParser(
         prog="python -m training split",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
+        allow_abbrev=False,
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with catalog.csv")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", default="val", help="train or val")
     parser.add_argument("--out", type=Path, required=True, help="a folder without such folders")
     parser.add_argument(
         "--group",
@@ -48,7 +50,7 @@ def write_split(data, split, out, group="modality"):
     groups = [getattr(entry, group) for entry in listing]
     if None in groups:
         raise ValueError(f"{data} does not tell the {group} of its images: choose another --group")
-    names = [f"{entry.source}__{entry.image.stem}".replace(".", "_") for entry in listing]
+    names = [entry.flat_name for entry in listing]
     twice = repeated(names)
     if twice:
         raise ValueError(f"{data / catalog.TABLE}: two images would be named {twice[0]}")
