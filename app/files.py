@@ -46,6 +46,8 @@ def segment_file(
     image, remarks, pixel_size, nodata = images.load(path, channels, plane)
     shape = image.shape[:2]
     cells, notes, scale = segmenter.find(image, progress, pixel_size, nodata)
+    if not len(cells) and images.is_void(image):
+        remarks.append("the image is empty: all of its pixels are NaN or infinite")
     del image  # its memory is free before that of the labels is needed
     labels, cells, lost = rasterize(cells, shape)
     outputs.save(target, labels, record, cells if with_table else None)

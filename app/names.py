@@ -3,13 +3,16 @@
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence, Union
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Union
 
 EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")  # of images
 DOUBLE_EXTENSIONS = (".ome.tif", ".ome.tiff")
 LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
 LABEL_ENDING, TABLE_ENDING = "_label.tiff", "_cells.csv"  # of what prediction writes
-LABEL_ENDINGS = tuple("_label" + extension for extension in LABEL_EXTENSIONS)  # of label images
+# Of label images: ours first, then those of Cellpose and others, and of MorphoLibJ in ImageJ.
+LABEL_MARKS = ("_label", "_cp_masks", "_masks", "_mask", "-lbl")
+LABEL_ENDINGS = tuple(mark + ending for mark in LABEL_MARKS for ending in LABEL_EXTENSIONS)
+CELLPOSE_ENDING = "_seg.npy"  # what Cellpose keeps of an image; counts where nothing else does
 
 
 def stem(name: str) -> str:
@@ -62,6 +65,14 @@ def with_folders(path: Path) -> Iterator[str]:
     for depth in range(2, len(parts) + 1):
         yield "_".join(parts[-depth:])
     yield "_".join(f"{len(part)}_{part}" for part in parts)
+
+
+def without_ending(name: str, endings: Iterable[str]) -> Optional[str]:
+    """`name` without the first of the endings that it has, in any case of letters; else None."""
+    for ending in endings:
+        if name.lower().endswith(ending.lower()) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return None
 
 
 def earlier_names(path: Path) -> List[str]:

@@ -4,6 +4,17 @@ import argparse
 from typing import Any, Callable
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """A help that keeps the lines of the description, and shows the defaults that there are."""
+
+    def _get_help_string(self, action):
+        default = action.default
+        is_none = default is None or default is False or default == []
+        if is_none or "default:" in action.help:
+            return action.help
+        return super()._get_help_string(action)
+
+
 class Extend(argparse.Action):
     """An option of several values that may be repeated: `--a 1 2 --a 3` is `--a 1 2 3`.
 

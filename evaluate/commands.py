@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from typing import Dict, List, Tuple
 
+from app.options import Help
 from app.screen import screen
 from evaluate.folders import EvaluationError
 
@@ -51,7 +52,7 @@ def parse(
         if name in arguments[:1]:
             module = import_module(f"{package}.{module_name}")
             command.description = module.__doc__
-            command.formatter_class = argparse.RawDescriptionHelpFormatter
+            command.formatter_class = Help
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser.parse_args(arguments)

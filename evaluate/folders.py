@@ -15,12 +15,14 @@ import numpy as np
 
 from app.images import LabelError, read_labels
 from app.names import (
+    CELLPOSE_ENDING,
     DOUBLE_EXTENSIONS,
     EXTENSIONS,
     LABEL_ENDING,
     LABEL_ENDINGS,
     LABEL_EXTENSIONS,
     output_names,
+    without_ending,
 )
 
 Files = Dict[str, List[Path]]  # by their stems
@@ -47,10 +49,14 @@ def list_images(folder: Union[str, Path]) -> Files:
 def list_labels(folder: Union[str, Path], suffix: Optional[str] = None) -> Files:
     """{stem: [Path]} of the label images STEM<suffix> in a folder, in any case of letters.
 
-    The suffix (as `_mask.png`) is by default any of _label.tiff, _label.tif, _label.png.
-    Sorted by stem; several paths where files differ in their suffix only. EvaluationError.
+    The suffix (as `_mask.png`) is by default any of app.names.LABEL_ENDINGS, or that of Cellpose's
+    own files where a stem has none of these. Sorted by stem; several paths where files differ in
+    their suffix only. EvaluationError.
     """
-    return _by_stem(folder, (suffix,) if suffix else LABEL_ENDINGS)
+    if suffix:
+        return _by_stem(folder, (suffix,))
+    found = {**_by_stem(folder, (CELLPOSE_ENDING,)), **_by_stem(folder, LABEL_ENDINGS)}
+    return dict(sorted(found.items()))
 
 
 def list_truth(folder: Union[str, Path], suffix: Optional[str] = None) -> Files:
@@ -145,7 +151,11 @@ def read_groups(path: Union[str, Path], label_suffixes: Iterable[str] = ()) -> G
     for file_name, group in _group_rows(path):
         name = re.split(r"[/\\]", file_name)[-1]
         stem = (
-            _ended(name, (*label_suffixes, *LABEL_ENDINGS, *DOUBLE_EXTENSIONS, *EXTENSIONS)) or name
+            without_ending(
+                name,
+                (*label_suffixes, *LABEL_ENDINGS, CELLPOSE_ENDING, *DOUBLE_EXTENSIONS, *EXTENSIONS),
+            )
+            or name
         )
         for key in {stem, name_of(stem)} if group else ():
             groups.setdefault(key, set()).add(group)
@@ -191,7 +201,7 @@ def _by_stem(folder, endings, passed_over=()):
         raise EvaluationError(f"{folder} cannot be listed: {error.strerror}") from error
     found = {}
     for path in paths:
-        stem = _ended(path.name, endings)
+        stem = without_ending(path.name, endings)
         if stem and path.name[0] != "." and not path.name.lower().endswith(passed_over):
             found.setdefault(stem, []).append(path)
     return dict(sorted(found.items()))
@@ -203,11 +213,3 @@ def _by_name(stems):
     for stem in stems:
         found.setdefault(name_of(stem), []).append(stem)
     return found
-
-
-def _ended(name, endings):
-    """`name` without the first of the endings that it has, in any case of letters; else None."""
-    for ending in endings:
-        if name.lower().endswith(ending.lower()) and len(name) > len(ending):
-            return name[: -len(ending)]
-    return None

@@ -125,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IOU",
         help="IoU from which a cell is found, above 0 and up to 1 (default: 0.5)",
     )
-    parser.add_argument("--rules", choices=tuple(RULES), default="strict")
+    parser.add_argument("--rules", choices=tuple(RULES), default="strict", help="to score by")
     parser.add_argument(
         "--groups",
         metavar="CSV",

@@ -144,7 +144,7 @@ def test_floats_of_whole_numbers_are_labels(tmp_path):
     refused = (
         ([[0, 0.5]], "fractions"),
         ([[0, np.nan]], "fractions"),
-        ([[0, -1.0]], "negative label, -1"),
+        ([[0, -2.0]], "negative label, -2"),
         ([[0, 2.0**64]], "beyond 64 bits"),
     )
     for values, reason in refused:
@@ -155,7 +155,7 @@ def test_floats_of_whole_numbers_are_labels(tmp_path):
 
 def test_what_is_no_label_image_is_refused_by_name(tmp_path):
     arrays = {
-        "rgb.png": (np.zeros((8, 8, 3), np.uint8), r"has the shape \(8, 8, 3\)"),
+        "rgb.png": (np.arange(192, dtype=np.uint8).reshape(8, 8, 3), r"has the shape \(8, 8, 3\)"),
         "stack.tif": (np.zeros((2, 8, 8), np.uint16), r"has the shape \(2, 8, 8\)"),
         "minus.tif": (np.full((8, 8), -3, np.int16), "has a negative label, -3"),
         "complex.tif": (np.zeros((8, 8), np.complex64), "holds complex64"),

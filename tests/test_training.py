@@ -650,7 +650,7 @@ def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys)
     given = ["--data", str(data), "--weights", str(out / "weights.safetensors")]
     assert command.main(["validate", *given, "--out", str(tmp_path / "labels")]) == 0
     assert "macro" in capsys.readouterr().out
-    assert len(list((tmp_path / "labels" / "drawn").glob("*_label.tiff"))) == 3
+    assert len(list((tmp_path / "labels").glob("drawn__*_label.tiff"))) == 3
     tried = ["--windows", "128/96", "--windows", "160/120", "--shares", "0", "--shares", "0.9"]
     assert command.main(["calibrate", *given, *tried]) == 0
     told = capsys.readouterr().out

@@ -1,6 +1,4 @@
-"""python -m training [COMMAND]: trains a network (--help). Commands with a --help of their own:
-validate, calibrate, split, generations.
-"""
+"""python -m training [COMMAND]: trains a network; --help names the commands."""
 
 import argparse
 import sys
@@ -11,7 +9,11 @@ from app.network import weights
 from app.options import Extend
 from evaluate.score import aggregates, group_table, write_csv
 from training import catalog, generations, split, train, validation
+from training.stopping import Stopped
 from training.validation import terminal_bar
+
+SAID = """Commands with a --help of their own: validate (predict a split and score it), calibrate
+(choose the score threshold), split (a split as plain folders), generations (several runs)."""
 
 
 def main(arguments):
@@ -19,12 +21,22 @@ def main(arguments):
     commands = {"validate": validate, "calibrate": calibrate}
     commands.update(split=split.main, generations=generations.main)
     warnings.formatwarning = one_line
-    command = commands.get(arguments[0] if arguments else None)
+    name, *rest = arguments or [""]
+    if name and not name.startswith("-") and name not in commands:
+        print(f"python -m training has no command '{name}'. {SAID}", file=sys.stderr)
+        return 2
     try:
-        return command(arguments[1:]) if command else train.main(arguments)
+        return commands[name](rest) if name in commands else train.main(arguments, SAID)
     except train.EXPECTED as error:
         print(error, file=sys.stderr)
         return 2
+    except Stopped as stop:
+        without = ", without --init," if "--init" in arguments and name not in commands else ""
+        print(f"{stop}: the same command{without} goes on from there", file=sys.stderr)
+        return 128 + stop.number
+    except KeyboardInterrupt:
+        print("Stopped", file=sys.stderr)
+        return 130
 
 
 def one_line(message, *where):
@@ -36,7 +48,7 @@ def parser_of(command):
     """The parser of a command that runs weights on a split of the data."""
     parser = train.parser_of(f"python -m training {command.__name__}", command.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="as for training")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", default="val", help="train or val")
     parser.add_argument("--weights", type=Path, required=True)
     return parser
 

@@ -38,6 +38,11 @@ class Entry:
         """What the image is called among those of all sources."""
         return f"{self.source}__{self.image.name.split('.')[0]}"
 
+    @property
+    def flat_name(self):
+        """The name of its files where all sources share a folder: of `split` and `validate`."""
+        return f"{self.source}__{self.image.stem}".replace(".", "_")
+
 
 def entries(data, split, commercial=False, without=()):
     """The images of a split of a data folder, as a list of Entry.

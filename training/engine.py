@@ -11,13 +11,15 @@ from typing import Callable, Optional
 import torch
 from torch import nn
 from torch.profiler import record_function
+from tqdm import tqdm
 
 from app.atomic import replacing
 from app.network.device import autocast
-from training import distributed
+from training import distributed, stopping
 from training.checkpoints import export, save_checkpoint
 from training.losses import total_loss
 from training.schedule import make_optimiser, peak_rate, rate_factor
+from training.stopping import Stopped
 
 LOGGED_STEPS = 20  # of which a row of log.csv gives the means
 
@@ -171,11 +173,23 @@ class Run:
         return self.recipe.is_over(state.step, state.seconds, state.stale)
 
     def go(self, sampler, clock=time.monotonic):
-        """Train until it is finished. sampler(): a batch; clock(): seconds."""
+        """Train until it is finished. sampler(): a batch; clock(): seconds.
+
+        Raises Stopped, with a checkpoint written, after the step in which the process was asked to
+        stop.
+        """
+        with stopping.signals_noted() as asked:
+            self._go(sampler, clock, asked)
+            if asked and not self.finished():
+                self._save()
+                raise Stopped(asked[0], self.state.step, self.out)
+
+    def _go(self, sampler, clock, asked):
+        """Train until it is finished, or a signal is in the list `asked` of the first process."""
         state, sums, taken = self.state, Counter(), 0.0
         if state.step == 0 and state.origin is not None:
             self._validate()  # what is there already is the score to beat
-        while not self.finished():
+        while not (self.finished() or distributed.from_first(len(asked), state.device)):
             started = clock()
             batch = sampler()
             if batch[0].is_cuda:
@@ -196,8 +210,12 @@ class Run:
         minutes = round(self.state.seconds / 60, 3)
         if distributed.is_first():
             self.log({"step": self.state.step, "minutes": minutes, **row})
-            fraction = self.recipe.progress(self.state.step, self.state.seconds)
-            self.progress(fraction, f"loss {row['loss']:.2f}, {row['crops_per_second']} crops/s")
+            state, fraction = self.state, self.recipe.progress(self.state.step, self.state.seconds)
+            text = f"step {state.step}, loss {row['loss']:.2f}, {row['crops_per_second']} crops/s"
+            if fraction > 0:
+                left = state.seconds * max(1 / fraction - 1, 0)
+                text += f", {tqdm.format_interval(left)} left"
+            self.progress(fraction, text)
 
     def _keep(self):
         """Validation and checkpoint, when they are due."""

@@ -4,7 +4,8 @@ In the folder or in a sub folder of it, one level deep, lie
 
     NAME.tif     an image (or any other ending of app.names.EXTENSIONS), and beside it
     NAME_label.tif    its label image: _label (as prediction writes it), _masks or _cp_masks (as
-                      Cellpose does) or _mask; .tif, .tiff or .png
+                      Cellpose does), _mask or -lbl (as ImageJ does); .tif, .tiff or .png. Without
+                      one, NAME_seg.npy (as Cellpose keeps it)
 
 or the images in images/ and the label images in labels/ next to it, there also as plain NAME.tif.
 NAME may be the image's name up to its first dot. A sub folder is a source of that name; what lies
@@ -12,7 +13,6 @@ in the folder itself is one of the folder's name. With a sub folder val/, valida
 there and training what is in train/ beside it.
 """
 
-import re
 import warnings
 from collections import defaultdict
 
@@ -21,10 +21,16 @@ from scipy import ndimage
 from skimage import measure
 
 from app import images
-from app.names import EXTENSIONS, LABEL_EXTENSIONS, stem
+from app.names import (
+    CELLPOSE_ENDING,
+    EXTENSIONS,
+    LABEL_ENDINGS,
+    LABEL_EXTENSIONS,
+    stem,
+    without_ending,
+)
 from evaluate.folders import paired
 
-LABEL_NAME = re.compile(r"(.+?)_(?:label|masks?|cp_masks)(?:\.tif|\.tiff|\.png)", re.IGNORECASE)
 EXPECTED = (
     "expected are images (as NAME.tif) each with its label image beside it (NAME_label.tif or "
     ".png, or NAME_masks.*), or both in folders images/ and labels/ (there also as plain NAME.tif)"
@@ -102,17 +108,18 @@ def image_files(folder):
 def images_in(place):
     """The images in a folder and in images/ of it, without the label images."""
     paths = image_files(place) + image_files(place / "images")
-    return [path for path in paths if not LABEL_NAME.fullmatch(path.name)]
+    return [path for path in paths if not without_ending(path.name, LABEL_ENDINGS)]
 
 
 def labels_in(place):
     """{NAME: [Path]} of the label images in a folder and in labels/ of it."""
     inner = visible(place / "labels")
-    matches = [(LABEL_NAME.fullmatch(path.name), path) for path in visible(place) + inner]
-    named = [(match.group(1), path) for match, path in matches if match]
+    everything = visible(place) + inner
+    named = by_name((without_ending(path.name, LABEL_ENDINGS), path) for path in everything)
+    kept = by_name((without_ending(path.name, (CELLPOSE_ENDING,)), path) for path in everything)
     # All or none: in labels/ beside NAME_label.tif, what is called otherwise is no label image.
-    return by_name(
-        named or ((stem(path.name), path) for path in inner if has_ending(path, LABEL_EXTENSIONS))
+    return {**kept, **named} or by_name(
+        (stem(path.name), path) for path in inner if has_ending(path, LABEL_EXTENSIONS)
     )
 
 
@@ -182,10 +189,10 @@ def read_pair(entry):
 
     ValueError: it or the image cannot be read, or they differ in height or width.
     """
-    shape, label = read(entry.image).shape[:2], read(entry.label)
+    shape, label = read(entry.image).shape[:2], images.read_labels(entry.label)
     if label.shape != shape:
         raise ValueError(f"{entry.label}: its shape is {label.shape}, that of the image {shape}")
-    return label[:, :]
+    return label
 
 
 def read(path):
@@ -198,7 +205,7 @@ def read(path):
 
 def problem(label):
     """What looks wrong with a label image (H, W), 0 being background: a sentence, or None."""
-    label = np.maximum(label, 0).astype(np.int64)
+    label = label.astype(np.int64)
     pieces = measure.regionprops(measure.label(label, connectivity=2), label)
     if not pieces:
         return "there is no object in it"

@@ -17,6 +17,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from app.atomic import replacing
+from app.images import read_labels
 from app.intensity import CONVERSIONS, to_rgb8
 from app.network import fourier
 from training import distributed
@@ -246,10 +247,10 @@ def sizes_by_image(pack):
 
 def read_label(path, shape):
     """A label image (H, W) int64; ValueError when it is not of the image's shape."""
-    label = read_image(path)
+    label = read_labels(path)
     if label.shape != shape:
         raise ValueError(f"{path} has shape {label.shape}, its image {shape}")
-    return label[:, :].astype(np.int64)
+    return label.astype(np.int64)
 
 
 def read_objects(entry, shape):

@@ -1,7 +1,7 @@
 """python -m training split: one split of the catalogue as plain folders of labelled images.
 
-DIR/images/SOURCE__NAME.* and DIR/truth/SOURCE__NAME_label.*, with DIR/groups.csv beside them (name,
-group, source): what the commands of python -m evaluate take.
+DIR/images/SOURCE__NAME.* and DIR/truth/SOURCE__NAME_label.tiff, with DIR/groups.csv beside them
+(name, group, source): what the commands of python -m evaluate take.
 """
 
 import argparse
@@ -10,6 +10,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+from app.images import read_labels, write_labels
+from app.names import LABEL_ENDING
+from app.options import Help
 from training import catalog
 
 
@@ -18,10 +21,11 @@ def main(arguments):
     parser = argparse.ArgumentParser(
         prog="python -m training split",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
+        allow_abbrev=False,
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with catalog.csv")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", default="val", help="train or val")
     parser.add_argument("--out", type=Path, required=True, help="a folder without such folders")
     parser.add_argument(
         "--group",
@@ -46,7 +50,7 @@ def write_split(data, split, out, group="modality"):
     groups = [getattr(entry, group) for entry in listing]
     if None in groups:
         raise ValueError(f"{data} does not tell the {group} of its images: choose another --group")
-    names = [f"{entry.source}__{entry.image.stem}".replace(".", "_") for entry in listing]
+    names = [entry.flat_name for entry in listing]
     twice = repeated(names)
     if twice:
         raise ValueError(f"{data / catalog.TABLE}: two images would be named {twice[0]}")
@@ -56,7 +60,7 @@ def write_split(data, split, out, group="modality"):
         folder.mkdir(parents=True)
     for name, entry in zip(names, listing):
         shutil.copyfile(entry.image, out / "images" / (name + entry.image.suffix))
-        shutil.copyfile(entry.label, out / "truth" / f"{name}_label{entry.label.suffix}")
+        write_labels(out / "truth" / (name + LABEL_ENDING), read_labels(entry.label))
     with (out / "groups.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "group", "source"))

@@ -8,6 +8,8 @@ weights of the best validation: sh predict.sh INPUTS OUTPUTS --weights OUT/best.
 
 import argparse
 import json
+import math
+import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from app.network.config import PRESETS
 from app.network.cpn import CPN
 from app.network.device import use_threads
 from app.network.weights import WeightsError
-from app.options import Extend
+from app.options import Extend, Help
 from app.segmenter import Segmenter
 from evaluate.folders import LabelError
 from evaluate.score import aggregates, write_json
@@ -34,13 +36,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "weights" / "compact.safetensors"
 # What can be wrong with what the user gave; the message says it.
 EXPECTED = (ValueError, OSError, FloatingPointError, WeightsError, ImageError, LabelError)
+TOLD_SECONDS = 30  # between lines on how far training is, where no terminal shows a bar
 FEW = 3  # images for validation whose mean says little
 UNLABELLED_SHARE = 0.5  # unlabelled crops for each labelled one, with --listen2student
 
 
-def main(arguments):
-    """Run the command; returns the exit status."""
-    options = parse(arguments)
+def main(arguments, commands=None):
+    """Run the command; returns the exit status. commands: as of `parse`."""
+    options = parse(arguments, commands)
     use_threads()
     with distributed.group(options.device) as device:
         recipe, start = recipe_of(options), start_of(options)
@@ -64,9 +67,10 @@ def summary(state, path):
     )
 
 
-def parse(arguments):
-    """The options of the command."""
+def parse(arguments, commands=None):
+    """The options of the command. commands: what its help says of the others."""
     parser = parser_of("python -m training", __doc__)
+    parser.epilog = commands
     add_arguments(parser, several=False)
     options = parser.parse_args(arguments)
     check(options, parser)
@@ -75,9 +79,10 @@ def parse(arguments):
 
 
 def parser_of(command, description):
-    """The parser of a command's options; its help keeps the lines of the description."""
-    plain = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(command, description=description, formatter_class=plain)
+    """The parser of a command's options."""
+    return argparse.ArgumentParser(
+        command, description=description, formatter_class=Help, allow_abbrev=False
+    )
 
 
 def add_arguments(parser, several=True):
@@ -92,7 +97,7 @@ def add_arguments(parser, several=True):
     out = "folder of all runs" if several else "folder of the run (default: runs/NAME OF DATA)"
     add("--out", type=Path, required=several, help=out)
     length = parser.add_mutually_exclusive_group(required=several)
-    minutes = "of training of a run; validation takes its time beside"
+    minutes = "of training of a run; validation takes its time beside (default: the schedule's)"
     length.add_argument("--minutes", type=float, help=minutes)
     length.add_argument("--steps", type=int, help="instead of minutes")
     add("--init", type=Path, help="weights to start from (default: the shipped)")
@@ -103,8 +108,8 @@ def add_arguments(parser, several=True):
         "scratch); paper: its own, for days on several GPUs"
     )
     add("--schedule", choices=sorted(SCHEDULES), help=schedules)
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    add("--seed", type=int, default=0)
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="to train on")
+    add("--seed", type=int, default=0, help="of all that is drawn")
     oversample = "draw the images of these sources more often (the paper: 5 times)"
     add("--oversample", metavar="SOURCE=TIMES", type=source_factor, help=oversample, **many)
     no_uncertainty = "without that loss; predict with --no-uncertainty-nms then"
@@ -271,10 +276,15 @@ def run(data, out, recipe, start, device, packs=None):
 
     hidden = None if distributed.is_first() else True  # None: shown on a terminal only
     with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {postfix}", disable=hidden) as bar:
+        told = -math.inf
 
         def show(fraction, text):
+            nonlocal told
             bar.n = round(100 * min(fraction, 1), 1)
             bar.set_postfix_str(text)
+            if bar.disable and time.monotonic() - told > TOLD_SECONDS:
+                told = time.monotonic()
+                tell(text)
 
         has_uncertainty = recipe.weights["uncertainty"] > 0
         validator = Validator(data.validation, out, state.step, has_uncertainty)

@@ -5,12 +5,12 @@ from functools import partial
 from tqdm import tqdm
 
 from app import files, images
-from app.names import output_name
+from app.names import LABEL_ENDING
 from app.network import weights
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
 from app.suppression import convincing
-from evaluate.folders import name_of, read_labels
+from evaluate.folders import read_labels
 from evaluate.official import score_pair
 from evaluate.score import ImageScores, aggregate
 
@@ -34,18 +34,18 @@ def load(path, device="auto"):
 
 
 def validate(segmenter, listing, out, progress=iter):
-    """Predict every Entry of `listing` into out/SOURCE/NAME_label.tiff and score the files.
+    """Predict every Entry of `listing` into out/SOURCE__NAME_label.tiff and score the files.
 
     Returns a list of evaluate.score.ImageScores at IoU 0.5, by the official rules; its groups are
     the sources.
     """
     scored = []
+    out.mkdir(parents=True, exist_ok=True)
     for entry in progress(listing):
-        name = f"{entry.source}/{output_name(entry.image)}"
-        (out / entry.source).mkdir(parents=True, exist_ok=True)
+        name = entry.flat_name + LABEL_ENDING
         files.segment_file(segmenter, entry.image, out / name)
         score = score_pair(read_labels(entry.label), read_labels(out / name))
-        scored.append(ImageScores(name, name_of(entry.image.name), entry.source, scores=[score]))
+        scored.append(ImageScores(name, entry.flat_name, entry.source, scores=[score]))
     return scored
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "Plane",
     "guess_axes",
     "inputs_among",
+    "is_void",
     "list_inputs",
     "load",
     "read",
@@ -37,6 +38,9 @@ __all__ = [
     "silence_libraries",
     "write_labels",
 ]
+
+
+_STRIP = 512  # rows looked at at a time
 
 
 class Loaded(NamedTuple):
@@ -111,6 +115,13 @@ def load(
     if image.ndim == 3 and image.shape[2] > 3:
         warnings.append(f"the image has {image.shape[2]} channels; the first three are used")
     return Loaded(image, warnings, metadata.pixel_size, metadata.nodata)
+
+
+def is_void(image: Union[np.ndarray, TiffImage]) -> bool:
+    """Whether no pixel of an image (H, W) or (H, W, C) has a finite value."""
+    return image.dtype.kind == "f" and not any(
+        np.isfinite(image[top : top + _STRIP, :]).any() for top in range(0, image.shape[0], _STRIP)
+    )
 
 
 def _selected(image, indices):

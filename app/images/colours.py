@@ -8,7 +8,7 @@ from app.images.limits import ImageError, name_of
 # PhotometricInterpretation of TIFF; CIELAB, LogLuv and the like are not supported.
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _READABLE = (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _CMYK)
-JPEG = (6, 7, 33007, 34892)  # values of Compression
+JPEG, OLD_JPEG = (7, 33007, 34892), 6  # values of Compression
 
 
 class Colours:
@@ -26,7 +26,7 @@ class Colours:
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """(h, w, channels, samples) as decoded -> (h, w) or (h, w, C)."""
         page, bits = self._page, self._page.bitspersample
-        if page.photometric == _PALETTE and array.shape[2:] == (1, 1):
+        if page.photometric == _PALETTE and array.shape[2] == 1:  # the others of its samples: alpha
             return _colormap(page)[array[..., 0, 0].astype(np.uint16)]
         if isinstance(bits, int) and bits < 8:
             array, bits = (array.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8), 8

@@ -14,8 +14,8 @@ def list_inputs(folder: Union[str, Path]) -> Tuple[List[Path], PassedOver]:
     """The images of `folder` that are to be segmented, sorted by name.
 
     Returns (inputs, passed_over): a list of Path; a list of (Path, reason) for what is no input:
-    hidden files, folders, other files, and label images (names that end in _label.png, _label.tif
-    or _label.tiff in any case).
+    hidden files, folders, other files, and label images (names that end in one of
+    app.names.LABEL_ENDINGS, in any case of letters).
     Raises ImageError if the folder cannot be listed.
     """
     try:

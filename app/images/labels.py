@@ -10,9 +10,12 @@ import tifffile
 
 from app.atomic import replacing
 from app.images.limits import ImageError
-from app.images.tiff import check_complete
+from app.images.pictures import read_png
+from app.images.seg_npy import read_masks
+from app.images.tiff import check_complete, first_image
 
-PNG = b"\x89PNG"
+PNG, NUMPY = b"\x89PNG", b"\x93NUMPY"  # how files begin
+PALETTE = b"\3"  # the type of colours of a PNG, byte 25 of it
 
 
 def write_labels(
@@ -54,51 +57,76 @@ def read_description(path: Union[str, Path]) -> Optional[str]:
         return None
 
 
-class LabelError(Exception):
+class LabelError(ValueError):
     """Why a label image cannot be read or scored, in one sentence that names the file."""
 
 
 def read_labels(path: Union[str, Path]) -> np.ndarray:
-    """The label image in a TIFF or PNG file: (H, W) whole numbers >= 0, 0 is background.
+    """The label image in a TIFF, PNG or Cellpose's _seg.npy file: (H, W) whole numbers >= 0.
 
-    Integers keep the file's dtype; whole numbers stored as floats come as uint32 or uint64.
-    LabelError: not a whole file, not (H, W), a negative label, a fraction.
+    0 is background, and so is -1. Values are those stored: the indices of a palette, and not
+    inverted where white is 0. Axes of length 1 do not count, nor three channels that are alike (and
+    alpha beside them). Integers keep the file's dtype; whole numbers stored as floats come as
+    uint32 or uint64.
+    LabelError: not a whole file, not (H, W), a label below -1, a fraction.
     """
     path = Path(path)
     try:
-        labels = _decoded(path)
+        labels = _flat(_decoded(path))
     except Exception as error:  # decoders raise whatever their libraries do
         raise LabelError(f"{path} cannot be read: {error}") from error
     if labels.ndim != 2:
         raise LabelError(f"{path} has the shape {labels.shape}; a label image is (height, width)")
     if not labels.size:
         raise LabelError(f"{path} has no pixels")
+    if labels.dtype.kind not in "fbui":
+        raise LabelError(f"{path} holds {labels.dtype}; labels are whole numbers")
+    if labels.dtype.kind in "fi" and (labels == -1).any():
+        labels = np.where(labels == -1, labels.dtype.type(0), labels)
     if labels.dtype.kind in "fb":
         labels = _whole_numbers(path, labels)
-    if labels.dtype.kind not in "ui":
-        raise LabelError(f"{path} holds {labels.dtype}; labels are whole numbers")
     if labels.min() < 0:
         raise LabelError(f"{path} has a negative label, {labels.min()}")
     return labels
 
 
 def _decoded(path):
-    """The array of a PNG or TIFF file, by its content."""
+    """The array of a PNG, TIFF or _seg.npy file, by its content."""
     with path.open("rb") as file:
-        if file.read(4) == PNG:
+        head = file.read(26)
+        file.seek(0)
+        if head.startswith(NUMPY):
+            return read_masks(file)
+        if head.startswith(PNG):
+            if head[25:] == PALETTE:
+                return read_png(file, indices=True)
             labels = cv2.imdecode(np.fromfile(str(path), np.uint8), cv2.IMREAD_UNCHANGED)
             if labels is None:  # how OpenCV says that it could not
                 raise ValueError("not a whole PNG file")
             return labels
-        file.seek(0)
         with tifffile.TiffFile(file) as tif:
             if not tif.series:
                 raise ValueError("there is no image in it")
-            for page in tif.series[0].pages:
+            series = first_image(tif)
+            for page in series.pages:
                 ends = map(sum, zip(page.dataoffsets, page.databytecounts))
                 if max(ends, default=0) > tif.filehandle.size:  # would be filled with zeros
                     raise ValueError("the TIFF file is cut short")
-            return tif.asarray()
+            return series.asarray()
+
+
+def _flat(array):
+    """An array without axes of length 1 beyond two, and one of three channels if they are alike.
+
+    Channels come last, or first as planes; a fourth one is alpha.
+    """
+    while array.ndim > 2 and 1 in array.shape:
+        array = array.squeeze(array.shape.index(1))
+    for channels in (array, np.moveaxis(array, 0, -1)) if array.ndim == 3 else ():
+        first = channels[..., :1]
+        if channels.shape[2] in (3, 4) and (channels[..., 1:3] == first).all():
+            return first[..., 0]
+    return array
 
 
 def _whole_numbers(path, labels):

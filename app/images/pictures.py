@@ -34,8 +34,11 @@ def read_picture(file: BinaryIO, kind: str) -> np.ndarray:
     return _pixels(image)
 
 
-def read_png(file: BinaryIO) -> np.ndarray:
-    """The image of an open PNG file: (H, W) or (H, W, 3), uint8 or uint16."""
+def read_png(file: BinaryIO, indices: bool = False) -> np.ndarray:
+    """The image of an open PNG file: (H, W) or (H, W, 3), uint8 or uint16.
+
+    indices: of a palette, these instead of its colours.
+    """
     data = file.read()
     chunks = _critical_chunks(data)
     width, height, bits, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][8:-4])
@@ -48,7 +51,7 @@ def read_png(file: BinaryIO) -> np.ndarray:
     if interlaced or not any(last_row.tobytes()):
         _check_rows(chunks, width, height, stored * bits, interlaced)
     del data, chunks  # their memory is free before that of the pixels is needed
-    high = _pixels(image)
+    high = np.array(image) if indices and image.mode == "P" else _pixels(image)
     if bits < 16 or colour_type == 0:
         return high
     # Of colours of 16 bits Pillow keeps the high byte. It keeps the low one where it takes them for

@@ -2,15 +2,17 @@
 
 import re
 import struct
+from io import BytesIO
 from typing import BinaryIO, List, Optional, Tuple, Union
 from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
-from app.images.colours import JPEG, Colours
+from app.images.colours import JPEG, OLD_JPEG, Colours
 from app.images.limits import ImageError, check_size, product
 from app.images.metadata import Metadata, read_metadata
+from app.images.pictures import read_picture
 from app.images.regions import JPEG_2000, Chunks, Rows, TiffImage
 from app.images.selection import plane_indices, project
 from app.selection import Plane
@@ -23,6 +25,8 @@ MAX_PLANES = 10**6
 SMALL = 2**26
 
 _DESCRIPTION = 270  # the tag
+_REDUCED = 1  # the bit of NewSubfileType
+_STREAM, _STREAM_LENGTH = 513, 514  # tags of old-style JPEG: where its stream is
 _MAX_TAGS = 4096  # of a page, as tifffile has it
 # Tags that hold one whole number (sides, compression, ...), and the types for those. tifffile
 # reckons with texts and lists, too, which exhausts the memory.
@@ -39,16 +43,21 @@ def read_tiff(
     """
     with tifffile.TiffFile(_Nameless(file), _multifile=False) as tif:
         _check_directories(tif)
-        page, axes, shape, warnings = _layout(tif, plane)
+        series = first_image(tif)
+        page, axes, shape, warnings = _layout(tif, series, plane)
         _check_sizes(page, axes, shape, file)
+        if page.compression == OLD_JPEG:
+            plane_indices(plane, count=1)  # those of other pages cannot be read
+            return _old_jpeg(page, file), warnings, read_metadata(tif, page, 1)
         colours = Colours(page)
         lead = len(axes) - len(page.axes)
         stack = [n for n, axis in zip(shape, axes) if axis not in "YXCS"]
         places = [np.unravel_index(k, stack) for k in plane_indices(plane, product(stack))]
         if axes[lead:].replace("C", "S") != page.axes or page.imagedepth > 1:
-            image = project(map(colours, _whole(tif, axes, file, places)), plane)
+            image = project(map(colours, _whole(tif, series, axes, file, places)), plane)
         else:
-            planes = [_planes(tif, page, axes[:lead], shape[:lead], place) for place in places]
+            lengths = shape[:lead]
+            planes = [_planes(tif, series, page, axes[:lead], lengths, at) for at in places]
             image = TiffImage(file, planes, colours, plane)
             image = image[:, :] if image.nbytes <= SMALL else image
         channels = 1 if image.ndim == 2 else image.shape[2]
@@ -128,7 +137,16 @@ def _check_ome(text):
             raise ImageError(f"the OME metadata announce more than {MAX_PLANES} planes")
 
 
-def _layout(tif, plane):
+def first_image(tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    """The first series of pages that are no thumbnails of others; else the first."""
+    return next(filter(_is_full, tif.series), tif.series[0])
+
+
+def _is_full(series):
+    return not series.keyframe.subfiletype & _REDUCED
+
+
+def _layout(tif, series, plane):
     """(first page, axes, shape, warnings) of the first image: a letter and a length per axis.
 
     Who wants a certain plane takes planes without names for a stack.
@@ -137,7 +155,6 @@ def _layout(tif, plane):
         page = tif.pages[0]
         warning = "the file is one of a set; only its own first page is used"
         return page, page.axes, page.shape, [warning]
-    series = tif.series[0]
     page, axes, shape, warnings = series.keyframe, series.axes, series.shape, []
     if len(axes) == 3 and axes.count("Q") == 1:  # tifffile's letter for an axis without a name
         axes = guess_axes(shape)
@@ -148,9 +165,34 @@ def _layout(tif, plane):
                 f"its {shape[0]} planes are taken for channels: nothing in it says what they are"
             )
     alone = all(n == 1 for n, axis in zip(shape, axes) if axis not in "YXCS")
-    if not (alone or plane) or len(tif.series) > 1:
+    others = any(other is not series and _is_full(other) for other in tif.series)
+    if not (alone or plane) or others:
         warnings.append("the file holds several images; only the first is used")
     return page, axes, shape, warnings
+
+
+def _old_jpeg(page, file):
+    """The image of a page of old-style JPEG, where its tags lead to a whole JPEG stream.
+
+    (There it may also be in tables and strips that fit together in no one way.)
+    """
+    try:
+        tags = page.tags[_STREAM], page.tags[_STREAM_LENGTH]
+        start, length = (int(np.ravel(tag.value)[0]) for tag in tags)  # some tifffile have lists
+        file.seek(start)
+        image = read_picture(BytesIO(file.read(length)), "JPEG")
+    except Exception as error:  # whatever Pillow makes of it
+        raise _no_old_jpeg() from error
+    if image.shape[:2] != page.shape[:2]:
+        raise _no_old_jpeg()
+    return image
+
+
+def _no_old_jpeg():
+    return ImageError(
+        "old-style JPEG in TIFF (compression 6) of this kind is not supported: save it anew, with "
+        "another compression"
+    )
 
 
 def _check_sizes(page, axes, shape, file):
@@ -189,7 +231,7 @@ def guess_axes(shape: Tuple[int, int, int]) -> str:
     return "QYX"
 
 
-def _planes(tif, page, axes, shape, place):
+def _planes(tif, series, page, axes, shape, place):
     """The planes of the first image at a place in its stack, one per channel that is a page.
 
     axes, shape: the series' axes before those of a page; place: where on each of them but C and S.
@@ -201,7 +243,7 @@ def _planes(tif, page, axes, shape, place):
         numbers = np.ravel_multi_index(np.ix_(*taken), shape).ravel().tolist()
     if len(tif.pages) < product(shape):
         return _undescribed_planes(tif, page, numbers)
-    parts = [tif.series[0].pages[number] if number else page for number in numbers]
+    parts = [series.pages[number] if number else page for number in numbers]
     for part in parts:
         check_complete(tif, part)
     if page.is_final and all(_is_in_one_piece(part) for part in parts):
@@ -240,12 +282,11 @@ def check_complete(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
         raise ImageError("the TIFF file is cut short")
 
 
-def _whole(tif, axes, file, places):
+def _whole(tif, series, axes, file, places):
     """Yield the first image (H, W, channels, samples) at places in its stack.
 
     Its rows or columns are pages.
     """
-    series = tif.series[0]
     if series.keyframe.compression in JPEG + JPEG_2000:
         raise ImageError("JPEG is not supported where a row of the image is a TIFF page")
     check_size(1, product(series.shape), series.dtype.itemsize, file)

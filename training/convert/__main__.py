@@ -49,6 +49,7 @@ def parse(arguments):
         description=__doc__,
         epilog=layouts(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("name", metavar="NAME", choices=sorted(DATASETS), help=", ".join(DATASETS))
     parser.add_argument("source", metavar="SRC", type=Path, help="folder of the unpacked data set")

@@ -1,0 +1,96 @@
+"""The commands of training: what their help says, how they fit together, how a run is stopped."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_config
+from training_data import make_data
+
+from app.network import weights
+from app.network.cpn import CPN
+from evaluate import __main__ as evaluate
+from training import __main__ as training
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("validate", "calibrate", "split", "generations")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """(a folder of drawn data, a weights file of a tiny network), as texts."""
+    torch.manual_seed(0)
+    network = CPN(tiny_config(window=128, window_stride=96))
+    weights.save(tmp_path / "tiny.safetensors", network.state_dict(), network.config)
+    return str(make_data(tmp_path / "data")), str(tmp_path / "tiny.safetensors")
+
+
+def help_of(capsys, main, *words):
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_help_names_all_commands_and_shows_defaults(capsys):
+    said = help_of(capsys, training.main)
+    assert all(f" {name} (" in said for name in NAMES)
+    assert "(default: 0)" in said and "(default: auto)" in said and "None" not in said
+    assert "(default: val)" in help_of(capsys, training.main, "split")
+    assert "(default: strict)" in help_of(capsys, evaluate.main, "score")
+    for name in NAMES:
+        assert "None" not in help_of(capsys, training.main, name)
+
+
+def test_an_unknown_command_says_so(capsys):
+    assert training.main(["validat", "--data", "x"]) == 2
+    said = capsys.readouterr().err
+    assert "no command 'validat'" in said and all(name in said for name in NAMES)
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in NAMES)])
+def test_options_cannot_be_abbreviated(capsys, command):
+    with pytest.raises(SystemExit):
+        training.main([*command, "--dat", "x"])
+    assert "--data" in capsys.readouterr().err  # is missing
+
+
+def test_what_validate_and_split_write_is_scored_as_it_is(tiny, tmp_path, capsys):
+    data, network = tiny
+    split, labels = tmp_path / "split", tmp_path / "labels"
+    given = ["validate", "--data", data, "--weights", network, "--out", str(labels)]
+    assert training.main(given) == 0
+    given = ["split", "--data", data, "--out", str(split), "--group", "source"]
+    assert training.main(given) == 0
+    words = ["--truth", str(split / "truth"), "--labels", str(labels)]
+    words += ["--groups", str(split / "groups.csv"), "--out", str(tmp_path)]
+    capsys.readouterr()
+    assert evaluate.main(["score", *words]) == 0
+    assert "drawn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_keeps_a_checkpoint_and_goes_on(tiny, tmp_path, capsys, number):
+    data, network = tiny
+    given = ["--data", data, "--out", str(tmp_path / "run"), "--device", "cpu"]
+    given += ["--set", "crops=[[64,2]]", "positions=64", "samples=16"]
+    words = [sys.executable, "-m", "training", *given, "--init", network, "--minutes", "10"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+    process = subprocess.Popen(words, cwd=str(ROOT), **pipes)
+    until = time.monotonic() + 300
+    while not (tmp_path / "run" / "log.csv").exists() and time.monotonic() < until:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(number)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 128 + number and "Traceback" not in said
+    assert re.search(r"step 20, loss \d+\.\d+, [\d.]+ crops/s, \d+:\d+ left", said), said
+    found = re.search(r"Stopped by SIG\w+ after step (\d+), .*checkpoint.safetensors: (.*)", said)
+    assert found.group(2) == "the same command, without --init, goes on from there"
+    assert training.main([*given, "--steps", str(int(found.group(1)) + 1)]) == 0
+    assert f"Going on from step {found.group(1)}" in capsys.readouterr().out
