@@ -4,9 +4,9 @@ What the command, the validation of a network and all other runs over many files
 """
 
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from app import images, outputs
+from app import exports, images, outputs
 from app.cells import Cells, counted
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
@@ -34,19 +34,22 @@ def segment_file(
     progress: Optional[Callable[[int, int], None]] = None,
     channels: Optional[images.Channels] = None,
     plane: Optional[images.Plane] = None,
+    wanted: Sequence[exports.Export] = (),
 ) -> Segmented:
     """Write the label image of the image file `path` to `target`, a path as app.names makes it.
 
     record: how the labels are made (outputs.record_of), which the label image keeps. with_table:
     its table of cells is written beside it. progress: see Segmenter.find. channels, plane: what is
-    taken of the image (images.load). Raises images.ImageError for what cannot be read or written,
-    and whatever the Segmenter does.
+    taken of the image (images.load). wanted: what else is written beside it (exports.load). Raises
+    images.ImageError for what cannot be read or written, and whatever the Segmenter does.
     """
-    image, remarks, pixel_size, nodata = images.load(path, channels, plane)
-    shape = image.shape[:2]
-    cells, notes, scale = segmenter.find(image, progress, pixel_size, nodata)
-    del image  # its memory is free before that of the labels is needed
+    image = images.load(path, channels, plane)
+    shape, remarks = image.pixels.shape[:2], image.warnings
+    cells, notes, scale = segmenter.find(image.pixels, progress, image.pixel_size, image.nodata)
+    if not any(export.looks for export in wanted):
+        image = image._replace(pixels=None)  # its memory is free before the labels need theirs
     labels, cells, lost = rasterize(cells, shape)
+    said = exports.write(wanted, target, exports.Result(path, image, labels, cells))
     outputs.save(target, labels, record, cells if with_table else None)
     hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
-    return Segmented(shape, cells, remarks + notes + hidden, scale)
+    return Segmented(shape, cells, remarks + notes + hidden + said, scale)

@@ -14,9 +14,9 @@ import warnings
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-from app import images, outputs, privileges
+from app import exports, images, outputs, privileges
 from app.cells import counted
 from app.names import output_name
 from app.options import Extend, parsed
@@ -92,6 +92,7 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     )
     add_images(parser)
     add_cells(parser)
+    add_exports(parser)
     switch = partial(add, action="store_true")
     switch("--cells", help="also write NAME_cells.csv: box, area, score ... of each cell")
     switch(
@@ -173,6 +174,18 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_exports(parser: argparse.ArgumentParser) -> None:
+    """The options that say what else is written beside a label image."""
+    parser.add_argument(
+        "--export",
+        metavar="FORMAT,...",
+        type=parsed(exports.parse_formats),
+        default=[],
+        help="also write the cells as other programs open them: geojson (QuPath: NAME.geojson.gz), "
+        "roi (Fiji, ImageJ: NAME_rois.zip), coco (NAME_coco.json)",
+    )
+
+
 def default_outputs(inputs: Path) -> Path:
     """Where the labels of `inputs` go when nobody says: OUTPUTS, else beside the inputs."""
     if inputs == INPUTS or OUTPUTS.is_dir():
@@ -185,14 +198,15 @@ def run(options: argparse.Namespace) -> int:
     """Do all images of a folder; returns the exit status. Raises CannotStart."""
     if not os.path.isdir(options.inputs):
         raise CannotStart(f"There is no folder {options.inputs} to take images from.")
+    wanted = wanted_exports(options)
     take_owner(options.outputs)
     inputs, refused = find_inputs(options.inputs)
     make_ready(options.outputs)
     segmenter, record = load_segmenter(options)
     pairs = [(path, options.outputs / output_name(path)) for path in inputs]
-    waiting = not_done(pairs, record, options.cells) if options.resume else pairs
+    waiting = not_done(pairs, record, options.cells, wanted) if options.resume else pairs
     done = before = len(pairs) - len(waiting)
-    how = {"record": record, "with_table": options.cells, **selection(options)}
+    how = {"record": record, "with_table": options.cells, "wanted": wanted, **selection(options)}
     for number, (path, target) in enumerate(waiting, 1):
         title = f"{number}/{len(waiting)} {shown(path)}"
         done += attempt(title, segmenter, path, target, **how)
@@ -206,6 +220,14 @@ def run(options: argparse.Namespace) -> int:
 def selection(options: argparse.Namespace) -> Dict[str, Any]:
     """What is taken of an image: arguments of images.load."""
     return {"channels": options.channels, "plane": options.plane}
+
+
+def wanted_exports(options: argparse.Namespace) -> List[exports.Export]:
+    """What else is written beside each label image. Raises CannotStart."""
+    try:
+        return exports.load(options.export)
+    except exports.MissingLibrary as error:
+        raise CannotStart(error) from error
 
 
 def take_owner(folder: Path) -> None:
@@ -287,10 +309,18 @@ def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", str]:
 
 
 def not_done(
-    pairs: List[Tuple[Path, Path]], record: str, with_table: bool
+    pairs: List[Tuple[Path, Path]],
+    record: str,
+    with_table: bool,
+    wanted: Sequence[exports.Export] = (),
 ) -> List[Tuple[Path, Path]]:
     """Those (image, label image) that no earlier run has done; says how many one has."""
-    waiting = [pair for pair in pairs if not outputs.is_done(*pair, record, with_table)]
+    waiting = [
+        (image, target)
+        for image, target in pairs
+        if not all(export.is_done(target) for export in wanted)
+        or not outputs.is_done(image, target, record, with_table)
+    ]
     if len(waiting) < len(pairs):
         done = len(pairs) - len(waiting)
         print(f"{done} of {len(pairs)} images were done before and are skipped")
