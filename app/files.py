@@ -35,21 +35,30 @@ def segment_file(
     channels: Optional[images.Channels] = None,
     plane: Optional[images.Plane] = None,
     wanted: Sequence[exports.Export] = (),
+    measure: bool = False,
 ) -> Segmented:
     """Write the label image of the image file `path` to `target`, a path as app.names makes it.
 
     record: how the labels are made (outputs.record_of), which the label image keeps. with_table:
     its table of cells is written beside it. progress: see Segmenter.find. channels, plane: what is
-    taken of the image (images.load). wanted: what else is written beside it (exports.load). Raises
-    images.ImageError for what cannot be read or written, and whatever the Segmenter does.
+    taken of the image (images.load). wanted: what else is written beside it (exports.load).
+    measure: the table has the columns of exports.measures, too. Raises images.ImageError for what
+    cannot be read or written, and whatever the Segmenter does.
     """
     image = images.load(path, channels, plane)
     shape, remarks = image.pixels.shape[:2], image.warnings
     cells, notes, scale = segmenter.find(image.pixels, progress, image.pixel_size, image.nodata)
-    if not any(export.looks for export in wanted):
+    if not measure and not any(export.looks for export in wanted):
         image = image._replace(pixels=None)  # its memory is free before the labels need theirs
     labels, cells, lost = rasterize(cells, shape)
-    said = exports.write(wanted, target, exports.Result(path, image, labels, cells))
-    outputs.save(target, labels, record, cells if with_table else None)
+    result = exports.Result(path, image, labels, cells)
+    measured = None
+    if measure:
+        from app.exports.measures import measures  # late: it takes a while, and few want it
+
+        measured = measures(result)
+    said = exports.write(wanted, target, result)
+    rows = cells if with_table else None
+    outputs.save(target, labels, record, rows, measured, image.pixel_size)
     hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
     return Segmented(shape, cells, remarks + notes + hidden + said, scale)

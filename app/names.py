@@ -6,6 +6,7 @@ from typing import Union
 EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")  # of images
 LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
 LABEL_ENDING, TABLE_ENDING = "_label.tiff", "_cells.csv"  # of what prediction writes
+PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")  # pictures that are no inputs either
 LABEL_ENDINGS = tuple("_label" + extension for extension in LABEL_EXTENSIONS)  # of label images
 
 

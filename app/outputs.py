@@ -7,7 +7,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Pixels to 0.001, scores and uncertainties to 0.00001.
 _FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5
+_MEASURED = "%.9g"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 ABANDONED = 3600  # seconds: a file that is still being written changes more often
 
@@ -41,29 +42,40 @@ def prepare(folder: Path) -> None:
 
 
 def save(
-    path: Path, labels: np.ndarray, record: Optional[str] = None, cells: Optional[Cells] = None
+    path: Path,
+    labels: np.ndarray,
+    record: Optional[str] = None,
+    cells: Optional[Cells] = None,
+    measured: Optional[Dict[str, np.ndarray]] = None,
+    pixel_size: Optional[float] = None,
 ) -> None:
     """Write a label image (H, W), and the table of its cells if they are given.
 
     record: how the labels were made (see `record_of`), kept in the file. cells: row k is label
-    k + 1. A table is always that of the label image beside it: tables of earlier runs go, and
+    k + 1. measured: further columns (n,) of the table. pixel_size: in µm, which the label image
+    keeps. A table is always that of the label image beside it: tables of earlier runs go, and
     while a new one is written there is no label image. Raises images.ImageError.
     """
     try:
         with suppress(FileNotFoundError):
             (table_path(path) if cells is None else path).unlink()
         if cells is not None:
-            write_table(table_path(path), table(cells, labels))
+            write_table(table_path(path), table(cells, labels), measured or {})
     except OSError as error:
         reason = f"the table of cells cannot be written ({error.strerror})"
         raise images.ImageError(reason) from error
-    images.write_labels(path, labels, record)
+    images.write_labels(path, labels, record, pixel_size)
 
 
-def write_table(path: Path, rows: np.ndarray) -> None:
-    """Write rows (n, 13) of app.cells.table as CSV; the file is complete or absent."""
+def write_table(path: Path, rows: np.ndarray, measured: Dict[str, np.ndarray]) -> None:
+    """Write rows (n, 13) of app.cells.table as CSV; the file is complete or absent.
+
+    measured: columns (n,) that follow, by their names.
+    """
+    header, how = ",".join((*COLUMNS, *measured)), _FORMAT + [_MEASURED] * len(measured)
     with replacing(path, text=True) as file:
-        np.savetxt(file, rows, _FORMAT, ",", header=",".join(COLUMNS), comments="")
+        rows = np.column_stack([rows, *measured.values()])
+        np.savetxt(file, rows, how, ",", header=header, comments="")
 
 
 def record_of(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 
 from app import exports, images, outputs, privileges
 from app.cells import counted
+from app.exports import tables
 from app.names import output_name
 from app.options import Extend, parsed
 from app.scale import LEAST, MOST, NATIVE_DIAMETER, factor_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 INPUTS = Path("/workspace/inputs")
 OUTPUTS = Path("/workspace/outputs")
+PREVIEWS = {None: [], "outlines": ["preview"], "uncertainty": ["uncertainty"]}  # --preview: export
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
 
 
@@ -106,6 +108,7 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for path in filter(os.path.isdir, options.weights):
         parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
+    options.cells |= options.measure or options.table is not None
     options.outputs = options.outputs or default_outputs(options.inputs)
     return options
 
@@ -184,6 +187,27 @@ def add_exports(parser: argparse.ArgumentParser) -> None:
         help="also write the cells as other programs open them: geojson (QuPath: NAME.geojson.gz), "
         "roi (Fiji, ImageJ: NAME_rois.zip), coco (NAME_coco.json)",
     )
+    parser.add_argument(
+        "--preview",
+        nargs="?",
+        const="outlines",
+        choices=("outlines", "uncertainty"),
+        help="also write NAME_preview.png (.jpg above 4 million pixels): the image as people see "
+        "it, with the outlines of its cells; with `uncertainty` their colour says how uncertain "
+        "they are, from blue (certain) to yellow",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="as --cells, with more columns: perimeter, eccentricity, solidity, mean and sum of "
+        "each channel's stored values; in µm, too, where the file knows its pixel size",
+    )
+    parser.add_argument(
+        "--table",
+        metavar="FILE.csv",
+        type=Path,
+        help="as --cells, and all cells of the run in this one file as well",
+    )
 
 
 def default_outputs(inputs: Path) -> Path:
@@ -204,17 +228,43 @@ def run(options: argparse.Namespace) -> int:
     make_ready(options.outputs)
     segmenter, record = load_segmenter(options)
     pairs = [(path, options.outputs / output_name(path)) for path in inputs]
-    waiting = not_done(pairs, record, options.cells, wanted) if options.resume else pairs
-    done = before = len(pairs) - len(waiting)
-    how = {"record": record, "with_table": options.cells, "wanted": wanted, **selection(options)}
+    waiting = pairs
+    if options.resume:
+        waiting = not_done(pairs, record, options.cells, wanted, options.measure)
+    finished = sorted(set(pairs) - set(waiting))
+    before = len(finished)
+    how = {"record": record, "with_table": options.cells, "wanted": wanted}
+    how.update(selection(options), measure=options.measure)
     for number, (path, target) in enumerate(waiting, 1):
         title = f"{number}/{len(waiting)} {shown(path)}"
-        done += attempt(title, segmenter, path, target, **how)
-    total = len(inputs) + len(refused)
+        if attempt(title, segmenter, path, target, **how):
+            finished.append((path, target))
+    done, total = len(finished), len(inputs) + len(refused)
     of_them = f" ({before} of them before)" if before else ""
     failed = f", {total - done} failed" if done < total else ""
     print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
+    if options.table:
+        write_run_table(options.table, sorted(finished))
+    print(where_to_look(options), file=sys.stderr)
     return 0 if done == total else 1
+
+
+def write_run_table(path: Path, pairs: List[Tuple[Path, Path]]) -> None:
+    """Write the table of all cells of the pairs (image, label image) done, or say why not."""
+    try:
+        tables.join(path, pairs)
+    except OSError as error:
+        print(f"{path} cannot be written ({error.strerror})", file=sys.stderr)
+
+
+def where_to_look(options: argparse.Namespace) -> str:
+    """How to look at what came out."""
+    if options.preview:
+        return f"To look at: the pictures *_preview.* in {options.outputs}"
+    return (
+        "Label images look black in most viewers. --preview adds pictures to look at, --export "
+        "geojson,roi,coco what QuPath, Fiji and COCO's tools open, --cells tables"
+    )
 
 
 def selection(options: argparse.Namespace) -> Dict[str, Any]:
@@ -225,7 +275,7 @@ def selection(options: argparse.Namespace) -> Dict[str, Any]:
 def wanted_exports(options: argparse.Namespace) -> List[exports.Export]:
     """What else is written beside each label image. Raises CannotStart."""
     try:
-        return exports.load(options.export)
+        return exports.load(options.export + PREVIEWS[options.preview])
     except exports.MissingLibrary as error:
         raise CannotStart(error) from error
 
@@ -313,6 +363,7 @@ def not_done(
     record: str,
     with_table: bool,
     wanted: Sequence[exports.Export] = (),
+    measure: bool = False,
 ) -> List[Tuple[Path, Path]]:
     """Those (image, label image) that no earlier run has done; says how many one has."""
     waiting = [
@@ -320,6 +371,7 @@ def not_done(
         for image, target in pairs
         if not all(export.is_done(target) for export in wanted)
         or not outputs.is_done(image, target, record, with_table)
+        or (measure and not tables.is_measured(target))
     ]
     if len(waiting) < len(pairs):
         done = len(pairs) - len(waiting)

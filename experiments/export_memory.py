@@ -35,14 +35,15 @@ def run(options):
     with get_context("spawn").Pool(1) as pool:
         seconds, cpu_seconds, memory, size = pool.apply(measured, (options.cells, options.format))
     print(
-        f"{options.format}, {options.cells} cells: {seconds:.0f} s ({cpu_seconds:.0f} s of one core), "
-        f"{size / 1e6:.0f} MB; peak of memory {memory / 2**20:.0f} MiB beyond the cells and their labels"
+        f"{options.format}, {options.cells} cells: {seconds:.0f} s "
+        f"({cpu_seconds:.0f} s of one core), {size / 1e6:.0f} MB; peak of memory "
+        f"{memory / 2**20:.0f} MiB beyond the cells and their labels"
     )
     return 0
 
 
 def measured(count, name):
-    """What writing so many cells takes: seconds, those of one core, bytes of memory, of the file."""
+    """What so many cells take: seconds, those of one core, bytes of memory and of the file."""
     (export,) = exports.load([name])
     with tempfile.TemporaryDirectory() as folder:
         image, path = Path(folder) / "a.png", Path(folder) / "a.out"

@@ -14,14 +14,19 @@ import numpy as np
 
 from app import images
 from app.cells import Cells
-from app.names import LABEL_ENDING
+from app.names import LABEL_ENDING, PREVIEW_ENDINGS
 
 FORMATS = ("geojson", "roi", "coco")
 ENDINGS = {  # of the files: NAME_label.tiff becomes NAME + ending
     "geojson": (".geojson.gz",),
     "roi": ("_rois.zip",),
     "coco": ("_coco.json",),
+    "preview": PREVIEW_ENDINGS,  # the latter above PNG_PIXELS
+    "uncertainty": PREVIEW_ENDINGS,
 }
+PREVIEWS = ("preview", "uncertainty")
+PNG_PIXELS = 4 * 10**6
+HEAD = 1024  # bytes of a preview, within which it says of which kind it is
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
@@ -45,13 +50,27 @@ class Result(NamedTuple):
 class Export(NamedTuple):
     """A format that is asked for; see the module's docstring. endings: its file has one of them."""
 
+    name: str
     endings: Tuple[str, ...]
     looks: bool
     write: Callable[[Path, Result], List[str]]
 
     def is_done(self, target: Path) -> bool:
         """Whether its file is beside the label image `target`."""
-        return any(beside(target, ending).is_file() for ending in self.endings)
+        found = [path for path in (beside(target, e) for e in self.endings) if path.is_file()]
+        if self.name not in PREVIEWS:
+            return bool(found)
+        return any(kind(self.name) in _head(path) for path in found)
+
+
+def kind(name: str) -> bytes:
+    """What a preview of this name has as its comment."""
+    return f"cpn {name}".encode()
+
+
+def _head(path):
+    with open(path, "rb") as file:
+        return file.read(HEAD)
 
 
 def parse_formats(text: str) -> List[str]:
@@ -65,7 +84,7 @@ def parse_formats(text: str) -> List[str]:
 def load(names: Sequence[str]) -> List[Export]:
     """The Exports of these names of formats. Raises MissingLibrary."""
     modules = ((name, _module(name)) for name in names)
-    return [Export(ENDINGS[name], module.LOOKS, module.write) for name, module in modules]
+    return [Export(name, ENDINGS[name], module.LOOKS, module.write) for name, module in modules]
 
 
 def _module(name: str) -> ModuleType:
@@ -73,7 +92,7 @@ def _module(name: str) -> ModuleType:
         return importlib.import_module(f"app.exports.{name}")
     except ImportError as error:
         raise MissingLibrary(
-            f"--export {name} needs the package {error.name}; with Python 3.11 or newer this "
+            f"the export {name} needs the package {error.name}; with Python 3.11 or newer this "
             f"installs it: {sys.executable} -m pip install -r {REQUIREMENTS}"
         ) from error
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import List, Tuple, Union
 
 from app.images.limits import ImageError
-from app.names import EXTENSIONS, LABEL_ENDINGS, output_name
+from app.names import EXTENSIONS, LABEL_ENDINGS, PREVIEW_ENDINGS, output_name
 
 Refused = List[Tuple[Path, str]]  # files and why they are not taken
 
@@ -15,8 +15,8 @@ def list_inputs(folder: Union[str, Path]) -> Tuple[List[Path], Refused, Refused]
 
     Returns (inputs, refused, passed_over): a list of Path; a list of (Path, reason) for images
     whose names agree up to the first dot, which would write the same output; a list of
-    (Path, reason) for what is no input: hidden files, folders, other files, and label images
-    (names that end in _label.png, _label.tif or _label.tiff in any case).
+    (Path, reason) for what is no input: hidden files, folders, other files, label images (names
+    that end in _label.png, _label.tif or _label.tiff in any case), previews (_preview.png, .jpg).
     Raises ImageError if the folder cannot be listed.
     """
     try:
@@ -49,6 +49,8 @@ def _no_input(path):
         return "not a regular file"
     if name.endswith(LABEL_ENDINGS):
         return "a label image"
+    if name.endswith(PREVIEW_ENDINGS):
+        return "a preview"
     if not name.endswith(EXTENSIONS):
         return "not an image by its extension"
     return None
