@@ -10,17 +10,31 @@ import os
 import signal
 import sys
 import time
+import traceback
 import warnings
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
-from app import exports, images, outputs, privileges
+from app import __version__, exports, images, outputs, privileges
 from app.cells import counted
 from app.exports import tables
 from app.names import output_name
 from app.options import Extend, parsed
+from app.progress import Progress
 from app.scale import LEAST, MOST, NATIVE_DIAMETER, factor_of
 from app.sizes import Size, UnknownPixelSize
 
@@ -48,7 +62,11 @@ def main(arguments: List[str]) -> int:
     options = parse(arguments)
     images.silence_libraries()
     try:
-        return run(options)
+        with ExitStack() as stack:
+            if options.quiet:
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(redirect_stdout(nowhere))
+            return run(options)
     except CannotStart as error:
         print(error, file=sys.stderr)
         return 2
@@ -102,6 +120,9 @@ def parse(arguments: List[str]) -> argparse.Namespace:
         help="skip images whose labels are there: newer than the image, by the same weights, "
         "settings and version",
     )
+    switch("--quiet", help="say only what went wrong")
+    switch("--verbose", help="of an image that failed also the traceback")
+    add("--version", action="version", version=f"cpn {__version__}")
     switch("--no-uncertainty-nms", help="of cells that overlap let the score alone decide")
     switch("--no-amp", help="compute in float32 even where half precision is faster")
     switch("--no-refinement", help="leave contours as the Fourier coefficients have them")
@@ -235,9 +256,10 @@ def run(options: argparse.Namespace) -> int:
     before = len(finished)
     how = {"record": record, "with_table": options.cells, "wanted": wanted}
     how.update(selection(options), measure=options.measure)
+    progress = Progress(len(waiting), shown=not options.quiet)
     for number, (path, target) in enumerate(waiting, 1):
         title = f"{number}/{len(waiting)} {shown(path)}"
-        if attempt(title, segmenter, path, target, **how):
+        if attempt(title, segmenter, path, target, progress, options.verbose, **how):
             finished.append((path, target))
     done, total = len(finished), len(inputs) + len(refused)
     of_them = f" ({before} of them before)" if before else ""
@@ -245,7 +267,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
     if options.table:
         write_run_table(options.table, sorted(finished))
-    print(where_to_look(options), file=sys.stderr)
+    if not options.quiet:
+        print(where_to_look(options), file=sys.stderr)
     return 0 if done == total else 1
 
 
@@ -379,18 +402,27 @@ def not_done(
     return waiting
 
 
-def attempt(title: str, segmenter: "Segmenter", path: Path, target: Path, **how: Any) -> bool:
+def attempt(
+    title: str,
+    segmenter: "Segmenter",
+    path: Path,
+    target: Path,
+    progress: Progress,
+    verbose: bool,
+    **how: Any,
+) -> bool:
     """Do one image, or say why not; a line on the screen either way. Returns True if done.
 
-    target, how: see files.segment_file.
+    target, how: see files.segment_file. verbose: with the traceback, where it fails.
     """
     from app import files  # late, as in load_segmenter
 
-    start, progress = time.perf_counter(), show_windows if sys.stderr.isatty() else None
+    start = time.perf_counter()
     try:
-        (height, width), cells, remarks, scale = files.segment_file(
-            segmenter, path, target, progress=progress, **how
-        )
+        with progress as windows, traceback_of_failure(verbose):
+            (height, width), cells, remarks, scale = files.segment_file(
+                segmenter, path, target, progress=windows, **how
+            )
     except (images.ImageError, UnknownPixelSize) as error:
         print(f"{title}: failed, {error}{permission_hint(error)}", file=sys.stderr)
         return False
@@ -419,11 +451,15 @@ def shown(path: Path) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path.name)
 
 
-def show_windows(done: int, total: int) -> None:
-    """Progress within one image of several windows, on a terminal's last line."""
-    if total > 1:
-        end = "\r" if done < total else "\r\033[K"  # the last one clears the line
-        print(f"window {done} of {total}", end=end, file=sys.stderr, flush=True)
+@contextmanager
+def traceback_of_failure(verbose: bool) -> Iterator[None]:
+    """Print where an exception comes from, if verbose, and let it go on."""
+    try:
+        yield
+    except Exception:
+        if verbose:
+            traceback.print_exc()
+        raise
 
 
 def stop(number: int, frame: Optional[FrameType]) -> None:
