@@ -8,9 +8,11 @@ LABEL org.opencontainers.image.title="Cell segmentation with contour proposals" 
       org.opencontainers.image.licenses="Apache-2.0"
 
 # CPN_CONTAINER: predict.sh starts at once, without an environment of its own.
+# OMP_WAIT_POLICY: as predict.sh has it, for python -m evaluate and the like.
 # PYTHONPATH: our packages lie beside those of the image, not among them. What the image has from
 # conda or Debian cannot always be replaced, and its torch must not be.
 ENV CPN_CONTAINER=1 \
+    OMP_WAIT_POLICY=PASSIVE \
     PYTHONPATH=/opt/packages
 
 WORKDIR /workspace

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes a Python environment, once:  sh environment.sh FOLDER REQUIREMENTS...
 #
-# Does nothing where FOLDER is complete for just these requirements. Anything else there, such as
-# what an interrupted run left, is replaced.
+# Does nothing where FOLDER is complete for just these requirements. Anything else there is replaced
+# when the new one is complete (environment.py).
 set -eu
 
 fail() {
@@ -12,16 +12,15 @@ fail() {
 
 folder=$1
 shift
-marker=$folder/complete
 wanted=$(cat "$@" | cksum)
-if [ -x "$folder/bin/python" ] && [ "$(cat "$marker" 2>/dev/null)" = "$wanted" ]; then
+if [ -x "$folder/bin/python" ] && [ "$(cat "$folder/complete" 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
 
-known='import sys; sys.exit(sys.version_info[:2] not in [(3, 7), (3, 10), (3, 11), (3, 12), (3, 13)])'
+known='import sys; sys.exit(sys.version_info[:2] != (3, 7) and not (3, 9) <= sys.version_info[:2] <= (3, 14))'
 python=
 without_venv=
-for candidate in python3 python3.13 python3.12 python3.11 python3.10 python3.7 python; do
+for candidate in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.7 python; do
     "$candidate" -c "$known" >/dev/null 2>&1 || continue
     if "$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then
         python=$candidate
@@ -32,17 +31,7 @@ done
 if [ -z "$python" ] && [ -n "$without_venv" ]; then
     fail "$without_venv cannot make environments: install its venv module (Debian and Ubuntu: apt install python3-venv) and start again."
 elif [ -z "$python" ]; then
-    fail "No Python 3.7 or 3.10 to 3.13 was found: install one of them and start again."
+    other=$(python3 -c 'import sys; print(" (python3 is Python %d.%d)" % sys.version_info[:2])' 2>/dev/null) || other=
+    fail "No Python 3.7 or 3.9 to 3.14 was found$other: install one of them and start again."
 fi
-
-echo "Making the Python environment $folder (once; this downloads PyTorch and takes minutes)" >&2
-for file do
-    shift
-    set -- "$@" -r "$file"
-done
-rm -f "$marker"  # first: what follows may be interrupted anywhere
-"$python" -m venv --clear "$folder" >&2 ||
-    fail "The environment $folder could not be made: the lines above say why."
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@" >&2 ||
-    fail "The environment $folder is not complete: the lines above say why; start again when that is mended."
-echo "$wanted" >"$marker"
+exec "$python" "$(dirname -- "$0")/environment.py" "$folder" "$wanted" "$@"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Finds the cells in a folder of microscopy images:
+# Finds the cells in microscopy images:
 #
 #   sh predict.sh [INPUTS [OUTPUTS]] [options of app.predict: see sh predict.sh --help]
 #
@@ -7,19 +7,36 @@
 # /workspace/inputs, a few sample images are written and segmented.
 set -eu
 
+# Threads that wait must not spin: with one busy neighbour that takes many times as long.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+
 if [ -n "${CPN_CONTAINER:-}" ]; then # set by the Dockerfile: everything is installed
     exec python3 -m app.predict "$@"
 fi
 
-here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+self=$0
+while [ ! -e "$(dirname -- "$self")/environment.sh" ] && [ -h "$self" ]; do # a link to the checkout's
+    target=$(readlink -- "$self")
+    case $target in
+    /*) self=$target ;;
+    *) self=$(dirname -- "$self")/$target ;;
+    esac
+done
+here=$(CDPATH='' cd -P -- "$(dirname -- "$self")" && pwd)
 unset PYTHONHOME PYTHONPATH # of another Python: nothing of it belongs into .venv
-sh "$here/environment.sh" "$here/.venv" "$here/requirements.txt" "$here/evaluate/requirements.txt"
 
 # `python -m` would look for `app` in the current folder first; this looks in the checkout.
 module='import runpy, sys
 sys.path[0], name = sys.argv[1:3]
 del sys.argv[1:3]
 runpy.run_module(name, run_name="__main__", alter_sys=True)'
+
+if [ $# -gt 0 ] && [ ! -e "$here/.venv/complete" ]; then # any Python knows what is wrong with them
+    status=0
+    python3 -c "$module" "$here" app.arguments "$@" || status=$?
+    case $status in 0 | 2) exit "$status" ;; esac
+fi
+sh "$here/environment.sh" "$here/.venv" "$here/requirements.txt" "$here/evaluate/requirements.txt"
 
 if [ $# -eq 0 ] && [ ! -d /workspace/inputs ]; then
     echo "No folder given, so sample images are written to $here/samples/inputs"

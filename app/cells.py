@@ -4,12 +4,14 @@ from dataclasses import dataclass, fields
 from typing import Sequence, Tuple
 
 import numpy as np
+from scipy import ndimage
 
 UNCERTAINTY_SCALE = 7.0  # pixels: the delta of equation 4 is 7 * uncertainty
 STRIP = 512  # rows of a label image measured at a time, so that memory does not grow with it
 COLUMNS = (
     ("label", "x0", "y0", "x1", "y1", "area", "centroid_x", "centroid_y", "score")
     + ("uncertainty_top", "uncertainty_right", "uncertainty_bottom", "uncertainty_left")
+    + ("label_x0", "label_y0", "label_x1", "label_y1")
 )  # fmt: skip
 
 
@@ -97,16 +99,31 @@ def certainties(boxes: np.ndarray, uncertainties: np.ndarray, kind: str) -> np.n
 
 
 def table(cells: Cells, labels: np.ndarray) -> np.ndarray:
-    """What is known of cells in a label image (H, W): (n, 13) float64, one row per label.
+    """What is known of cells in a label image (H, W): (n, 17) float64, one row per label.
 
     COLUMNS: label; box of the contour, pixels; number of the label's pixels and their mean x and
-    y (NaN where there are none); score; uncertainties. Row k of the cells is label k + 1.
+    y; score; uncertainties; box of the label's pixels, ends included (it and the means are NaN
+    where there are none). Row k of the cells is label k + 1.
     """
     area, centroids = measure(labels, len(cells))
     label = np.arange(1, len(cells) + 1)
     return np.column_stack(
         (label, cells.boxes, area, centroids, cells.scores, cells.uncertainties)
+        + (label_boxes(labels, len(cells)),)
     ).astype(np.float64)
+
+
+def label_boxes(labels: np.ndarray, count: int) -> np.ndarray:
+    """The boxes (count, 4) of the pixels of labels 1..count, x0 y0 x1 y1, ends included.
+
+    NaN where a label has no pixel.
+    """
+    found = ndimage.find_objects(labels, max_label=count) if count else []
+    boxes = [
+        (np.nan,) * 4 if box is None else (box[1].start, box[0].start, box[1].stop, box[0].stop)
+        for box in found
+    ]
+    return np.array(boxes, np.float64).reshape(-1, 4) - (0, 0, 1, 1)
 
 
 def measure(labels: np.ndarray, count: int) -> Tuple[np.ndarray, np.ndarray]:

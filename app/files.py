@@ -10,6 +10,7 @@ from app import exports, images, outputs
 from app.cells import Cells, counted
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
+from app.selection import Channels, Plane
 
 
 class Segmented(NamedTuple):
@@ -29,17 +30,17 @@ def segment_file(
     segmenter: Segmenter,
     path: Path,
     target: Path,
-    record: Optional[str] = None,
+    record: Optional[dict] = None,
     with_table: bool = False,
     progress: Optional[Callable[[int, int], None]] = None,
-    channels: Optional[images.Channels] = None,
-    plane: Optional[images.Plane] = None,
+    channels: Optional[Channels] = None,
+    plane: Optional[Plane] = None,
     wanted: Sequence[exports.Export] = (),
     measure: bool = False,
 ) -> Segmented:
     """Write the label image of the image file `path` to `target`, a path as app.names makes it.
 
-    record: how the labels are made (outputs.record_of), which the label image keeps. with_table:
+    record: how the labels are made (outputs.record_for), which the label image keeps. with_table:
     its table of cells is written beside it. progress: see Segmenter.find. channels, plane: what is
     taken of the image (images.load). wanted: what else is written beside it (exports.load).
     measure: the table has the columns of exports.measures, too. Raises images.ImageError for what
@@ -57,8 +58,9 @@ def segment_file(
         from app.exports.measures import measures  # late: it takes a while, and few want it
 
         measured = measures(result)
-    said = exports.write(wanted, target, result)
+    said = []
+    others = exports.written(wanted, target, result, said) if wanted else None
     rows = cells if with_table else None
-    outputs.save(target, labels, record, rows, measured, image.pixel_size)
+    outputs.save(target, labels, record, rows, measured, image.pixel_size, others)
     hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
     return Segmented(shape, cells, remarks + notes + hidden + said, scale)

@@ -1,18 +1,73 @@
 """What files are called: images that are tried, label images, tables of cells."""
 
+import os
+from collections import Counter
 from pathlib import Path
-from typing import Union
+from typing import Dict, Iterator, List, Sequence, Union
 
 EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")  # of images
+DOUBLE_EXTENSIONS = (".ome.tif", ".ome.tiff")
 LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
 LABEL_ENDING, TABLE_ENDING = "_label.tiff", "_cells.csv"  # of what prediction writes
 PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")  # pictures that are no inputs either
 LABEL_ENDINGS = tuple("_label" + extension for extension in LABEL_EXTENSIONS)  # of label images
 
 
+def stem(name: str) -> str:
+    """A file's name without its extension; `.ome.tif` is one extension."""
+    for ending in DOUBLE_EXTENSIONS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return os.path.splitext(name)[0]
+
+
+def short_stem(name: str) -> str:
+    """A file's name up to its first dot, by which the challenge's organisers name labels."""
+    return name.split(".")[0]
+
+
 def output_name(path: Union[str, Path]) -> str:
-    """The name of the label image of an input: its name up to the first dot + _label.tiff."""
-    return Path(path).name.split(".")[0] + LABEL_ENDING
+    """The name of the label image of an input alone: NAME.tif -> NAME_label.tiff."""
+    return stem(Path(path).name) + LABEL_ENDING
+
+
+def output_names(paths: Sequence[Path], challenge: bool = False) -> Dict[Path, str]:
+    """The names of the label images of different inputs that share a folder of outputs.
+
+    challenge: NAME is the file's name up to the first dot, else without its extension. Those that
+    would share a name get a longer one each: x.tif beside x.jpg gives x_tif_label.tiff and
+    x_jpg_label.tiff.
+    """
+    longer = {
+        path: iter((*own_stems(path)[not challenge :], *with_folders(path))) for path in paths
+    }
+    chosen = {path: next(longer[path]) for path in paths}
+    shared = True
+    while shared:
+        count = Counter(chosen.values())
+        shared = [path for path in paths if count[chosen[path]] > 1]
+        chosen.update((path, next(longer[path])) for path in shared)
+    return {path: chosen[path] + LABEL_ENDING for path in paths}
+
+
+def own_stems(path: Path) -> List[str]:
+    """What the label image of an input may be named by, from short to long."""
+    name = path.name
+    extension = name[len(stem(name)) :].replace(".", "_")
+    return [short_stem(name), stem(name), stem(name) + extension, name]
+
+
+def with_folders(path: Path) -> Iterator[str]:
+    """Still longer names, of inputs of one name in several folders; the last is like no other's."""
+    parts = Path(os.path.abspath(str(path))).parts[1:]
+    for depth in range(2, len(parts) + 1):
+        yield "_".join(parts[-depth:])
+    yield "_".join(f"{len(part)}_{part}" for part in parts)
+
+
+def earlier_names(path: Path) -> List[str]:
+    """The names that label images of an input may have, alone or beside others."""
+    return [name + LABEL_ENDING for name in dict.fromkeys(own_stems(path))]
 
 
 def table_path(path: Path) -> Path:

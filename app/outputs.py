@@ -1,29 +1,54 @@
-"""The outputs folder: label images and tables of cells, complete or absent, and how made."""
+"""The outputs folder: label images and tables of cells, complete or absent, and whose they are."""
 
 import hashlib
+import io
 import json
+import os
 import re
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional
+from typing import TYPE_CHECKING, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from app import __version__, images
+from app import __version__, exports, images
 from app.atomic import replacing
 from app.cells import COLUMNS, Cells, table
 from app.names import table_path
+from app.selection import Channels, Plane
 
 if TYPE_CHECKING:
     from app.segmenter import Segmenter
 
-# Pixels to 0.001, scores and uncertainties to 0.00001.
-_FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5
+# Of COLUMNS: pixels to 0.001, scores and uncertainties to 0.00001.
+_FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5 + ["%.0f"] * 4
 _MEASURED = "%.9g"
+_HEADER = ",".join(COLUMNS)
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 ABANDONED = 3600  # seconds: a file that is still being written changes more often
+LARGE = 2**30  # bytes: of larger files only parts are read to tell them apart,
+PARTS, PART = 64, 2**20  # so many of so many bytes, the first of which holds the header
+STRIP = 512  # rows of a label image looked at at a time
+
+
+class Existing(NamedTuple):
+    """A label image that is there before a run.
+
+    record: what it says of how it was made; {} where it says nothing. is_ours: whether it is as
+    this program wrote it; else it is the user's. shape: None where it cannot be read. cells: how
+    many it shows.
+    """
+
+    record: dict
+    is_ours: bool
+    shape: Optional[Tuple[int, int]]
+    cells: int
+
+    def is_of(self, record: dict) -> bool:
+        """Whether this program made it as `record` says (see `record_for`)."""
+        return self.is_ours and all(self.record.get(key) == record[key] for key in record)
 
 
 def prepare(folder: Path) -> None:
@@ -44,54 +69,73 @@ def prepare(folder: Path) -> None:
 def save(
     path: Path,
     labels: np.ndarray,
-    record: Optional[str] = None,
+    record: Optional[dict] = None,
     cells: Optional[Cells] = None,
     measured: Optional[Dict[str, np.ndarray]] = None,
     pixel_size: Optional[float] = None,
+    others: Optional[ContextManager[List[Path]]] = None,
 ) -> None:
     """Write a label image (H, W), and the table of its cells if they are given.
 
-    record: how the labels were made (see `record_of`), kept in the file. cells: row k is label
+    record: how the labels were made (see `record_for`); the file keeps it, with hashes of the
+    labels, the table and the others by which `existing` knows them again. cells: row k is label
     k + 1. measured: further columns (n,) of the table. pixel_size: in µm, which the label image
-    keeps. A table is always that of the label image beside it: tables of earlier runs go, and
-    while a new one is written there is no label image. Raises images.ImageError.
+    keeps. others: writes further files (exports.written).
+    A table or export of ours is always that of the label image beside it: those of earlier runs
+    go, and while new ones are written there is no label image. Raises images.ImageError.
     """
+    rows = None if cells is None else _csv(table(cells, labels), measured or {})
     try:
-        with suppress(FileNotFoundError):
-            (table_path(path) if cells is None else path).unlink()
-        if cells is not None:
-            write_table(table_path(path), table(cells, labels), measured or {})
+        _make_way(path, rows is not None, others is not None)
+        if rows is not None:
+            with replacing(table_path(path)) as file:
+                file.write(rows)
     except OSError as error:
         reason = f"the table of cells cannot be written ({error.strerror})"
         raise images.ImageError(reason) from error
-    images.write_labels(path, labels, record, pixel_size)
+    with others or nullcontext([]) as written:
+        if record is not None:
+            record = {
+                **record,
+                "labels": _hash_of_labels(labels),
+                "table": rows and _hash(rows),
+                "exports": {export.name: _hash(export.read_bytes()) for export in written},
+            }
+        images.write_labels(path, labels, record and json.dumps(record), pixel_size)
 
 
-def write_table(path: Path, rows: np.ndarray, measured: Dict[str, np.ndarray]) -> None:
-    """Write rows (n, 13) of app.cells.table as CSV; the file is complete or absent.
+def _make_way(path, for_table, for_exports):
+    """Remove what would not be of the label image that is about to be written to `path`."""
+    if not for_table:
+        _remove_table(path)
+    _remove_exports(path)
+    if for_table or for_exports:
+        with suppress(FileNotFoundError):
+            path.unlink()
 
-    measured: columns (n,) that follow, by their names.
-    """
-    header, how = ",".join((*COLUMNS, *measured)), _FORMAT + [_MEASURED] * len(measured)
-    with replacing(path, text=True) as file:
-        rows = np.column_stack([rows, *measured.values()])
-        np.savetxt(file, rows, how, ",", header=header, comments="")
+
+def _csv(rows, measured):
+    """Rows (n, 17) of app.cells.table, and further columns (n,) by their names, as bytes of CSV."""
+    text, header = io.StringIO(newline=""), ",".join((_HEADER, *measured))
+    rows, how = np.column_stack([rows, *measured.values()]), _FORMAT + [_MEASURED] * len(measured)
+    np.savetxt(text, rows, how, ",", header=header, comments="")
+    return text.getvalue().encode()
 
 
 def record_of(
     weights: List[Path],
     segmenter: "Segmenter",
-    channels: Optional[images.Channels] = None,
-    plane: Optional[images.Plane] = None,
-) -> str:
-    """What decides the labels of an image: a line of JSON.
+    channels: Optional[Channels] = None,
+    plane: Optional[Plane] = None,
+) -> dict:
+    """What decides the labels of any image: a dict for JSON.
 
     Program version, SHA-256 of the weights files, the Segmenter's settings, and which channels and
     plane are taken of an image (images.load). It says nothing of the machine but the precision:
     labels of a GPU and a CPU are alike.
     """
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights]
-    record = {
+    return {
         "program": f"cpn {__version__}",
         "weights": digests,
         "precision": segmenter.precision,
@@ -104,18 +148,120 @@ def record_of(
         "channels": channels,
         "plane": plane,
     }
-    return json.dumps(record)
 
 
-def is_done(image: Path, path: Path, record: str, with_table: bool) -> bool:
-    """Whether an earlier run left the labels of an image file at `path`, as `record` says.
+def record_for(image: Path, settings: dict) -> dict:
+    """What decides the labels of this image: `record_of`, and the file. Raises OSError."""
+    digest, size = hashlib.blake2b(digest_size=32), os.stat(image).st_size
+    with open(image, "rb") as file:
+        if size <= LARGE:
+            for part in iter(lambda: file.read(PART), b""):
+                digest.update(part)
+        else:
+            for number in range(PARTS):
+                file.seek((size - PART) * number // (PARTS - 1))
+                digest.update(file.read(PART))
+    source = {"name": image.name, "size": size, "blake2b": digest.hexdigest()}
+    return json.loads(json.dumps({**settings, "input": source}))  # as it will be read
 
-    They have to be newer than the image, and with_table their table has to be there.
+
+def existing(path: Path) -> Optional[Existing]:
+    """What is known of the label image at `path`; None where there is nothing."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        labels = images.read_labels(path)
+    except images.LabelError:
+        return Existing({}, False, None, 0)
+    record = _record_in(path)
+    is_ours = record.get("labels") == _hash_of_labels(labels)
+    cells = int(labels.max()) if is_ours else np.count_nonzero(np.unique(labels))
+    return Existing(record, is_ours, labels.shape, cells)
+
+
+def users_file(
+    path: Path, with_table: bool, wanted: Sequence[exports.Export] = ()
+) -> Optional[Path]:
+    """The file of the user's that the outputs for the label image `path` would replace, if any.
+
+    with_table, wanted: whether a table of cells is written, and which exports.
+    """
+    found, of_cells = existing(path), table_path(path)
+    if found and not found.is_ours:
+        return path
+    if with_table and os.path.lexists(of_cells) and not _is_our_table(path):
+        return of_cells
+    ours = _our_exports(path)
+    for export in (export for one in wanted for export in one.paths(path)):
+        if os.path.lexists(export) and export not in ours:
+            return export
+    return None
+
+
+def has_table(path: Path) -> bool:
+    """Whether there is a table of cells beside the label image `path`."""
+    return table_path(path).is_file()
+
+
+def remove(path: Path) -> None:
+    """Remove a label image of ours with its table and exports. Raises OSError."""
+    _remove_table(path)
+    _remove_exports(path)
+    path.unlink()
+
+
+def _remove_table(path):
+    """Remove the table of the label image `path` if it is ours."""
+    if _is_our_table(path):
+        table_path(path).unlink()
+
+
+def _remove_exports(path):
+    """Remove the exports beside the label image `path` that are ours."""
+    for export in _our_exports(path):
+        export.unlink()
+
+
+def _our_exports(path):
+    """The exports beside the label image `path` that are as this program wrote them; it knows."""
+    hashes = _record_in(path).get("exports")
+    if not isinstance(hashes, dict):
+        return []
+    files = [export for export in exports.all_paths(path) if export.is_file()]
+    return [export for export in files if hashes.get(export.name) == _hash(export.read_bytes())]
+
+
+def _is_our_table(path):
+    """Whether there is a table for the label image `path` that is as this program wrote it.
+
+    The label image knows; one without it was left by a run that was killed.
     """
     try:
-        newer = path.stat().st_mtime_ns > image.stat().st_mtime_ns
+        rows = table_path(path).read_bytes()
     except OSError:
         return False
-    if with_table and not table_path(path).is_file():
-        return False
-    return newer and images.read_description(path) == record
+    if os.path.lexists(path):
+        return _record_in(path).get("table") == _hash(rows)
+    return rows.startswith((f"{_HEADER}\n".encode(), f"{_HEADER},".encode()))
+
+
+def _record_in(path):
+    """The record that a label image keeps; {} where it has none."""
+    try:
+        record = json.loads(images.read_description(path) or "{}")
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _hash_of_labels(labels):
+    """A hash of the shape and the labels, whatever their dtype."""
+    digest = hashlib.blake2b(repr(labels.shape).encode(), digest_size=32)
+    for top in range(0, len(labels), STRIP):
+        digest.update(np.ascontiguousarray(labels[top : top + STRIP], "<u4"))
+    return digest.hexdigest()
+
+
+def _hash(data):
+    """A hash of bytes."""
+    return hashlib.blake2b(data, digest_size=32).hexdigest()

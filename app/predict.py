@@ -6,14 +6,14 @@ Label images are complete or absent, whatever happens.
 """
 
 import argparse
+import csv
 import os
 import signal
 import sys
 import time
 import traceback
 import warnings
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import (
@@ -21,6 +21,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Iterable,
     Iterator,
     List,
     Optional,
@@ -29,255 +30,86 @@ from typing import (
     Union,
 )
 
-from app import __version__, exports, images, outputs, privileges
+from app import exports, images, outputs, privileges, summary
+from app.arguments import CannotStart, check, parse
 from app.cells import counted
 from app.exports import tables
-from app.names import output_name
-from app.options import Extend, parsed
+from app.formats import PREVIEWS
+from app.jobs import Job, find_jobs
+from app.names import LABEL_ENDING, earlier_names, short_stem, stem
 from app.progress import Progress
-from app.scale import LEAST, MOST, NATIVE_DIAMETER, factor_of
-from app.sizes import Size, UnknownPixelSize
+from app.screen import quiet, screen
+from app.sizes import UnknownPixelSize
+from app.summary import Row
 
 if TYPE_CHECKING:
+    from app.files import Segmented
     from app.segmenter import Segmenter
-
-INPUTS = Path("/workspace/inputs")
-OUTPUTS = Path("/workspace/outputs")
-PREVIEWS = {None: [], "outlines": ["preview"], "uncertainty": ["uncertainty"]}  # --preview: export
-WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
-
-
-class CannotStart(Exception):
-    """Why no image can be done at all: one sentence."""
 
 
 class Stopped(BaseException):
     """The process was asked to stop, by the signal of this number."""
 
 
+class UsersFile(Exception):
+    """A file of the user's would be replaced: one sentence."""
+
+
 def main(arguments: List[str]) -> int:
     """Run the command with these arguments (a list of str); returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal cannot show
-        stream.reconfigure(errors="backslashreplace", line_buffering=True)
-    options = parse(arguments)
-    images.silence_libraries()
-    try:
-        with ExitStack() as stack:
-            if options.quiet:
-                nowhere = stack.enter_context(open(os.devnull, "w"))
-                stack.enter_context(redirect_stdout(nowhere))
-            return run(options)
-    except CannotStart as error:
-        print(error, file=sys.stderr)
-        return 2
-    except Stopped as stop:
-        on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
-        name = signal.Signals(stop.args[0]).name
-        print(f"Stopped by {name}: no label image was left incomplete.", file=sys.stderr)
-        return 128 + stop.args[0]
-
-
-def parse(arguments: List[str]) -> argparse.Namespace:
-    """The options: inputs and outputs (Path), weights (a list of Path), device (str), switches,
-    which part of the images is taken (channels, plane), and which cells (the rest)."""
-    parser = argparse.ArgumentParser(
-        prog="sh predict.sh",
-        description="Finds the cells in all images of a folder (TIFF, PNG, JPEG, BMP, WebP). "
-        "The labels of NAME.* are written to NAME_label.tiff: 0 is background, k is cell k.",
-    )
-    add = parser.add_argument
-    add("inputs", metavar="INPUTS", nargs="?", type=Path, default=INPUTS, help=f"default: {INPUTS}")
-    add(
-        "outputs",
-        metavar="OUTPUTS",
-        nargs="?",
-        type=Path,
-        help=f"made if missing; default: {OUTPUTS}, or INPUTS-labels where there is no such folder",
-    )
-    add(
-        "--weights",
-        metavar="FILE",
-        action=Extend,
-        nargs="+",
-        type=Path,
-        default=[WEIGHTS],
-        help="default: the ones we ship; several are an ensemble, which takes all their times "
-        "(windows, contour points and the threshold of the suppression are the first one's)",
-    )
-    add(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="default: auto, which is a GPU if there is one that works",
-    )
-    add_images(parser)
-    add_cells(parser)
-    add_exports(parser)
-    switch = partial(add, action="store_true")
-    switch("--cells", help="also write NAME_cells.csv: box, area, score ... of each cell")
-    switch(
-        "--resume",
-        help="skip images whose labels are there: newer than the image, by the same weights, "
-        "settings and version",
-    )
-    switch("--quiet", help="say only what went wrong")
-    switch("--verbose", help="of an image that failed also the traceback")
-    add("--version", action="version", version=f"cpn {__version__}")
-    switch("--no-uncertainty-nms", help="of cells that overlap let the score alone decide")
-    switch("--no-amp", help="compute in float32 even where half precision is faster")
-    switch("--no-refinement", help="leave contours as the Fourier coefficients have them")
-    options = parser.parse_args(arguments)
-    for path in filter(os.path.isdir, options.weights):
-        parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
-    options.cells |= options.measure or options.table is not None
-    options.outputs = options.outputs or default_outputs(options.inputs)
-    return options
-
-
-def add_images(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is taken of the images (images.load)."""
-    add = parser.add_argument
-    add(
-        "--channels",
-        metavar="3,1",
-        type=parsed(images.parse_channels),
-        help="take these channels, up to three, in this order: numbers from 1 on or names that OME "
-        "or ImageJ gave them; default: the first three. Costs no time",
-    )
-    add(
-        "--plane",
-        metavar="N|max|mean",
-        type=parsed(images.parse_plane),
-        help="of stacks (Z, T, pages) take this plane, counted from 1 on, or the maximum or mean "
-        "of all, which takes the time to read them; default: the first",
-    )
-
-
-def add_cells(parser: argparse.ArgumentParser) -> None:
-    """The options that say which cells are looked for (segmenter.Segmenter)."""
-    add = parser.add_argument
-    add(
-        "--threshold",
-        metavar="T",
-        type=float,
-        help="leave out cells with a score up to T (0 to 1), whatever the others of the image "
-        "have; default: by the best scores of each image. A low one takes time: more has to be "
-        "compared",
-    )
-    for name, what in (("min", "smaller"), ("max", "larger")):
-        add(
-            f"--{name}-size",
-            metavar="D",
-            type=parsed(Size.of),
-            help=f"leave out cells that are {what} than a disc of diameter D: pixels, or µm as in "
-            "8.5um, where the file knows how large its pixels are. Costs no time",
-        )
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        "--diameter",
-        metavar="PIXELS",
-        dest="scale",
-        type=parsed(lambda text: factor_of(float(text))),
-        help="how large the cells are: images are scaled so that they become "
-        f"{NATIVE_DIAMETER:g} pixels, which the network knows best. Takes (40 / PIXELS)² times "
-        "as long",
-    )
-    size.add_argument(
-        "--scale",
-        metavar="FACTOR",
-        type=float,
-        help=f"scale images by FACTOR ({LEAST:g} to {MOST:g}); within 10 %% of 1 they are left as "
-        "they are. Takes FACTOR² times as long; default: 1, a half or a quarter, chosen for each "
-        "image by what is found at each, which takes up to 1.4 times as long as --scale 1",
-    )
-    add(
-        "--thorough",
-        action="store_true",
-        help="scores are the means over four flips of the image: a little better, and four times "
-        "the time of the network",
-    )
-
-
-def add_exports(parser: argparse.ArgumentParser) -> None:
-    """The options that say what else is written beside a label image."""
-    parser.add_argument(
-        "--export",
-        metavar="FORMAT,...",
-        type=parsed(exports.parse_formats),
-        default=[],
-        help="also write the cells as other programs open them: geojson (QuPath: NAME.geojson.gz), "
-        "roi (Fiji, ImageJ: NAME_rois.zip), coco (NAME_coco.json)",
-    )
-    parser.add_argument(
-        "--preview",
-        nargs="?",
-        const="outlines",
-        choices=("outlines", "uncertainty"),
-        help="also write NAME_preview.png (.jpg above 4 million pixels): the image as people see "
-        "it, with the outlines of its cells; with `uncertainty` their colour says how uncertain "
-        "they are, from blue (certain) to yellow",
-    )
-    parser.add_argument(
-        "--measure",
-        action="store_true",
-        help="as --cells, with more columns: perimeter, eccentricity, solidity, mean and sum of "
-        "each channel's stored values; in µm, too, where the file knows its pixel size",
-    )
-    parser.add_argument(
-        "--table",
-        metavar="FILE.csv",
-        type=Path,
-        help="as --cells, and all cells of the run in this one file as well",
-    )
-
-
-def default_outputs(inputs: Path) -> Path:
-    """Where the labels of `inputs` go when nobody says: OUTPUTS, else beside the inputs."""
-    if inputs == INPUTS or OUTPUTS.is_dir():
-        return OUTPUTS
-    inputs = inputs.resolve()
-    return inputs.parent / (inputs.name + "-labels")
+    with screen():
+        options = parse(arguments)
+        images.silence_libraries()
+        try:
+            with quiet() if options.quiet else nullcontext():
+                return run(options)
+        except CannotStart as error:
+            print(error, file=sys.stderr)
+            return 2
+        except Stopped as stop:
+            on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
+            name = signal.Signals(stop.args[0]).name
+            print(f"Stopped by {name}: no label image was left incomplete.", file=sys.stderr)
+            return 128 + stop.args[0]
 
 
 def run(options: argparse.Namespace) -> int:
     """Do all images of a folder; returns the exit status. Raises CannotStart."""
-    if not os.path.isdir(options.inputs):
-        raise CannotStart(f"There is no folder {options.inputs} to take images from.")
+    check(options)
+    warn_of_lost_outputs(options.outputs)
     wanted = wanted_exports(options)
     take_owner(options.outputs)
-    inputs, refused = find_inputs(options.inputs)
-    make_ready(options.outputs)
-    segmenter, record = load_segmenter(options)
-    pairs = [(path, options.outputs / output_name(path)) for path in inputs]
-    waiting = pairs
-    if options.resume:
-        waiting = not_done(pairs, record, options.cells, wanted, options.measure)
-    finished = sorted(set(pairs) - set(waiting))
-    before = len(finished)
-    how = {"record": record, "with_table": options.cells, "wanted": wanted}
-    how.update(selection(options), measure=options.measure)
-    progress = Progress(len(waiting), shown=not options.quiet)
-    for number, (path, target) in enumerate(waiting, 1):
-        title = f"{number}/{len(waiting)} {shown(path)}"
-        if attempt(title, segmenter, path, target, progress, options.verbose, **how):
-            finished.append((path, target))
-    done, total = len(finished), len(inputs) + len(refused)
+    jobs = jobs_of(options)
+    make_ready({options.outputs, *(job.target.parent for job in jobs)})
+    segmenter, settings = load_segmenter(options)
+    before = done_before(jobs, settings, options, wanted) if options.resume else {}
+    waiting = [job for job in jobs if job not in before]
+    rows, progress = {}, Progress(len(waiting), shown=not options.quiet)
+    try:
+        for number, job in enumerate(waiting, 1):
+            title = f"{number}/{len(waiting)} {shown(job.name)}"
+            rows[job] = attempt(title, job, segmenter, settings, options, wanted, progress)
+    finally:
+        write_summary(options.outputs, list(rows.values()), [row for _, row in before.values()])
+    if options.table:
+        now = {job: (job.target, row) for job, row in rows.items()}
+        write_run_table(options.table, jobs, {**before, **now})
+    done = len(before) + sum(row.is_done for row in rows.values())
+    tell_end(len(jobs), done, len(before), options)
+    return 0 if done == len(jobs) else 1
+
+
+def tell_end(total: int, done: int, before: int, options: argparse.Namespace) -> None:
+    """Say how many images are done, where the labels are, and what the weights are for."""
+    from app.network.weights import licence_of  # late, as in load_segmenter
+
     of_them = f" ({before} of them before)" if before else ""
     failed = f", {total - done} failed" if done < total else ""
     print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
-    if options.table:
-        write_run_table(options.table, sorted(finished))
-    if not options.quiet:
-        print(where_to_look(options), file=sys.stderr)
-    return 0 if done == total else 1
-
-
-def write_run_table(path: Path, pairs: List[Tuple[Path, Path]]) -> None:
-    """Write the table of all cells of the pairs (image, label image) done, or say why not."""
-    try:
-        tables.join(path, pairs)
-    except OSError as error:
-        print(f"{path} cannot be written ({error.strerror})", file=sys.stderr)
+    if options.quiet:
+        return
+    for line in (where_to_look(options), *map(licence_of, options.weights)):
+        print(line, file=sys.stderr)
 
 
 def where_to_look(options: argparse.Namespace) -> str:
@@ -290,17 +122,50 @@ def where_to_look(options: argparse.Namespace) -> str:
     )
 
 
-def selection(options: argparse.Namespace) -> Dict[str, Any]:
-    """What is taken of an image: arguments of images.load."""
-    return {"channels": options.channels, "plane": options.plane}
+def write_run_table(path: Path, jobs: List[Job], found: Dict[Job, Tuple[Path, Row]]) -> None:
+    """Write the table of all cells of the jobs that are done, or say why not.
+
+    found: the label image of each, and what became of it. Labels that the user corrected are no
+    more those of the table beside them.
+    """
+    pairs = []
+    for job in jobs:
+        target, row = found[job]
+        if row.status == "done":
+            pairs.append((shown(job.name), target))
+        elif row.status == "corrected":
+            name = shown(job.name)
+            print(f"{name}: not in {path}, since its labels are the user's", file=sys.stderr)
+    try:
+        tables.join(path, pairs)
+    except OSError as error:
+        print(f"{path} cannot be written ({error.strerror})", file=sys.stderr)
+    except (ValueError, csv.Error) as error:  # a table that the user changed
+        print(f"{path} cannot be written: a table is none of ours ({error})", file=sys.stderr)
 
 
 def wanted_exports(options: argparse.Namespace) -> List[exports.Export]:
     """What else is written beside each label image. Raises CannotStart."""
+    names = options.export + ([PREVIEWS[options.preview]] if options.preview else [])
     try:
-        return exports.load(options.export + PREVIEWS[options.preview])
+        return exports.load(names)
     except exports.MissingLibrary as error:
         raise CannotStart(error) from error
+
+
+def warn_of_lost_outputs(folder: Path) -> None:
+    """Say so in a container without a mounted folder for the outputs."""
+    if not os.environ.get("CPN_CONTAINER"):
+        return
+    place = os.path.realpath(str(folder))
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    if os.stat(place).st_dev == os.stat("/").st_dev:
+        print(
+            f"{folder} is no mounted folder: the labels will be lost with the container. Start it "
+            f'with  -v "$PWD/outputs:{folder}"',
+            file=sys.stderr,
+        )
 
 
 def take_owner(folder: Path) -> None:
@@ -315,46 +180,63 @@ def take_owner(folder: Path) -> None:
         )
 
 
-def find_inputs(folder: Path) -> Tuple[List[Path], List[Tuple[Path, str]]]:
-    """The images of the folder and those refused; says which are refused or passed over."""
+def jobs_of(options: argparse.Namespace) -> List[Job]:
+    """The jobs; says what is passed over, and which labels need longer names."""
+    place = shown(str(options.inputs[0])) if len(options.inputs) == 1 else "these files"
     try:
-        inputs, refused, passed_over = images.list_inputs(folder)
+        jobs, passed_over = find_jobs(
+            options.inputs, options.outputs, options.recursive, options.challenge
+        )
     except images.ImageError as error:
         reason = f"{error}{permission_hint(error)}"
-        raise CannotStart(f"No images can be taken from {folder}: {reason}.") from error
-    for verdict, found in (("skipped", refused), ("passed over", passed_over)):
-        for path, reason in found:
-            print(f"{shown(path)}: {verdict}, {reason}", file=sys.stderr)
-    if not inputs and not refused:
-        raise CannotStart(f"There is no image in {folder}.")
-    return inputs, refused
+        raise CannotStart(f"No images can be taken from {place}: {reason}.") from error
+    for path, reason in passed_over:
+        print(f"{shown(path.name)}: passed over, {reason}", file=sys.stderr)
+    if not jobs:
+        raise CannotStart(f"There is no image in {place}.")
+    usual = short_stem if options.challenge else stem
+    longer = [job for job in jobs if job.target.name != usual(job.image.name) + LABEL_ENDING]
+    if longer:
+        name = shown(longer[0].target.name)
+        print(
+            f"{len(longer)} images would share names of labels: theirs are longer, as {name}",
+            file=sys.stderr,
+        )
+    return jobs
 
 
-def make_ready(folder: Path) -> None:
-    """See to the outputs folder, or say why it cannot be used."""
-    try:
-        outputs.prepare(folder)
-    except OSError as error:
-        hint = "."
-        if isinstance(error, PermissionError) and folder.is_dir():
-            owner = folder.stat()
-            hint = (
-                f" for user {os.geteuid()}. Start the program as the folder's owner "
-                f"(docker run --user {owner.st_uid}:{owner.st_gid})."
-            )
-        reason = f"Labels cannot be written to {folder}: {error.strerror}{hint}"
-        raise CannotStart(reason) from error
+def selection(options: argparse.Namespace) -> Dict[str, Any]:
+    """What is taken of an image: arguments of images.load."""
+    return {"channels": options.channels, "plane": options.plane}
 
 
-def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", str]:
+def make_ready(folders: Iterable[Path]) -> None:
+    """See to the folders of outputs, or say why one cannot be used."""
+    for folder in sorted(folders):
+        try:
+            outputs.prepare(folder)
+        except OSError as error:
+            hint = "."
+            if isinstance(error, PermissionError) and folder.is_dir():
+                owner = folder.stat()
+                hint = (
+                    f" for user {os.geteuid()}. Start the program as the folder's owner "
+                    f"(docker run --user {owner.st_uid}:{owner.st_gid})."
+                )
+            reason = f"Labels cannot be written to {folder}: {error.strerror}{hint}"
+            raise CannotStart(reason) from error
+
+
+def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", dict]:
     """The networks, ready, and the record of how labels are made (outputs.record_of).
 
     Imported late: what is wrong with arguments or folders shows at once.
     """
-    from app.network.device import DeviceWarning
+    from app.network.device import DeviceWarning, use_threads
     from app.network.weights import WeightsError
     from app.segmenter import Segmenter
 
+    use_threads(options.threads)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
@@ -381,62 +263,167 @@ def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", str]:
     return segmenter, record
 
 
-def not_done(
-    pairs: List[Tuple[Path, Path]],
-    record: str,
-    with_table: bool,
-    wanted: Sequence[exports.Export] = (),
-    measure: bool = False,
-) -> List[Tuple[Path, Path]]:
-    """Those (image, label image) that no earlier run has done; says how many one has."""
-    waiting = [
-        (image, target)
-        for image, target in pairs
-        if not all(export.is_done(target) for export in wanted)
-        or not outputs.is_done(image, target, record, with_table)
-        or (measure and not tables.is_measured(target))
-    ]
-    if len(waiting) < len(pairs):
-        done = len(pairs) - len(waiting)
-        print(f"{done} of {len(pairs)} images were done before and are skipped")
-    return waiting
+def done_before(
+    jobs: List[Job],
+    settings: dict,
+    options: argparse.Namespace,
+    wanted: Sequence[exports.Export],
+) -> Dict[Job, Tuple[Path, Row]]:
+    """What earlier runs have done, with these settings, or the user has corrected.
+
+    The label image of each job, and what became of it.
+    """
+    found = {job: found_before(job, settings, options, wanted) for job in jobs}
+    found = {job: before for job, before in found.items() if before}
+    if found:
+        print(f"{len(found)} of {len(jobs)} images were done before and are skipped")
+    for target, row in found.values():
+        if row.status == "corrected":
+            name = shown(target.name)
+            print(f"{name} is not as this program wrote it: kept as the user's", file=sys.stderr)
+    return found
+
+
+def found_before(
+    job: Job, settings: dict, options: argparse.Namespace, wanted: Sequence[exports.Export]
+) -> Optional[Tuple[Path, Row]]:
+    """What became of an image in an earlier run, under whatever name; None: it is not done."""
+    try:
+        record = outputs.record_for(job.image, settings)
+    except OSError:
+        return None
+    names = [job.target.name, *earlier_names(job.image)]
+    for target in dict.fromkeys(job.target.with_name(name) for name in names):
+        found = outputs.existing(target)
+        if found is None:
+            continue
+        if found.is_of(record) and has_all(target, options, wanted):
+            return target, Row(shown(job.name), "done", found.cells)
+        if not (found.is_ours or options.overwrite) and is_for(found, job, target, record):
+            return target, Row(shown(job.name), "corrected", found.cells)
+    return None
+
+
+def has_all(target: Path, options: argparse.Namespace, wanted: Sequence[exports.Export]) -> bool:
+    """Whether all that is asked for is beside a label image."""
+    if options.cells and not outputs.has_table(target):
+        return False
+    if options.measure and not tables.is_measured(target):
+        return False
+    return all(export.is_done(target) for export in wanted)
+
+
+def is_for(found: outputs.Existing, job: Job, target: Path, record: dict) -> bool:
+    """Whether a label image of the user's is one for the image of this job.
+
+    It was ours and made from the same bytes; or it has the name, and the shape of the image.
+    """
+    if "input" in found.record:
+        return found.record["input"] == record["input"]
+    try:
+        return target == job.target and images.read(job.image)[0].shape[:2] == found.shape
+    except images.ImageError:
+        return False
 
 
 def attempt(
     title: str,
+    job: Job,
     segmenter: "Segmenter",
-    path: Path,
-    target: Path,
+    settings: dict,
+    options: argparse.Namespace,
+    wanted: Sequence[exports.Export],
     progress: Progress,
-    verbose: bool,
-    **how: Any,
-) -> bool:
-    """Do one image, or say why not; a line on the screen either way. Returns True if done.
-
-    target, how: see files.segment_file. verbose: with the traceback, where it fails.
-    """
+) -> Row:
+    """Do one image (see files.segment_file), or say why not; a line on the screen either way."""
     from app import files  # late, as in load_segmenter
 
     start = time.perf_counter()
+    record = settings  # as far as that is known
+    how = {"with_table": options.cells, "wanted": wanted, "measure": options.measure}
+    how.update(selection(options))
     try:
-        with progress as windows, traceback_of_failure(verbose):
-            (height, width), cells, remarks, scale = files.segment_file(
-                segmenter, path, target, progress=windows, **how
-            )
+        with progress as windows:
+            if not options.overwrite:
+                check_for_users_file(job, options, wanted)
+            with traceback_of_failure(options.verbose):
+                record = record_of_job(job, settings)
+                done = files.segment_file(
+                    segmenter, job.image, job.target, record, progress=windows, **how
+                )
+        return tell_done(title, job, done, time.perf_counter() - start)
+    except UsersFile as error:
+        print(f"{title}: not done, {error}", file=sys.stderr)
+        return Row(shown(job.name), "kept", reason=str(error))
     except (images.ImageError, UnknownPixelSize) as error:
-        print(f"{title}: failed, {error}{permission_hint(error)}", file=sys.stderr)
-        return False
+        reason = f"{error}{permission_hint(error)}"
     except Exception as error:  # whatever it is (no memory, say): the other images are still done
-        reason = (str(error).strip() or "no reason is given").splitlines()[0]
-        print(f"{title}: failed, {type(error).__name__}: {reason}", file=sys.stderr)
-        return False
-    seconds = time.perf_counter() - start
-    score = f", mean score {cells.scores.mean():.2f}" if len(cells) else ""
+        first = (str(error).strip() or "no reason is given").splitlines()[0]
+        reason = f"{type(error).__name__}: {first}"
+    print(f"{title}: failed, {reason}", file=sys.stderr)
+    return Row(shown(job.name), "failed", warnings=see_to_stale(job, record), reason=reason)
+
+
+def check_for_users_file(
+    job: Job, options: argparse.Namespace, wanted: Sequence[exports.Export]
+) -> None:
+    """Raise UsersFile where the outputs of an image would replace one."""
+    theirs = outputs.users_file(job.target, options.cells, wanted)
+    if theirs:
+        name = shown(theirs.name)
+        raise UsersFile(f"{name} is not as this program wrote it (--overwrite replaces it)")
+
+
+def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:
+    """Say what came of an image."""
+    (height, width), cells, remarks, scale = done
+    score = f"{cells.scores.mean():.2f}" if len(cells) else ""
+    of_them = f", mean score {score}" if score else ""
     scaled = f" ×{scale:.3g}" if scale != 1 else ""
-    print(f"{title} {width}×{height}{scaled} {seconds:.2f} s {counted(len(cells))}{score}")
+    print(f"{title} {width}×{height}{scaled} {seconds:.2f} s {counted(len(cells))}{of_them}")
     for remark in remarks:
-        print(f"{shown(path)}: {remark}", file=sys.stderr)
-    return True
+        print(f"{shown(job.name)}: {remark}", file=sys.stderr)
+    said = "; ".join(remarks)
+    return Row(shown(job.name), "done", len(cells), score, scale, f"{seconds:.2f}", said)
+
+
+def record_of_job(job: Job, settings: dict) -> dict:
+    """outputs.record_for the image of a job. Raises images.ImageError."""
+    try:
+        return outputs.record_for(job.image, settings)
+    except OSError as error:
+        raise images.ImageError(f"the file cannot be opened ({error.strerror})") from error
+
+
+def see_to_stale(job: Job, record: dict) -> str:
+    """See to what an earlier run left of an image that fails now; says what became of it.
+
+    Labels of ours made from other bytes or settings than `record` says are removed, since they
+    would be taken for this run's.
+    """
+    found, name = outputs.existing(job.target), shown(job.target.name)
+    if found is None:
+        return ""
+    if not found.is_ours or found.is_of(record):
+        remark = f"{name}, which was there before, is kept"
+    else:
+        try:
+            outputs.remove(job.target)
+            remark = f"{name}, made before from other bytes, weights or settings, is removed"
+        except OSError as error:
+            remark = f"{name} of an earlier run cannot be removed ({error.strerror})"
+    print(f"{shown(job.name)}: {remark}", file=sys.stderr)
+    return remark
+
+
+def write_summary(folder: Path, rows: List[Row], before: Iterable[Row]) -> None:
+    """Write summary.csv, or say why not."""
+    try:
+        reason = summary.write(folder, rows, before)
+    except OSError as error:
+        reason = f"{folder / summary.NAME} cannot be written ({error.strerror})"
+    if reason:
+        print(reason, file=sys.stderr)
 
 
 def permission_hint(error: Exception) -> str:
@@ -446,9 +433,9 @@ def permission_hint(error: Exception) -> str:
     return f": user {os.geteuid()} must be allowed to read it (chmod a+rX)"
 
 
-def shown(path: Path) -> str:
+def shown(name: str) -> str:
     """A file's name on one line: a line break in it becomes \\n, and so on."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path.name)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from typing import Tuple
 
+import cv2
 import numpy as np
+from scipy import ndimage
 
 from app.cells import Cells
 from app.outlines import fill, star_shaped
@@ -20,7 +22,8 @@ def rasterize(cells: Cells, shape: Tuple[int, int]) -> Tuple[np.ndarray, Cells, 
 
     A pixel inside one contour alone belongs to it. Pixels inside several are given out by growing
     the former regions by one pixel at a time (3x3 cross) until no change; where two arrive at
-    once, the lower row of cells wins. What lies outside the image is cut off.
+    once, the lower row of cells wins. What lies outside the image is cut off. Of a cell that others
+    leave in several pieces the largest stays, and background that a cell encloses belongs to it.
 
     Returns labels (H, W), int32, 0 where there is no cell; the cells that have a pixel, row k
     being label k + 1; and the number of those that have none (outside the image, or inside others).
@@ -32,6 +35,7 @@ def rasterize(cells: Cells, shape: Tuple[int, int]) -> Tuple[np.ndarray, Cells, 
     ]
     seeded = _renumber(patches)
     _grow(labels)
+    _settle(labels)
     return labels, cells.filter(seeded), len(cells) - int(seeded.sum())
 
 
@@ -82,6 +86,23 @@ def _grow(labels):
         beside = _cross(reached, labels.shape)
         front = np.unique(beside[pixels[beside] == _DISPUTED])
     np.maximum(pixels, 0, out=pixels)
+
+
+def _settle(labels):
+    """Leave of each label its largest piece (8-connected), without holes, in place."""
+    unsettled = []
+    for index, box in enumerate(ndimage.find_objects(labels)):
+        own = (labels[box] == index + 1).astype(np.uint8)
+        outlines, _ = cv2.findContours(own, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        if len(outlines) > 1:  # those of holes count, too
+            unsettled.append((labels[box], index + 1))
+    for patch, label in unsettled:
+        own = (patch == label).astype(np.uint8)
+        _, pieces, sizes, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
+        largest = 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()
+        patch[(own > 0) & (pieces != largest)] = 0
+    for patch, label in unsettled:  # now, since the pieces of others have left holes, too
+        patch[ndimage.binary_fill_holes(patch == label) & (patch == 0)] = label
 
 
 def _reached(labels, front):

@@ -7,7 +7,7 @@ image itself: (0, 0) is the centre of the first pixel of both.
 
 import math
 from dataclasses import replace
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Tuple
 
 import numpy as np
 
@@ -17,32 +17,15 @@ from app.no_image import NoImage
 from app.sizes import diameters
 from app.windows import Window
 
-NATIVE_DIAMETER = 40.0  # pixels: of the cells with which the network is at home
 # A factor this close to 1 is none: it would move the cells within the sizes that are native, and
 # cost the sharpness of all pixels.
 TOLERANCE = 0.1
-LEAST, MOST = 1 / 16, 16.0  # factors: cells of 2.5 to 640 pixels become native
-# The scales that are tried where cells may be too large for the network: the last one first, which
-# takes a sixteenth of the time. Where it shows cells of at least LARGE pixels (in the image) the
-# others are compared with one another.
+# The scales that are tried beside 1, since cells may be too large for the network: the last one,
+# which takes a sixteenth of the time, tells whether the other has a chance.
 COARSER = (0.5, 0.25)
-LARGE = 60.0
+LEAST_SEEN = 16.0  # pixels: of cells that a coarser scale may answer for
+SURER = 0.01  # by which their mean score has to be higher than a finer scale's
 PART = 2**23  # pixels of the image that are brought to their size at a time
-
-
-def factor_of(diameter: float) -> float:
-    """By how much an image is scaled whose cells have this diameter in pixels. ValueError: by none
-    that is allowed."""
-    least, most = NATIVE_DIAMETER / MOST, NATIVE_DIAMETER / LEAST
-    if not least <= diameter <= most:
-        raise ValueError(f"a diameter must be in {least:g}..{most:g} pixels, not {diameter:g}")
-    return NATIVE_DIAMETER / diameter
-
-
-def check_scale(factor: Optional[float]) -> None:
-    """ValueError for a factor that is not allowed; None is."""
-    if factor is not None and not LEAST <= factor <= MOST:
-        raise ValueError(f"a scale must be in {LEAST:g}..{MOST:g}, not {factor:g}")
 
 
 def typical(cells: Cells) -> float:
@@ -50,17 +33,21 @@ def typical(cells: Cells) -> float:
     return float(np.median(diameters(cells))) if len(cells) else 0.0
 
 
-def is_better(coarse: Cells, factor: float, fine: Cells) -> bool:
-    """Whether the cells found at a scale of `factor` tell the size of an image's cells, and not
-    those at a finer one: they are no smaller than native even there, and no less certain.
+def are_seen(cells: Cells, factor: float) -> bool:
+    """Whether cells, in pixels of the image, are large enough to be told at a scale."""
+    return typical(cells) * factor >= LEAST_SEEN
 
-    Both are in pixels of the image. (Of 195 validation images with cells of 8 to 205 pixels the
-    mean F1 is 0.7842 by this rule, 0.7765 without, 0.7917 if the truth chose among the three;
-    experiments/EXPERIMENTS.md.)
+
+def is_better(coarse: Cells, factor: float, fine: Cells) -> bool:
+    """Whether the cells found at the scale `factor` are taken, and not those at a finer one.
+
+    Both are in pixels of the image. The coarse ones have to be seen there and to be surer: what is
+    too large for the network falls to pieces of low scores. (experiments/EXPERIMENTS.md has what
+    the rule is worth.)
     """
-    if typical(coarse) * factor < NATIVE_DIAMETER:
+    if not are_seen(coarse, factor):
         return False
-    return not len(fine) or coarse.scores.mean() >= fine.scores.mean()
+    return not len(fine) or coarse.scores.mean() >= fine.scores.mean() + SURER
 
 
 class View:

@@ -23,8 +23,8 @@ from app.network import fourier, weights
 from app.network.config import Inference
 from app.network.cpn import CPN, Maps, Proposals
 from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
-from app.scale import COARSER, LARGE, View, check_scale, is_better, typical
-from app.sizes import Size, Sizes
+from app.scale import COARSER, View, are_seen, is_better
+from app.sizes import Size, Sizes, check_scale
 from app.suppression import convincing, mostly_on, suppress
 from app.windows import Window, merge, windows
 
@@ -33,6 +33,10 @@ LEAST_SIDE = 1.0  # pixels: proposals with a smaller box are dropped
 LEAST_WINDOW = 256  # pixels: windows are not made smaller than this where memory is short
 # Contour points of proposals that are compared by their boxes alone: more give the same boxes.
 THINNING_SAMPLES = 16
+# The sides by which a thorough search flips windows; in images of more pixels, by the first alone:
+# so it stays within the challenge's limits on two cores.
+FLIPS = ((2,), (3,), (2, 3))
+ALL_FLIPS_UP_TO = 10000000
 CPU = torch.device("cpu")
 
 
@@ -61,7 +65,7 @@ class Segmenter:
     decide. min_size, max_size: of the cells, as of app.sizes.Size. scale: by how much images are
     scaled before they are segmented (see app.scale); by default it is chosen for each image.
     thorough: scores are the means over four flips of each window, which takes the networks four
-    times as long.
+    times as long (above ALL_FLIPS_UP_TO pixels two flips, and twice as long).
 
     Raises ValueError for arguments that make no sense.
     """
@@ -173,7 +177,7 @@ class Segmenter:
             return self._at(view.at(self.scale), progress)
         half, quarter = map(view.at, COARSER)
         coarsest, best = self._at(quarter, progress), self._at(view, progress)
-        if typical(coarsest.cells) >= LARGE:
+        if are_seen(coarsest.cells, half.factor):
             for coarse in (self._at(half, progress), coarsest):
                 if is_better(coarse.cells, coarse.scale, best.cells):
                     best = coarse
@@ -218,10 +222,12 @@ class Segmenter:
         settings = self.inference
         side, stride = (n // self.division for n in (settings.window, settings.window_stride))
         plan = windows(*view.shape, side, stride, settings.window_plan)
+        few_pixels = view.shape[0] * view.shape[1] <= ALL_FLIPS_UP_TO
+        flips = FLIPS if few_pixels else FLIPS[:1]
         for start in range(0, len(plan), self.batch):
             batch = plan[start : start + self.batch]
             crops, nones = zip(*map(view.window, batch))
-            for window, none, cells in zip(batch, nones, self.detect(np.stack(crops))):
+            for window, none, cells in zip(batch, nones, self.detect(np.stack(crops), flips)):
                 kept = cells.filter(~mostly_on(cells, none))
                 yield window, kept.shift(window.x0, window.y0)
             if progress:
@@ -251,19 +257,22 @@ class Segmenter:
         return cells, [note]
 
     @torch.no_grad()
-    def detect(self, crops: np.ndarray) -> List[Cells]:
-        """What the networks find in windows (B, h, w, 3) uint8: B Cells, before the suppression."""
+    def detect(self, crops: np.ndarray, flips: Sequence[Sequence[int]] = FLIPS) -> List[Cells]:
+        """What the networks find in windows (B, h, w, 3) uint8: B Cells, before the suppression.
+
+        flips: by which sides (2: rows, 3: columns) the windows are flipped in a thorough search.
+        """
         images = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
         images = images.contiguous(memory_format=torch.channels_last)
-        found = [self._detect(network, images) for network in self.networks]
+        found = [self._detect(network, images, flips) for network in self.networks]
         return [Cells.cat(parts) for parts in zip(*found)]
 
-    def _detect(self, network, images):
+    def _detect(self, network, images, flips):
         """What one network finds in images (B, 3, h, w): B Cells."""
         with computing(self.device, self.amp):
             maps = network(images)
-            scores = mean_over_flips(network, images, maps.score) if self.thorough else maps.score
-        maps = maps._replace(score=scores)
+            if self.thorough:
+                maps = maps._replace(score=mean_over_flips(network, images, maps.score, flips))
         size = images.shape[2:]
         refined = self.refinement and network.config.inference.refinement_iterations
         field = network.displacements(maps, size) if refined else None
@@ -307,21 +316,27 @@ class Segmenter:
         return Cells.cat(parts)
 
 
-def mean_over_flips(network: CPN, images: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
-    """Logits (B, 1, h, w) of the mean score of images (B, 3, H, W), flipped in the four ways.
+def mean_over_flips(
+    network: CPN,
+    images: torch.Tensor,
+    score: torch.Tensor,
+    flips: Sequence[Sequence[int]] = FLIPS,
+) -> torch.Tensor:
+    """Logits (B, 1, h, w) of the mean score of images (B, 3, H, W), as they are and flipped.
 
-    score: the logits of the images themselves. (Outlines stay those of the images: their start
-    points differ in a mirror image, so that coefficients have no mean.) Before they are flipped,
-    images are filled up to whole cells of the grid, so that these lie upon each other.
+    score: the logits of the images themselves. flips: by which sides. (Outlines stay those of the
+    images: their start points differ in a mirror image, so that coefficients have no mean.) Before
+    they are flipped, images are filled up to whole cells of the grid, so that these lie upon each
+    other.
     """
     stride = 2 ** (network.architecture.head_level + 1)
     height, width = images.shape[2:]
     filled = F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate")
     total = score.float().sigmoid()
-    for sides in ((2,), (3,), (2, 3)):
+    for sides in flips:
         flipped = network(filled.flip(sides)).score
         total = total + flipped.flip(sides).float().sigmoid()
-    return (total / 4).logit()
+    return (total / (1 + len(flips))).logit()
 
 
 def finite(maps: Maps, at: Sequence[torch.Tensor]) -> List[torch.Tensor]:

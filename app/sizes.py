@@ -1,12 +1,17 @@
-"""The sizes of cells that are wanted: equivalent diameters, in pixels or in micrometres."""
+"""The sizes of cells: equivalent diameters, in pixels or in micrometres. Without any library, for
+the command line."""
 
 import math
 import re
-from typing import NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from app.cells import Cells
+    from app.cells import Cells
+
+NATIVE_DIAMETER = 40.0  # pixels: of the cells with which the network is at home
+LEAST, MOST = 1 / 16, 16.0  # factors: cells of 2.5 to 640 pixels become native
 
 
 class UnknownPixelSize(ValueError):
@@ -69,16 +74,31 @@ class Sizes(NamedTuple):
         """The same in pixels, whose side is pixel_size µm. Raises UnknownPixelSize."""
         return Sizes(*(size and Size(size.pixels(pixel_size)) for size in self))
 
-    def fit(self, cells: Cells) -> np.ndarray:
+    def fit(self, cells: "Cells") -> "np.ndarray":
         """Which cells (n,), bool, have a size between these, which are in pixels."""
         least, most = (None if size is None else size.diameter for size in self)
         found = diameters(cells)
         return (found >= (least or 0)) & (found <= (most or math.inf))
 
 
-def diameters(cells: Cells) -> np.ndarray:
+def diameters(cells: "Cells") -> "np.ndarray":
     """The equivalent diameters (n,) of cells in pixels.
 
     A contour runs through the centres of its border pixels: half a pixel is missing all round.
     """
-    return np.sqrt(cells.areas() * 4 / math.pi) + 1
+    return (cells.areas() * 4 / math.pi) ** 0.5 + 1
+
+
+def factor_of(diameter: float) -> float:
+    """By how much an image is scaled whose cells have this diameter in pixels. ValueError: by none
+    that is allowed."""
+    least, most = NATIVE_DIAMETER / MOST, NATIVE_DIAMETER / LEAST
+    if not least <= diameter <= most:
+        raise ValueError(f"a diameter must be in {least:g}..{most:g} pixels, not {diameter:g}")
+    return NATIVE_DIAMETER / diameter
+
+
+def check_scale(factor: Optional[float]) -> None:
+    """ValueError for a factor that is not allowed; None is."""
+    if factor is not None and not LEAST <= factor <= MOST:
+        raise ValueError(f"a scale must be in {LEAST:g}..{MOST:g}, not {factor:g}")

@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from typing import Dict, List, Tuple
 
+from app.screen import screen
 from evaluate.folders import EvaluationError
 
 Commands = Dict[str, Tuple[str, str]]  # name: module in the package, what it does
@@ -17,9 +18,13 @@ def main(package: str, description: str, commands: Commands, arguments: List[str
     for, since most need libraries that the others do without. arguments: a list of str.
     0: all good. 1: something failed. 2: nothing was started. 130: stopped by Ctrl-C.
     """
-    for stream in (sys.stdout, sys.stderr):  # file names may hold what the terminal cannot show
-        stream.reconfigure(errors="backslashreplace")
-    options = parse(package, description, commands, arguments)
+    with screen():
+        options = parse(package, description, commands, arguments)
+        return run(package, options)
+
+
+def run(package: str, options: argparse.Namespace) -> int:
+    """Run the chosen command; its exit status, with what went wrong said."""
     try:
         return options.run(options)
     except EvaluationError as error:
@@ -37,10 +42,12 @@ def parse(
     package: str, description: str, commands: Commands, arguments: List[str]
 ) -> argparse.Namespace:
     """The options of the chosen command, with its `run`."""
-    parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {package}", description=description, allow_abbrev=False
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module_name, summary) in commands.items():
-        command = subparsers.add_parser(name, help=summary)
+        command = subparsers.add_parser(name, help=summary, allow_abbrev=False)
         if name in arguments[:1]:
             module = import_module(f"{package}.{module_name}")
             command.description = module.__doc__

@@ -1,7 +1,8 @@
 """Folders of images and label images: which files belong together, and what they hold.
 
-The name of an image is its file name up to the first dot (so app.predict names its results); a
-stem is the file name without `_label.tiff` or the like, and may hold dots: `a.b` of the name `a`.
+A stem is what app.predict names labels by: a file name without its extension, `_label.tiff` or the
+like; it may hold dots. The name of an image is its file name up to the first dot (so the challenge
+names labels): `a` of the stem `a.b`.
 """
 
 import csv
@@ -10,13 +11,17 @@ from collections import namedtuple
 from pathlib import Path
 from typing import Collection, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
-import cv2
 import numpy as np
-import tifffile
 
-from app.names import EXTENSIONS, LABEL_ENDINGS, LABEL_EXTENSIONS
-
-PNG = b"\x89PNG"
+from app.images import LabelError, read_labels
+from app.names import (
+    DOUBLE_EXTENSIONS,
+    EXTENSIONS,
+    LABEL_ENDING,
+    LABEL_ENDINGS,
+    LABEL_EXTENSIONS,
+    output_names,
+)
 
 Files = Dict[str, List[Path]]  # by their stems
 Groups = Dict[str, Set[str]]  # by stem or name, see `group_of`
@@ -27,71 +32,16 @@ class EvaluationError(Exception):
     """Why a command cannot start, in one sentence for people."""
 
 
-class LabelError(Exception):
-    """Why a label image cannot be read or scored, in one sentence that names the file."""
-
-
-def read_labels(path: Union[str, Path]) -> np.ndarray:
-    """The label image in a TIFF or PNG file: (H, W) whole numbers >= 0, 0 is background.
-
-    Integers keep the file's dtype; whole numbers stored as floats come as uint32 or uint64.
-    LabelError: not a whole file, not (H, W), a negative label, a fraction.
-    """
-    path = Path(path)
-    try:
-        labels = _decoded(path)
-    except Exception as error:  # decoders raise whatever their libraries do
-        raise LabelError(f"{path} cannot be read: {error}") from error
-    if labels.ndim != 2:
-        raise LabelError(f"{path} has the shape {labels.shape}; a label image is (height, width)")
-    if not labels.size:
-        raise LabelError(f"{path} has no pixels")
-    if labels.dtype.kind in "fb":
-        labels = _whole_numbers(path, labels)
-    if labels.dtype.kind not in "ui":
-        raise LabelError(f"{path} holds {labels.dtype}; labels are whole numbers")
-    if labels.min() < 0:
-        raise LabelError(f"{path} has a negative label, {labels.min()}")
-    return labels
-
-
-def _decoded(path):
-    """The array of a PNG or TIFF file, by its content."""
-    with path.open("rb") as file:
-        if file.read(4) == PNG:
-            labels = cv2.imdecode(np.fromfile(str(path), np.uint8), cv2.IMREAD_UNCHANGED)
-            if labels is None:  # how OpenCV says that it could not
-                raise ValueError("not a whole PNG file")
-            return labels
-        file.seek(0)
-        with tifffile.TiffFile(file) as tif:
-            if not tif.series:
-                raise ValueError("there is no image in it")
-            for page in tif.series[0].pages:
-                ends = map(sum, zip(page.dataoffsets, page.databytecounts))
-                if max(ends, default=0) > tif.filehandle.size:  # would be filled with zeros
-                    raise ValueError("the TIFF file is cut short")
-            return tif.asarray()
-
-
-def _whole_numbers(path, labels):
-    """Floats or booleans as unsigned integers."""
-    if not (np.isfinite(labels).all() and (np.floor(labels) == labels).all()):
-        raise LabelError(f"{path} holds fractions; labels are whole numbers")
-    if labels.min() < 0:
-        raise LabelError(f"{path} has a negative label, {labels.min()}")
-    largest = float(labels.max())  # the limits would overflow half precision
-    if largest >= 2.0**64:
-        raise LabelError(f"{path} has a label beyond 64 bits, {largest}")
-    return labels.astype(np.uint32 if largest < 2**32 else np.uint64)
-
-
 def list_images(folder: Union[str, Path]) -> Files:
     """{stem: [Path]} of the microscopy images in a folder: label images and hidden files are none.
 
-    Sorted by stem; several paths where files differ in their extension only. EvaluationError.
+    Sorted by stem; where files differ in their extension only, the stems are those that app.predict
+    names their labels by: x_tif and x_jpg. EvaluationError.
     """
-    return _by_stem(folder, EXTENSIONS, passed_over=LABEL_ENDINGS)
+    found = _by_stem(folder, EXTENSIONS, passed_over=LABEL_ENDINGS)
+    names = output_names([path for paths in found.values() for path in paths])
+    stems = {name[: -len(LABEL_ENDING)]: [path] for path, name in names.items()}
+    return dict(sorted(stems.items()))
 
 
 def list_labels(folder: Union[str, Path], suffix: Optional[str] = None) -> Files:
@@ -111,7 +61,7 @@ def list_truth(folder: Union[str, Path], suffix: Optional[str] = None) -> Files:
     found = list_labels(folder, suffix)
     if found or suffix:
         return found
-    return _by_stem(folder, LABEL_EXTENSIONS)
+    return _by_stem(folder, (*DOUBLE_EXTENSIONS, *LABEL_EXTENSIONS))
 
 
 def pairs(
@@ -194,7 +144,9 @@ def read_groups(path: Union[str, Path], label_suffixes: Iterable[str] = ()) -> G
     groups = {}
     for file_name, group in _group_rows(path):
         name = re.split(r"[/\\]", file_name)[-1]
-        stem = _ended(name, (*label_suffixes, *LABEL_ENDINGS, *EXTENSIONS)) or name
+        stem = (
+            _ended(name, (*label_suffixes, *LABEL_ENDINGS, *DOUBLE_EXTENSIONS, *EXTENSIONS)) or name
+        )
         for key in {stem, name_of(stem)} if group else ():
             groups.setdefault(key, set()).add(group)
     return groups

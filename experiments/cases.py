@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from app.rasterize import rasterize
-from app.scale import factor_of
+from app.sizes import factor_of
 from evaluate.folders import EvaluationError, read_labels
 from evaluate.strict import scores
 from evaluate.tables import text_table

@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 import psutil
 
+from app import summary
 from app.images import ImageError, read
 from app.intensity import Curve
 from app.names import output_name
@@ -268,10 +269,10 @@ def problems(run, inputs, outputs):
     It is good when every image is done or has one line that says why not, nothing else was said,
     and the outputs are the label images of those that are done.
     """
-    names = {shown(path): output_name(path) for path in inputs.iterdir()}
+    names = {shown(path.name): output_name(path) for path in inputs.iterdir()}
     images = [path for path in inputs.iterdir() if path.is_symlink() or path.is_file()]
     done, refused, found = {}, set(), []
-    for line in run.lines[:-1]:
+    for line in run.lines[:-2]:  # these are on all images
         match = re.match(r"\d+/\d+ (.*) (\d+)×(\d+) [\d.]+ s \d+ cells?", line)
         failure = re.match(r"\d+/\d+ (.*): failed, (.*)", line)
         if match and match.group(1) in names:
@@ -286,7 +287,7 @@ def problems(run, inputs, outputs):
         found.append(f"{len(done)} done, {len(refused)} refused, status {run.status}")
     if run.peak > MEMORY:
         found.append(f"peak {run.peak / 2**30:.2f} GiB")
-    if set(os.listdir(str(outputs))) != set(done):
+    if set(os.listdir(str(outputs))) != {*done, summary.NAME}:
         found.append(f"outputs are {sorted(os.listdir(str(outputs)))}")
     for name, (height, width) in done.items():
         shape = read_labels(outputs / name).shape

@@ -1,7 +1,9 @@
-"""python -m experiments nothing: frames without cells, or with a few nuclei only.
+"""python -m experiments nothing: frames without cells, with a few nuclei only, or with faint ones.
 
 - simulated: 100 empty frames of a camera, 8 and 16 bit, 512² to 2048² pixels.
 - few nuclei: 25 frames of 2048² with 1 to 5 nuclei of validation images (coelho2009).
+- faint nuclei: the validation images of coelho2009, at 3 standard deviations above the noise of
+  their channel in the mean, alone, and beside a bright glow and a channel of noise.
 - gaps: the parts of validation images, listed in gaps.csv beside this file, that have no labels.
 
 Noise and seeds were fixed before any training with empty frames, and training draws its own
@@ -60,6 +62,8 @@ def run(options):
     few = np.array([sparse(segmenter, listing, *frame) for frame in frames])
     true, found, false = few.sum(0)
     print(f"few nuclei: {found} of {true} found, {false / len(few):.2f} false in a frame")
+    alone, beside = np.mean(faint(segmenter, listing), axis=0)
+    print(f"faint nuclei: mean F1 {alone:.3f} alone, {beside:.3f} beside two other channels")
     return 0
 
 
@@ -120,6 +124,29 @@ def sparse(segmenter, listing, nuclei, seed, side=2048):
     cells, _ = segmenter.segment(image)
     score = score_pair(truth, rasterize(cells, truth.shape)[0])
     return nuclei, score.correct_num, score.wrong_num
+
+
+def faint(segmenter, listing):
+    """F1 of faint nuclei, alone and beside other channels: a row for each image of NUCLEI."""
+    found = []
+    for number, entry in enumerate(entry for entry in listing if entry.source == NUCLEI):
+        rng = np.random.default_rng(FIRST_SEED + 5000 + number)
+        image, truth = catalog.read_image(entry.image), read_labels(entry.label)
+        light = (image if image.ndim == 2 else image[..., 0]).astype(np.float64)
+        light -= np.median(light[truth == 0])
+        stain = 150 + 10 * (3 * light / light[truth > 0].mean() + rng.normal(size=light.shape))
+        glow = cv2.GaussianBlur((truth > 0).astype(np.float32), (0, 0), 25)
+        noise = rng.normal(400, 40, light.shape)
+        channels = np.dstack([500 + 30000 * glow / glow.max(), noise, stain])
+        channels = np.clip(np.rint(channels), 0, 65535).astype(np.uint16)
+        found.append([f1_of(segmenter, part, truth) for part in (channels[..., 2], channels)])
+    return found
+
+
+def f1_of(segmenter, image, truth):
+    """Official F1 of an image's cells."""
+    cells, _ = segmenter.segment(image)
+    return score_pair(truth, rasterize(cells, truth.shape)[0]).f1
 
 
 def nuclei_of(listing):

@@ -30,7 +30,6 @@ from evaluate.folders import (
     LabelError,
     list_images,
     list_truth,
-    name_of,
     only,
     paired,
     read_labels,
@@ -133,7 +132,7 @@ def find_truths(images, truth):
     stems, truths = list_images(images), list_truth(truth)
     try:
         found = {
-            name_of(stem): only(truths.get(own, []), f"truth of {stem} in {truth}")
+            stem: only(truths.get(own, []), f"truth of {stem} in {truth}")
             for stem, own in paired(stems, truths)
             if stem
         }

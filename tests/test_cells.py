@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app import cells as cells_module
-from app.cells import COLUMNS, Cells, measure, table
+from app.cells import COLUMNS, Cells, label_boxes, measure, table
 
 
 def draw(rng, count, samples=5):
@@ -125,3 +125,13 @@ def test_cells_with_boxes_or_uncertainties_that_are_no_numbers_are_told():
     cells.boxes[1, 2] = np.inf
     cells.uncertainties[2, 0] = np.nan
     assert cells.finite().tolist() == [True, False, False, True]
+
+
+def test_the_box_of_the_label_is_that_of_its_pixels():
+    labels = np.zeros((9, 9), np.uint16)
+    labels[2:5, 3:8] = 1
+    labels[7, 0] = 3
+    boxes = label_boxes(labels, 3)
+    assert boxes[0].tolist() == [3, 2, 7, 4] and boxes[2].tolist() == [0, 7, 0, 7]
+    assert np.isnan(boxes[1]).all()
+    assert label_boxes(labels * 0, 0).shape == (0, 4)

@@ -43,6 +43,17 @@ def test_images_and_labels_side_by_side_are_told_apart(tmp_path):
     assert list(list_images(tmp_path)) == ["a", "b", "c.x"], "sorted"
 
 
+def test_images_have_the_stems_that_prediction_names_labels_by(tmp_path):
+    images = touch(tmp_path / "images", "x.tif", "x.jpg", "c.1.ome.tif", "c.2.ome.tif", "p.a.png")
+    labels = touch(tmp_path / "labels", "x_tif_label.tiff", "x_jpg_label.tiff", "p_label.tiff")
+    touch(labels, "c.1_label.tiff", "c.2_label.tiff")
+    found = paired(list_images(images), list_labels(labels))
+    alike = ["c.1", "c.2", "x_jpg", "x_tif"]
+    assert sorted(found) == [*((stem, stem) for stem in alike[:2]), ("p.a", "p")] + [
+        (stem, stem) for stem in alike[2:]
+    ]
+
+
 def test_truth_is_named_label_or_as_the_image_in_a_folder_without_any_label(tmp_path):
     assert names(list_truth(touch(tmp_path / "bare", "a.png", "b.tif", "c.jpg"))) == {
         "a": ["a.png"],

@@ -282,7 +282,9 @@ def test_a_file_of_the_first_format_predicts_as_it_did(tmp_path):
     path = tmp_path / "old.safetensors"
     metadata = {"format": "cpn-1", "config": json.dumps(OF_FORMAT_1), "record": "{}"}
     save_file(network.state_dict(), str(path), metadata)
-    config = PRESETS["compact"].with_inference(window=1024, window_stride=768, score_share=0.7)
+    config = PRESETS["compact"].with_inference(
+        conversion="paper", window=1024, window_stride=768, score_share=0.7
+    )
     assert weights.load(path)[0].config == weights.describe(path)[0] == config
 
 

@@ -1,4 +1,4 @@
-"""The outputs folder: a table is always that of the label image beside it; what can be skipped."""
+"""The outputs folder: whose a file is, what can be skipped, and that a table fits its labels."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ from app.cells import COLUMNS, Cells
 from app.names import table_path
 
 LABELS = np.array([[1, 1, 0], [0, 2, 2]], np.int32)
-RECORD = '{"program": "of a test"}'
+RECORD = {"program": "of a test"}
 
 
 @pytest.fixture
@@ -35,20 +35,28 @@ def names(path):
     return sorted(found.name for found in path.parent.iterdir())
 
 
+def rows_of(path):
+    with open(table_path(path), newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_the_table_has_a_row_for_each_label(path, cells):
     outputs.save(path, LABELS, RECORD, cells)
     assert names(path) == ["a_cells.csv", "a_label.tiff"]
-    with open(table_path(path), newline="") as file:
-        header, *rows = csv.reader(file)
-    assert tuple(header) == COLUMNS
-    assert [row[0] for row in rows] == ["1", "2"] and [row[5] for row in rows] == ["2", "2"]
-    assert np.array(rows, float)[:, 1:5] == pytest.approx(cells.boxes, abs=6e-4)
-    assert np.array(rows, float)[:, 8:] == pytest.approx(
-        np.column_stack([cells.scores, cells.uncertainties]), abs=6e-6
-    )
+    rows = rows_of(path)
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["label"] for row in rows] == ["1", "2"]
+    assert [row["area"] for row in rows] == ["2", "2"]
+    columns = {
+        ("x0", "y0", "x1", "y1"): (cells.boxes, 6e-4),
+        ("score",): (cells.scores[:, None], 6e-6),
+        COLUMNS[-8:-4]: (cells.uncertainties, 6e-6),
+    }
+    for wanted, (values, accuracy) in columns.items():
+        found = [[float(row[name]) for name in wanted] for row in rows]
+        assert np.array(found) == pytest.approx(values, abs=accuracy)
     outputs.save(path, LABELS * 0, RECORD, cells.filter([]))
-    with open(table_path(path)) as file:
-        assert file.read() == ",".join(COLUMNS) + "\n"
+    assert table_path(path).read_text() == ",".join(COLUMNS) + "\n"
 
 
 def test_a_table_never_stands_beside_the_labels_of_another_run(path, cells, monkeypatch):
@@ -58,8 +66,7 @@ def test_a_table_never_stands_beside_the_labels_of_another_run(path, cells, monk
     outputs.save(path, LABELS, RECORD, cells)
     outputs.save(path, LABELS, RECORD)
     assert names(path) == ["a_label.tiff"]
-    outputs.save(path, LABELS, RECORD, cells)
-    for step in ("app.outputs.write_table", "app.images.write_labels", "os.replace"):
+    for step in ("app.outputs.replacing", "app.images.write_labels", "os.replace"):
         for with_table in (cells, None):
             outputs.save(path, LABELS, RECORD, cells)
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -67,38 +74,71 @@ def test_a_table_never_stands_beside_the_labels_of_another_run(path, cells, monk
                 outputs.save(path, LABELS, RECORD, with_table)
                 raise KeyboardInterrupt  # without a table, the first step is none
             assert names(path) in (["a_cells.csv"], ["a_label.tiff"], [])
+            assert outputs.users_file(path, True) is None, "what a killed run left is ours"
 
 
 def test_a_table_that_cannot_be_written_is_one_sentence(path, cells, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savetxt", lambda *arguments, **options: full())
+    monkeypatch.setattr("app.outputs.replacing", full)
     with pytest.raises(images.ImageError, match="the table of cells .*No space left"):
         outputs.save(path, LABELS, RECORD, cells)
     assert names(path) == []
 
 
-def test_labels_count_as_done_if_newer_and_made_the_same_way(path, cells):
-    image = path.parent / "a.png"
-    image.touch()
-    assert not outputs.is_done(image, path, RECORD, False)
+def test_labels_are_ours_as_long_as_their_pixels_are(path):
+    assert outputs.existing(path) is None
     outputs.save(path, LABELS, RECORD)
-    assert outputs.is_done(image, path, RECORD, False)
-    assert not outputs.is_done(image, path, "{}", False)
-    assert not outputs.is_done(image, path, RECORD, True)
-    outputs.save(path, LABELS, RECORD, cells)
-    assert outputs.is_done(image, path, RECORD, True)
-    assert outputs.is_done(image, path, RECORD, False)
-    later = path.stat().st_mtime + 1
-    os.utime(image, (later, later))
-    assert not outputs.is_done(image, path, RECORD, False)
-    os.utime(image, (0, 0))
+    found = outputs.existing(path)
+    assert found.is_ours and (found.shape, found.cells) == ((2, 3), 2)
+    assert found.is_of(RECORD) and not found.is_of({**RECORD, "input": "another"})
+    kept = images.read_description(path)
+    changed = LABELS.astype(np.uint16)
+    changed[0, 2] = 7
+    for labels, record in ((changed, kept), (LABELS.astype(np.uint16), None)):
+        tifffile.imwrite(str(path), labels, description=record, metadata=None)
+        found = outputs.existing(path)
+        assert not found.is_ours and not found.is_of(RECORD) and found.shape == (2, 3)
+        assert outputs.users_file(path, False) == path
+    tifffile.imwrite(str(path), LABELS.astype(np.uint32), description=kept, metadata=None)
+    assert outputs.existing(path).is_ours, "the same labels, saved again"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert not outputs.is_done(image, path, RECORD, False)
-    tifffile.imwrite(str(path), LABELS.astype(np.uint16))  # of another program
-    assert not outputs.is_done(image, path, RECORD, False)
+    assert outputs.existing(path) == ({}, False, None, 0)
+
+
+def test_a_table_that_changed_is_the_users(path, cells):
+    outputs.save(path, LABELS, RECORD, cells)
+    assert outputs.users_file(path, True) is None
+    with open(table_path(path), "a") as file:
+        file.write("a remark\n")
+    assert outputs.users_file(path, True) == table_path(path)
+    assert outputs.users_file(path, False) is None
+    outputs.save(path, LABELS, RECORD)
+    outputs.remove(path)
+    assert names(path) == ["a_cells.csv"], "it is not removed either"
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_an_image_is_known_by_its_name_size_and_content(tmp_path, monkeypatch, large):
+    if large:
+        monkeypatch.setattr(outputs, "LARGE", 1000)
+        monkeypatch.setattr(outputs, "PART", 100)
+    image = tmp_path / "a.png"
+    content = bytearray(np.random.default_rng(0).bytes(5000))
+    image.write_bytes(content)
+    record = outputs.record_for(image, RECORD)
+    os.utime(str(image), (0, 0))
+    assert outputs.record_for(image, RECORD) == record and record["program"] == "of a test"
+    for place in (0, 2500, 4999):
+        content[place] ^= 1
+        image.write_bytes(content)
+        assert outputs.record_for(image, RECORD) != record
+        content[place] ^= 1
+    image.write_bytes(content)
+    image.rename(tmp_path / "b.png")
+    assert outputs.record_for(tmp_path / "b.png", RECORD) != record
 
 
 def test_only_old_temporary_files_of_ours_are_tidied_away(tmp_path):

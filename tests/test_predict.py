@@ -18,7 +18,7 @@ from PIL import Image
 from skimage.measure import label
 from tiny import tiny_config
 
-from app import images, predict, samples
+from app import arguments, images, predict, samples
 from app.cells import Cells
 from app.names import output_name, table_path
 from app.network import weights
@@ -97,12 +97,13 @@ def pairs(finished):
 def test_a_bad_file_is_named_and_the_others_are_done(finished):
     cwd, result = finished
     done = {name.split(".")[0] + "_label.tiff" for _, name, _, _ in IMAGES}
+    done |= {"twice_label.tiff", "twice.x_label.tiff", "summary.csv"}
     assert {path.name for path in (cwd / "my labels").iterdir()} == done
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    for name in ("cut_short.webp", "twice.webp", "twice.x.webp", "notes.txt", "a folder.png"):
+    for name in ("cut_short.webp", "notes.txt", "a folder.png"):
         assert name in result.stderr
-    assert f"{len(IMAGES)} of {len(IMAGES) + 3} images done, 3 failed" in result.stdout
+    assert f"{len(IMAGES) + 2} of {len(IMAGES) + 3} images done, 1 failed" in result.stdout
 
 
 @needs_data
@@ -111,7 +112,7 @@ def test_labels_have_the_shape_of_the_image_and_no_gaps(finished):
         assert labels.shape == truth.shape
         assert labels.dtype == np.uint16
         assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
-    for path in (finished[0] / "my labels").iterdir():
+    for path in (finished[0] / "my labels").glob("*.tiff"):
         with tifffile.TiffFile(str(path)) as file:
             assert file.pages[0].compression == 8  # zlib
 
@@ -126,7 +127,7 @@ def test_the_cells_are_found(finished):
 def test_a_second_run_gives_the_same_files(finished, tmp_path):
     cwd, _ = finished
     predict_sh("my images", tmp_path, "--device", "cpu", cwd=cwd)
-    for path in (cwd / "my labels").iterdir():
+    for path in (cwd / "my labels").glob("*.tiff"):
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
 
@@ -148,7 +149,8 @@ def test_a_signal_leaves_no_partial_output(finished, tmp_path, number, status):
     output, errors = process.communicate()
     assert process.returncode == status
     assert "Stopped by" in errors and "Traceback" not in output + errors
-    written = list(labels.iterdir())
+    assert (labels / "summary.csv").is_file()
+    written = list(labels.glob("*.tiff"))
     assert 1 <= len(written) < 30
     for path in written:
         assert path.name.endswith("_label.tiff")
@@ -178,7 +180,7 @@ def test_there_are_no_worker_processes_and_nothing_in_shared_memory(tmp_path):
     assert not any(path.startswith("/dev/shm") for path in opened)
 
 
-@pytest.mark.skipif(predict.INPUTS.is_dir(), reason="there is a /workspace/inputs")
+@pytest.mark.skipif(arguments.INPUTS.is_dir(), reason="there is a /workspace/inputs")
 def test_without_a_folder_samples_are_segmented(tmp_path):
     predict_sh("--help", cwd=tmp_path)  # makes .venv where that is missing
     checkout = tmp_path / "checkout"  # as ours, but samples written there do not come here
@@ -204,57 +206,6 @@ def test_the_container_only_starts_the_program(tmp_path):
     assert output == "-m app.predict in out --device cpu\n"
 
 
-# The environment
-
-
-def environment_sh(folder, requirements, path):
-    """Run environment.sh with only these programs to be found."""
-    command = ["/bin/sh", str(ROOT / "environment.sh"), str(folder), str(requirements)]
-    environment = {"PATH": str(path)}
-    return subprocess.run(command, env=environment, stderr=subprocess.PIPE, encoding="utf-8")
-
-
-@pytest.fixture
-def programs(tmp_path):
-    """A folder of the few programs that a machine has even without Python."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in ("cat", "cksum", "rm"):
-        (folder / name).symlink_to(shutil.which(name))
-    return folder
-
-
-def test_the_environment_is_made_once_and_again_when_incomplete(programs, tmp_path):
-    (programs / "python3").symlink_to(sys.executable)
-    folder, requirements = tmp_path / "an environment", tmp_path / "requirements.txt"
-    requirements.write_text("")
-    interrupted = folder / "bin" / "python"
-    interrupted.parent.mkdir(parents=True)
-    interrupted.symlink_to(sys.executable)
-
-    def says():
-        result = environment_sh(folder, requirements, programs)
-        assert result.returncode == 0, result.stderr
-        return result.stderr
-
-    assert "Making" in says()
-    assert says() == ""
-    requirements.write_text("# other requirements\n")
-    assert "Making" in says()
-
-
-def test_one_sentence_where_python_or_venv_is_missing(programs, tmp_path):
-    result = environment_sh(tmp_path / "environment", ROOT / "requirements.txt", programs)
-    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
-    assert "No Python 3.7 or 3.10 to 3.13" in result.stderr
-    without_venv = programs / "python3.11"
-    without_venv.write_text("#!/bin/sh\ncase $2 in *ensurepip*) exit 1 ;; esac\n")
-    without_venv.chmod(0o755)
-    result = environment_sh(tmp_path / "environment", ROOT / "requirements.txt", programs)
-    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
-    assert "python3.11" in result.stderr and "venv" in result.stderr
-
-
 # What app.predict returns and says, with a network that finds one square in every image
 
 
@@ -275,7 +226,7 @@ class OneSquare:
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """(inputs with two good images, outputs that are missing), and no network needed."""
-    monkeypatch.setattr(predict, "load_segmenter", lambda options: (OneSquare(), None))
+    monkeypatch.setattr(predict, "load_segmenter", lambda options: (OneSquare(), {}))
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     for name in ("b.png", "a.tif"):
@@ -304,7 +255,7 @@ def test_whatever_fails_is_named_and_the_others_are_done(folders, capsys):
     (inputs / "b_nothing.png").write_bytes(b"")
     assert predict.main([str(inputs), str(labels)]) == 1
     out, err = capsys.readouterr()
-    assert {path.name for path in labels.iterdir()} == {"a_label.tiff", "b_label.tiff"}
+    assert {path.name for path in labels.glob("*.tiff")} == {"a_label.tiff", "b_label.tiff"}
     assert "2/4 a_pixel.png: failed, RuntimeError: out of memory" in err
     assert "4/4 b_nothing.png: failed, the file is empty" in err
     assert "2 of 4 images done, 2 failed; the labels" in out
@@ -320,15 +271,14 @@ def test_what_can_not_be_started_is_one_sentence(folders, tmp_path, capsys):
     inputs, labels = folders
     (tmp_path / "empty").mkdir()
     file = inputs / "b.png"
-    for arguments in (
+    for command in (
         [tmp_path / "missing", labels],
         [tmp_path / "empty", labels],
-        [file, labels],
         [inputs, file],
         [inputs, file / "below a file"],
         [inputs, "/proc/outputs"],
     ):
-        assert predict.main([str(argument) for argument in arguments]) == 2
+        assert predict.main([str(argument) for argument in command]) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1
     assert not labels.exists()
@@ -348,7 +298,7 @@ def test_weights_that_are_none_and_no_gpu_are_one_sentence(tmp_path, monkeypatch
 
 
 def test_labels_go_beside_the_inputs_where_nobody_says(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(arguments, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.chdir(tmp_path)
     assert predict.parse([]).outputs == tmp_path / "outputs"
     assert predict.parse(["cells"]).outputs == tmp_path / "cells-labels"
@@ -399,7 +349,7 @@ def test_folders_that_follow_the_weights_are_not_taken_for_weights(tmp_path, cap
 def test_weights_given_one_by_one_are_an_ensemble_too():
     apart = predict.parse(["in", "out", "--weights", "a", "--weights", "b", "c"])
     assert apart.weights == [Path("a"), Path("b"), Path("c")]
-    assert predict.parse(["in", "out"]).weights == [predict.WEIGHTS]
+    assert predict.parse(["in", "out"]).weights == [arguments.WEIGHTS]
 
 
 SWITCHES = {
@@ -450,7 +400,7 @@ def test_cells_writes_a_table_and_leaves_the_labels_as_they_are(noise):
         assert rows["label"].tolist() == list(range(1, labels.max() + 1))
         assert rows["area"].tolist() == np.bincount(labels.ravel())[1:].tolist()
     noise()
-    assert not list(folder.glob("*.csv"))
+    assert not list(folder.glob("*_cells.csv"))
 
 
 def test_resume_does_only_what_is_not_done_by_the_same_weights_and_settings(noise, capsys):
@@ -471,7 +421,7 @@ def test_resume_does_only_what_is_not_done_by_the_same_weights_and_settings(nois
     every = {"a_label.tiff", "b_label.tiff"}
     assert resumed("--cells") == set()
     assert resumed() == set()
-    assert len(list(folder.glob("*.csv"))) == 2
+    assert len(list(folder.glob("*_cells.csv"))) == 2
     for change in (*filter(None, SWITCHES), ("--channels", "1,2"), ("--plane", "max")):
         assert resumed(*change) == every
         assert resumed(*change) == set()
@@ -480,8 +430,9 @@ def test_resume_does_only_what_is_not_done_by_the_same_weights_and_settings(nois
     assert resumed(by=("second",)) == every
     assert resumed(by=("second", "first")) == every
     image = folder.parent / "inputs" / "b.tif"
-    later = time.time() + 60
-    os.utime(str(image), (later, later))
+    older = image.stat().st_mtime - 60
+    Image.new("RGB", (64, 64)).save(str(image))
+    os.utime(str(image), (older, older))
     assert resumed(by=("second", "first")) == {"b_label.tiff"}
 
 
@@ -513,8 +464,8 @@ def test_the_scale_stands_on_the_line_of_the_image_where_it_is_not_1(noise, caps
     noise("--diameter", "80")
     first, second, _ = capsys.readouterr().out.splitlines()
     assert " 64×90 ×0.5 " in first and " 64×64 ×0.5 " in second
-    for arguments in ((), ("--scale", "1"), ("--diameter", "42")):
-        noise(*arguments)
+    for given in ((), ("--scale", "1"), ("--diameter", "42")):
+        noise(*given)
         assert re.search(r" 64×90 \d", capsys.readouterr().out)
 
 
@@ -532,14 +483,14 @@ def test_an_image_without_the_channel_the_plane_or_the_size_of_a_pixel_is_named(
     stack = np.random.default_rng(0).integers(0, 255, (2, 2, 64, 64)).astype(np.uint8)
     description = {"axes": "ZCYX", "PhysicalSizeX": 0.5, "Channel": {"Name": ["DAPI", "GFP"]}}
     tifffile.imwrite(str(inputs / "c.ome.tif"), stack, ome=True, metadata=description)
-    for arguments, failed, said in (
+    for given, failed, said in (
         (("--channels", "DAPI"), 2, "no channel DAPI: the image has 1, 2, 3, without names"),
         (("--channels", "3"), 1, "no channel 3: the image has 1 DAPI, 2 GFP"),
         (("--plane", "2"), 2, "no plane 2: the image has 1 plane"),
         (("--max-size", "30um"), 2, "does not say how large its pixels are"),
     ):
         capsys.readouterr()
-        noise(*arguments, status=1)
+        noise(*given, status=1)
         out, err = capsys.readouterr()
         assert err.count(said) == failed and "Error" not in err
         assert f"{3 - failed} of 3 images done, {failed} failed" in out
@@ -568,7 +519,7 @@ def test_killed_at_any_moment_outputs_are_complete_or_absent_and_resume_does_the
     whole = command[:4] + [str(undisturbed), "--cells"]
     said = subprocess.check_output(whole, cwd=str(ROOT), encoding="utf-8")
     seconds = np.median([float(text) for text in re.findall(r" ([\d.]+) s \d+ cell", said)])
-    expected = {path.name: path.read_bytes() for path in undisturbed.iterdir()}
+    expected = {path.name: path.read_bytes() for path in undisturbed.glob("*_*")}
     assert len(expected) == 24
 
     draw = np.random.default_rng(0)
@@ -584,14 +535,14 @@ def test_killed_at_any_moment_outputs_are_complete_or_absent_and_resume_does_the
         interrupted += process.poll() is None
         process.kill()
         process.wait()
-        for path in labels.glob("[!.]*"):
+        for path in labels.glob("[!.]*_*"):
             assert path.read_bytes() == expected[path.name]
             assert path.suffix == ".csv" or table_path(path).is_file()
         if len(list(labels.glob("*.tiff"))) == 12:
             shutil.rmtree(str(labels))
     assert interrupted >= KILLS / 4
     subprocess.run(command, cwd=str(ROOT), check=True, stdout=subprocess.DEVNULL)
-    assert {p.name: p.read_bytes() for p in labels.glob("[!.]*")} == expected
+    assert {p.name: p.read_bytes() for p in labels.glob("[!.]*_*")} == expected
 
 
 @pytest.fixture(scope="module")
@@ -648,7 +599,9 @@ def test_root_becomes_the_owner_of_the_outputs_before_it_opens_an_image(as_root,
     assert result.returncode == 1
     assert "closed.png: failed" in result.stderr and "user 1234 must be allowed" in result.stderr
     theirs = (1234, 1235)
-    assert owners(folder / name) == {"open_label.tiff": theirs, "open_cells.csv": theirs}
+    assert owners(folder / name) == dict.fromkeys(
+        ("open_label.tiff", "open_cells.csv", "summary.csv"), theirs
+    )
 
 
 def test_inputs_that_the_owner_of_the_outputs_cannot_list_are_one_sentence(as_root):
@@ -698,8 +651,8 @@ def test_what_the_owner_of_the_outputs_cannot_use_is_one_sentence(folders, monke
 
 def test_samples_are_images_and_the_drawn_nuclei_are_apart(tmp_path):
     samples.main([str(tmp_path / "new" / "folder")])
-    inputs, refused, passed_over = images.list_inputs(tmp_path / "new" / "folder")
-    assert len(inputs) == 5 and not refused and not passed_over
+    inputs, passed_over = images.list_inputs(tmp_path / "new" / "folder")
+    assert len(inputs) == 5 and not passed_over
     for path in inputs:
         image, warnings = images.read(path)
         assert image.size and not warnings

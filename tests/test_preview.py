@@ -83,6 +83,6 @@ def test_the_command_writes_previews_and_resume_knows_their_kind(noise, capsys):
 def test_a_preview_is_never_an_input(tmp_path):
     for name in ("a.png", "a_preview.png", "a_Preview.JPG"):
         Image.new("L", (4, 4)).save(str(tmp_path / name))
-    inputs, _, passed_over = images.list_inputs(tmp_path)
+    inputs, passed_over = images.list_inputs(tmp_path)
     assert [path.name for path in inputs] == ["a.png"]
     assert {reason for _, reason in passed_over} == {"a preview"}

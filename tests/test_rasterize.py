@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from app.cells import Cells
 from app.outlines import fill, star_shaped, winding_number
-from app.rasterize import FINENESS, PEN, rasterize
+from app.rasterize import FINENESS, PEN, _settle, rasterize
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -111,7 +111,9 @@ def test_equals_dilating_full_images(monkeypatch, part):
         contours = [np.clip(contour, 0, (89, 69)) for contour in contours]
         result = rasterize(cells_of(contours), shape)
         check(*result, count)
-        assert np.array_equal(result[0], plain_rasterize(contours, shape))
+        expected = plain_rasterize(contours, shape)
+        _settle(expected)  # has tests of its own
+        assert np.array_equal(result[0], expected)
 
 
 def test_cells_apart_are_simply_drawn():
@@ -266,3 +268,26 @@ def test_many_contours_are_looked_at_in_parts(monkeypatch):
         np.array_equal(star_shaped(contours), expected) and expected.tolist() == [True, False] * 7
     )
     assert star_shaped(contours[:0]).shape == (0,)
+
+
+def test_of_a_cell_in_pieces_the_largest_stays_without_holes():
+    labels = np.zeros((12, 20), np.int32)
+    labels[2:10, 2:12] = 1
+    labels[4, 4] = labels[6:8, 6:8] = 0  # holes
+    labels[5, 9] = 2  # a piece of another cell, which leaves one
+    labels[3:6, 15:18] = 2
+    labels[11, 19] = 1  # a piece far away
+    _settle(labels)
+    expected = np.zeros_like(labels)
+    expected[2:10, 2:12] = 1
+    expected[3:6, 15:18] = 2
+    assert np.array_equal(labels, expected)
+
+
+def test_a_whole_cell_in_the_hole_of_another_stays():
+    labels = np.zeros((12, 12), np.int32)
+    labels[1:11, 1:11] = 1
+    labels[3:8, 3:8] = 0
+    labels[4:6, 4:6] = 2
+    _settle(labels)
+    assert (labels == 2).sum() == 4 and (labels == 1).sum() == 96

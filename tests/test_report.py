@@ -355,7 +355,6 @@ def test_everything_that_fails_is_listed_with_its_reason(folders, capsys):
         "shape": "its shape is (20, 20), that of its truth (64, 80)",
         "imageshape": "the prediction is 64 × 80 pixels, not 9 × 9",
         "notruth": "no truth",
-        "twice": "more than one image",
         "cells": "cells_cells.csv is not as app.predict --cells writes it",
         "othercells": "they come of other runs",
     }
@@ -363,6 +362,8 @@ def test_everything_that_fails_is_listed_with_its_reason(folders, capsys):
         row = page.row(name)
         assert reason in row["Image"] and row["State"] == "problem"
         assert re.search(rf"evaluate: {name}\S*: .*{re.escape(reason)}", said)
+    # Labels of two images of one stem would be twice_png_label.tiff and twice_bmp_label.tiff.
+    assert re.search(r"evaluate: twice_label\S*: .*no image of this name", said)
     assert page.row("good")["State"] == "" and "good" not in said
     assert page.row("nolabels")["F1"] == "0.000" and page.row("nolabels")["FN"] == "2"
     assert page.image("nolabels.png")["truth"]["match_status"] == [overlay.MISSED] * 2

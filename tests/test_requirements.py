@@ -40,7 +40,7 @@ def index():
         pytest.skip("only CI asks the package index about the pins")
 
 
-@pytest.mark.parametrize("python", ["3.7", "3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("python", ["3.7", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
 def test_each_package_has_one_exact_version_for_each_python(python):
     for files in (IMAGE_FILES, OTHER_FILES, EXPORT_FILES):
         found = pins(python, *files)

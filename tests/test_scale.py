@@ -8,7 +8,8 @@ from drawn import cells_of, drawn
 from app import scale
 from app.intensity import Curve, Curves, no_image, to_rgb8
 from app.outlines import fill
-from app.scale import NATIVE_DIAMETER, Taps, View, check_scale, factor_of
+from app.scale import Taps, View
+from app.sizes import NATIVE_DIAMETER, check_scale, factor_of
 from app.windows import Window
 
 FACTORS = [1 / 16, 0.3, 0.5, 0.77, 1.0, 1.3, 2.0, 5.5]

@@ -5,7 +5,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from app.images import ImageError, load, parse_channels, parse_plane
+from app.images import ImageError, load
+from app.selection import parse_channels, parse_plane
 from tests.valid_files import picture
 
 GREY = {"photometric": "minisblack"}

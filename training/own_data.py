@@ -15,14 +15,13 @@ there and training what is in train/ beside it.
 import re
 import warnings
 from collections import defaultdict
-from operator import attrgetter
 
 import numpy as np
 from scipy import ndimage
 from skimage import measure
 
 from app import images
-from app.names import EXTENSIONS, LABEL_EXTENSIONS
+from app.names import EXTENSIONS, LABEL_EXTENSIONS, stem
 from evaluate.folders import paired
 
 LABEL_NAME = re.compile(r"(.+?)_(?:label|masks?|cp_masks)(?:\.tif|\.tiff|\.png)", re.IGNORECASE)
@@ -113,7 +112,7 @@ def labels_in(place):
     named = [(match.group(1), path) for match, path in matches if match]
     # All or none: in labels/ beside NAME_label.tif, what is called otherwise is no label image.
     return by_name(
-        named or ((path.stem, path) for path in inner if has_ending(path, LABEL_EXTENSIONS))
+        named or ((stem(path.name), path) for path in inner if has_ending(path, LABEL_EXTENSIONS))
     )
 
 
@@ -131,7 +130,7 @@ def by_name(items):
     return found
 
 
-def pairs(place, name_of=attrgetter("stem")):
+def pairs(place, name_of=lambda path: stem(path.name)):
     """The (image, label) in a folder, or in images/ and labels/ of it; all others are warned of.
 
     name_of: a function that gives the NAME of an image's path, or None for what is no image.

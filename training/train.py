@@ -18,6 +18,7 @@ from app.images import ImageError
 from app.network import weights
 from app.network.config import PRESETS
 from app.network.cpn import CPN
+from app.network.device import use_threads
 from app.network.weights import WeightsError
 from app.options import Extend
 from app.segmenter import Segmenter
@@ -40,6 +41,7 @@ UNLABELLED_SHARE = 0.5  # unlabelled crops for each labelled one, with --listen2
 def main(arguments):
     """Run the command; returns the exit status."""
     options = parse(arguments)
+    use_threads()
     with distributed.group(options.device) as device:
         recipe, start = recipe_of(options), start_of(options)
         check_unfinished(options.out, recipe)

@@ -6,17 +6,18 @@ image's pixels) and write(path, result), which writes the file and returns sente
 
 import importlib
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from app import images
 from app.cells import Cells
+from app.formats import PREVIEWS
 from app.names import LABEL_ENDING, PREVIEW_ENDINGS
 
-FORMATS = ("geojson", "roi", "coco")
 ENDINGS = {  # of the files: NAME_label.tiff becomes NAME + ending
     "geojson": (".geojson.gz",),
     "roi": ("_rois.zip",),
@@ -24,7 +25,6 @@ ENDINGS = {  # of the files: NAME_label.tiff becomes NAME + ending
     "preview": PREVIEW_ENDINGS,  # the latter above PNG_PIXELS
     "uncertainty": PREVIEW_ENDINGS,
 }
-PREVIEWS = ("preview", "uncertainty")
 PNG_PIXELS = 4 * 10**6
 HEAD = 1024  # bytes of a preview, within which it says of which kind it is
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -55,10 +55,14 @@ class Export(NamedTuple):
     looks: bool
     write: Callable[[Path, Result], List[str]]
 
+    def paths(self, target: Path) -> List[Path]:
+        """Where its file may be, beside the label image `target`."""
+        return [beside(target, ending) for ending in self.endings]
+
     def is_done(self, target: Path) -> bool:
         """Whether its file is beside the label image `target`."""
-        found = [path for path in (beside(target, e) for e in self.endings) if path.is_file()]
-        if self.name not in PREVIEWS:
+        found = [path for path in self.paths(target) if path.is_file()]
+        if self.name not in PREVIEWS.values():
             return bool(found)
         return any(kind(self.name) in _head(path) for path in found)
 
@@ -71,14 +75,6 @@ def kind(name: str) -> bytes:
 def _head(path):
     with open(path, "rb") as file:
         return file.read(HEAD)
-
-
-def parse_formats(text: str) -> List[str]:
-    """The formats of a text like "geojson,roi". Raises ValueError."""
-    formats = [part.strip() for part in text.split(",")]
-    for unknown in set(formats) - set(FORMATS):
-        raise ValueError(f"a format is one of {', '.join(FORMATS)}, not {unknown!r}")
-    return list(dict.fromkeys(formats))
 
 
 def load(names: Sequence[str]) -> List[Export]:
@@ -102,21 +98,38 @@ def beside(target: Path, ending: str) -> Path:
     return target.with_name(target.name[: -len(LABEL_ENDING)] + ending)
 
 
-def write(exports: Sequence[Export], target: Path, result: Result) -> List[str]:
-    """Write the exports for the label image that will be at `target`; returns remarks.
+def all_paths(target: Path) -> List[Path]:
+    """Where the files of all exports may be, beside the label image `target`."""
+    endings = dict.fromkeys(ending for endings in ENDINGS.values() for ending in endings)
+    return [beside(target, ending) for ending in endings]
 
-    An export is always that of the label image beside it: those of earlier runs go, and while one
-    is written there is no label image. Raises images.ImageError.
+
+@contextmanager
+def written(
+    exports: Sequence[Export], target: Path, result: Result, remarks: List[str]
+) -> Iterator[List[Path]]:
+    """Write the exports for the label image `target`, which is written as long as this lasts.
+
+    Gives their files; what is to be said is added to the remarks. Where that or the label image
+    fails, none of the files stays. Raises images.ImageError.
     """
-    remarks = []
-    earlier = [beside(target, ending) for endings in ENDINGS.values() for ending in endings]
+    paths = [path for export in exports for path in export.paths(target)]
     try:
-        for path in (target if exports else None, *earlier):
-            if path and path.is_file():
-                path.unlink()
-        for export in exports:
-            remarks += export.write(beside(target, export.endings[0]), result)
-    except OSError as error:
-        reason = f"an export cannot be written ({error.strerror})"
-        raise images.ImageError(reason) from error
-    return remarks
+        try:
+            _remove(paths)
+            for export in exports:
+                remarks += export.write(beside(target, export.endings[0]), result)
+        except OSError as error:
+            reason = f"an export cannot be written ({error.strerror})"
+            raise images.ImageError(reason) from error
+        yield [path for path in paths if path.is_file()]
+    except BaseException:
+        with suppress(OSError):
+            _remove(paths)
+        raise
+
+
+def _remove(paths):
+    for path in paths:
+        with suppress(FileNotFoundError):
+            path.unlink()

@@ -16,7 +16,7 @@ LOOKS = False
 # Whether they are whole cells or nuclei the network does not say; QuPath measures both alike.
 OBJECT_TYPE = "detection"
 COMPRESSION = 2  # of 1 to 9: more takes most of the time and saves little
-MEASURED = ("label", "area", "score", *COLUMNS[-4:])
+MEASURED = ("label", "area", "score", *(c for c in COLUMNS if c.startswith("uncertainty_")))
 _NAMESPACE = uuid.UUID("5d0b9a55-0f0c-5e0b-9d34-0a1b6c2f7e10")
 
 

@@ -15,8 +15,8 @@ def is_measured(target: Path) -> bool:
     return MEASURED in _header(table_path(target))
 
 
-def join(path: Path, pairs: List[Tuple[Path, Path]]) -> None:
-    """Write the tables of pairs (image, label image) as one, complete or absent.
+def join(path: Path, pairs: List[Tuple[str, Path]]) -> None:
+    """Write the tables of pairs (name of an image, label image) as one, complete or absent.
 
     Its first column is the name of the image. Images that have no table are left out, and what
     the table of an image has not (channels, say) is empty. Raises OSError.
@@ -30,15 +30,15 @@ def join(path: Path, pairs: List[Tuple[Path, Path]]) -> None:
         writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         for image, table in pairs:
-            writer.writerows({"image": image.name, **row} for row in _rows(table))
+            writer.writerows({"image": image, **row} for row in _rows(table))
 
 
 def _header(table: Path) -> List[str]:
     """The names of a table's columns."""
-    with open(table, newline="") as file:
+    with open(table, newline="", encoding="utf-8", errors="backslashreplace") as file:
         return next(csv.reader(file), [])
 
 
 def _rows(table: Path) -> Iterator[dict]:
-    with open(table, newline="") as file:
+    with open(table, newline="", encoding="utf-8", errors="backslashreplace") as file:
         yield from csv.DictReader(file)

@@ -11,37 +11,29 @@ from typing import List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
-from app.images.folder import list_inputs
-from app.images.labels import read_description, write_labels
+from app.images.folder import inputs_among, list_inputs
+from app.images.labels import LabelError, read_description, read_labels, write_labels
 from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors, silence_libraries
 from app.images.metadata import Metadata
 from app.images.pictures import read_picture, read_png
-from app.images.selection import (
-    Channels,
-    Plane,
-    channel_indices,
-    check_channels,
-    check_plane,
-    parse_channels,
-    parse_plane,
-    plane_indices,
-    select,
-)
+from app.images.selection import channel_indices, plane_indices, select
 from app.images.tiff import TiffImage, guess_axes, read_tiff
+from app.selection import Channels, Plane, check_channels, check_plane
 
 __all__ = [
     "MAX_PIXELS",
     "Channels",
     "ImageError",
+    "LabelError",
     "Loaded",
     "Plane",
     "guess_axes",
+    "inputs_among",
     "list_inputs",
     "load",
-    "parse_channels",
-    "parse_plane",
     "read",
     "read_description",
+    "read_labels",
     "silence_libraries",
     "write_labels",
 ]

@@ -2,40 +2,34 @@
 
 import os
 from pathlib import Path
-from typing import List, Tuple, Union
+from typing import Iterable, List, Tuple, Union
 
 from app.images.limits import ImageError
-from app.names import EXTENSIONS, LABEL_ENDINGS, PREVIEW_ENDINGS, output_name
+from app.names import EXTENSIONS, LABEL_ENDINGS, PREVIEW_ENDINGS
 
-Refused = List[Tuple[Path, str]]  # files and why they are not taken
+PassedOver = List[Tuple[Path, str]]  # files and why they are not taken
 
 
-def list_inputs(folder: Union[str, Path]) -> Tuple[List[Path], Refused, Refused]:
+def list_inputs(folder: Union[str, Path]) -> Tuple[List[Path], PassedOver]:
     """The images of `folder` that are to be segmented, sorted by name.
 
-    Returns (inputs, refused, passed_over): a list of Path; a list of (Path, reason) for images
-    whose names agree up to the first dot, which would write the same output; a list of
-    (Path, reason) for what is no input: hidden files, folders, other files, label images (names
-    that end in _label.png, _label.tif or _label.tiff in any case), previews (_preview.png, .jpg).
+    Returns (inputs, passed_over): a list of Path; a list of (Path, reason) for what is no input:
+    hidden files, folders, other files, label images (names that end in _label.png, _label.tif or
+    _label.tiff in any case), previews (_preview.png, _preview.jpg).
     Raises ImageError if the folder cannot be listed.
     """
     try:
         paths = sorted(Path(folder).iterdir(), key=lambda path: path.name)
     except OSError as error:
         raise ImageError(f"the folder cannot be listed ({error.strerror})") from error
+    return inputs_among(paths)
+
+
+def inputs_among(paths: Iterable[Path]) -> Tuple[List[Path], PassedOver]:
+    """Those of the paths that are to be segmented, and the others with the reason why not."""
     reasons = [(path, _no_input(path)) for path in paths]
-    by_output = {}
-    for path, reason in reasons:
-        if not reason:
-            by_output.setdefault(output_name(path), []).append(path)
-    inputs, refused = [], []
-    for path, reason in reasons:
-        rivals = [] if reason else by_output[output_name(path)]
-        if len(rivals) == 1:
-            inputs.append(path)
-        elif rivals:
-            refused.append((path, f"{len(rivals)} inputs would write {output_name(path)}"))
-    return inputs, refused, [(path, reason) for path, reason in reasons if reason]
+    inputs = [path for path, reason in reasons if not reason]
+    return inputs, [(path, reason) for path, reason in reasons if reason]
 
 
 def _no_input(path):

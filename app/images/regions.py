@@ -17,7 +17,8 @@ from app.images.limits import (
     name_of,
     product,
 )
-from app.images.selection import Plane, project, select
+from app.images.selection import project, select
+from app.selection import Plane
 
 _READ = 2**20  # bytes of uncompressed pixels that are read at a time
 _BLOCK = 16  # rows: a strip of JPEG may go on to a multiple of them

@@ -12,7 +12,8 @@ from app.images.colours import JPEG, Colours
 from app.images.limits import ImageError, check_size, product
 from app.images.metadata import Metadata, read_metadata
 from app.images.regions import JPEG_2000, Chunks, Rows, TiffImage
-from app.images.selection import Plane, plane_indices, project
+from app.images.selection import plane_indices, project
+from app.selection import Plane
 
 # An unlabelled axis longer than this is never taken for channels.
 MAX_GUESSED_CHANNELS = 16

@@ -149,6 +149,7 @@ PRESETS = {
             contour_scale=16.0,
         ),
         Inference(
+            conversion="channels",
             window=512,
             window_stride=384,
             window_plan="even",

@@ -6,6 +6,8 @@ from typing import ContextManager, Optional
 
 import torch
 
+from app import threads
+
 # The base image whose torch has kernels for today's GPUs (see the Dockerfile).
 NEW_IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
 NO_GPU = "torch finds no GPU"
@@ -32,6 +34,15 @@ def pick_device(name: str = "auto") -> torch.device:
     if reason != NO_GPU:
         warnings.warn(f"The CPU is used: {reason}.", DeviceWarning, stacklevel=2)
     return torch.device("cpu")
+
+
+def use_threads(number: Optional[int] = None) -> None:
+    """Compute with so many threads of the CPU; unless told, with as many as it is worth.
+
+    That is torch's own number (of cores, or what OMP_NUM_THREADS says), but not more than this
+    process may use: torch knows nothing of a container's limits.
+    """
+    torch.set_num_threads(number or min(torch.get_num_threads(), threads.available()))
 
 
 def cuda_failure() -> Optional[str]:

@@ -57,6 +57,27 @@ def describe(path: Union[str, Path]) -> Tuple[Config, dict]:
         return _description(path, file.metadata() or {})
 
 
+def licence_of(path: Union[str, Path]) -> str:
+    """Under which licence weights may be used, by their training record: a sentence.
+
+    Raises WeightsError.
+    """
+    _, record = describe(path)
+    licences = []
+    while record:  # and that of the weights that they began with, and so on
+        licences.append((record.get("data") or {}).get("licence"))
+        record = record.get("origin")
+    name = Path(path).name
+    if not licences or None in licences:
+        return f"The weights {name} do not say under which licence they may be used."
+    if set(licences) == {"commercial"}:
+        return f"The weights {name} may be used commercially, by the licences of their images."
+    return (
+        f"The weights {name} are for research use only: they learned from images whose licences do "
+        "not allow, or are not known to allow, more."
+    )
+
+
 def load(path: Union[str, Path]) -> Tuple[CPN, dict]:
     """Read a weights file -> (CPN in evaluation mode, float32, on the CPU; training record).
 

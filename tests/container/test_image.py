@@ -104,8 +104,8 @@ def inside(engine, image, *words):
 
 def pooled_f1(truth, prediction):
     """F1 at IoU 0.5 over the label images of two folders, which have the same names."""
-    names = sorted(os.listdir(str(truth)))
-    assert sorted(os.listdir(str(prediction))) == names
+    names = sorted(path.name for path in truth.glob("*.tiff"))
+    assert sorted(path.name for path in prediction.glob("*.tiff")) == names
     pairs = (
         [tifffile.imread(str(folder / name)) for folder in (truth, prediction)] for name in names
     )
@@ -135,7 +135,7 @@ def test_it_runs_without_what_it_does_not_need(engine, image, way, small, output
     os.chown(str(outputs), owner, owner)
     folders = ("-v", f"{small}:/workspace/inputs:ro", "-v", f"{outputs}:/workspace/outputs")
     docker(engine, "run", "--rm", "--network=none", *options, *folders, image, check=True)
-    (label,) = outputs.iterdir()
+    (label,) = outputs.glob("*.tiff")
     assert tifffile.imread(str(label)).max() > 20
     assert (label.name, label.stat().st_uid) == ("small_label.tiff", owner)
 
@@ -156,7 +156,7 @@ def test_docker_stop_ends_it_without_half_a_file(engine, current_image, small, t
     finally:
         docker(engine, "rm", "--force", name, check=True)
     assert state.stdout.strip() == "143"  # by SIGTERM; 137 would be by SIGKILL, after 30 s
-    assert [path.name for path in outputs.iterdir()] == ["small_label.tiff"]
+    assert [path.name for path in outputs.glob("*.tiff")] == ["small_label.tiff"]
 
 
 def test_25_million_pixels_need_less_than_4_gb(engine, current_image, tmp_path, outputs):

@@ -1,0 +1,253 @@
+"""The command line of predict.sh: any Python 3.6 or newer can say what is wrong with it.
+
+python -m app.arguments ARGUMENTS does just that, before there is an environment: exit status 0
+after --help, 2 where the arguments are wrong, else GO_ON.
+"""
+
+import argparse
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import List, Optional
+
+from app import __version__
+from app.formats import PREVIEWS, parse_formats
+from app.options import Extend, parsed
+from app.screen import screen
+from app.selection import parse_channels, parse_plane
+from app.sizes import LEAST, MOST, NATIVE_DIAMETER, Size, factor_of
+
+INPUTS = Path("/workspace/inputs")
+OUTPUTS = Path("/workspace/outputs")
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
+GO_ON = 3
+
+
+class CannotStart(Exception):
+    """Why no image can be done at all: one sentence."""
+
+
+def parse(arguments: List[str]) -> argparse.Namespace:
+    """The options: inputs (a list of Path), outputs (Path), weights (a list of Path), device ...
+
+    channels and plane say what is taken of an image; challenge (bool): whether labels are named as
+    the organisers of the challenge name them.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sh predict.sh",
+        usage="%(prog)s [INPUTS [OUTPUTS]] [options]\n       %(prog)s FILE ... --out DIR [options]",
+        description="Finds the cells in images (TIFF, PNG, JPEG, BMP, WebP): of a folder, or in "
+        "the files given. The labels of NAME.* are written to NAME_label.tiff: 0 is background, "
+        "k is cell k.",
+        allow_abbrev=False,
+    )
+    add, switch = parser.add_argument, partial(parser.add_argument, action="store_true")
+    folders = f"a folder or a file (default: {INPUTS}), and where its labels go, a folder that is "
+    folders += f"made if missing (default: {OUTPUTS}; where there is no such folder INPUTS-labels, "
+    folders += "or beside the file)"
+    add("paths", metavar="INPUTS OUTPUTS", nargs="*", type=Path, help=folders)
+    add("--out", metavar="DIR", type=Path, help="where labels go; all that is before are inputs")
+    switch("--recursive", help="also the images in folders of INPUTS; OUTPUTS gets such folders")
+    add(
+        "--weights",
+        metavar="FILE",
+        action=Extend,
+        nargs="+",
+        type=Path,
+        default=[WEIGHTS],
+        help="default: the ones we ship; several are an ensemble, which takes all their times "
+        "(windows, contour points and the threshold of the suppression are the first one's)",
+    )
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="default: auto, which is a GPU if there is one that works",
+    )
+    add(
+        "--threads",
+        metavar="N",
+        type=positive,
+        help="of the CPU; default: as many as it has cores that this process may use",
+    )
+    add_images(parser)
+    add_cells(parser)
+    add_exports(parser)
+    switch("--cells", help="also write NAME_cells.csv: boxes, area, score ... of each cell")
+    switch(
+        "--resume",
+        help="skip images whose labels are there: made from the same bytes by the same weights, "
+        "settings and version, or corrected by hand",
+    )
+    switch("--overwrite", help="replace files that this program did not write, or that changed")
+    add(
+        "--names",
+        choices=("full", "challenge"),
+        help="NAME is the file's name without its extension (full), or up to its first dot "
+        f"(challenge); default: challenge for images in {INPUTS}, else full",
+    )
+    switch("--quiet", help="say only what went wrong")
+    switch("--verbose", help="of an image that failed also the traceback")
+    add("--version", action="version", version=f"cpn {__version__}")
+    switch("--no-uncertainty-nms", help="of cells that overlap let the score alone decide")
+    switch("--no-amp", help="compute in float32 even where half precision is faster")
+    switch("--no-refinement", help="leave contours as the Fourier coefficients have them")
+    options = parser.parse_args(arguments)
+    for path in filter(os.path.isdir, options.weights):
+        parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
+    options.cells |= options.measure or options.table is not None
+    *inputs, second = options.paths[:2] if len(options.paths) > 1 else [*options.paths, None]
+    if options.out:
+        options.inputs, options.outputs = options.paths or [INPUTS], options.out
+    elif len(options.paths) > 2 or all(map(os.path.isfile, [*inputs, second or os.curdir])):
+        parser.error("several files need --out DIR, the folder where their labels go")
+    else:
+        options.inputs = inputs or [INPUTS]
+        options.outputs = second or default_outputs(options.inputs[0])
+    names = options.names or ("challenge" if are_of_the_challenge(options.inputs) else "full")
+    options.challenge = names == "challenge"
+    return options
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is taken of the images (images.load)."""
+    add = parser.add_argument
+    add(
+        "--channels",
+        metavar="3,1",
+        type=parsed(parse_channels),
+        help="take these channels, up to three, in this order: numbers from 1 on or names that OME "
+        "or ImageJ gave them; default: the first three. Costs no time",
+    )
+    add(
+        "--plane",
+        metavar="N|max|mean",
+        type=parsed(parse_plane),
+        help="of stacks (Z, T, pages) take this plane, counted from 1 on, or the maximum or mean "
+        "of all, which takes the time to read them; default: the first",
+    )
+
+
+def add_cells(parser: argparse.ArgumentParser) -> None:
+    """The options that say which cells are looked for (segmenter.Segmenter)."""
+    add = parser.add_argument
+    add(
+        "--threshold",
+        metavar="T",
+        type=float,
+        help="leave out cells with a score up to T (0 to 1), whatever the others of the image "
+        "have; default: by the best scores of each image. A low one takes time: more has to be "
+        "compared",
+    )
+    for name, what in (("min", "smaller"), ("max", "larger")):
+        add(
+            f"--{name}-size",
+            metavar="D",
+            type=parsed(Size.of),
+            help=f"leave out cells that are {what} than a disc of diameter D: pixels, or µm as in "
+            "8.5um, where the file knows how large its pixels are. Costs no time",
+        )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--diameter",
+        metavar="PIXELS",
+        dest="scale",
+        type=parsed(lambda text: factor_of(float(text))),
+        help="how large the cells are: images are scaled so that they become "
+        f"{NATIVE_DIAMETER:g} pixels, which the network knows best. Takes (40 / PIXELS)² times "
+        "as long",
+    )
+    size.add_argument(
+        "--scale",
+        metavar="FACTOR",
+        type=float,
+        help=f"scale images by FACTOR ({LEAST:g} to {MOST:g}); within 10 %% of 1 they are left as "
+        "they are. Takes FACTOR² times as long; default: 1, a half or a quarter, chosen for each "
+        "image by what is found at each, which takes up to 1.4 times as long as --scale 1",
+    )
+    add(
+        "--thorough",
+        action="store_true",
+        help="scores are the means over four flips of the image (two above 10 million pixels): "
+        "four times, or twice, the time of the network",
+    )
+
+
+def add_exports(parser: argparse.ArgumentParser) -> None:
+    """The options that say what else is written beside a label image (app.exports)."""
+    add = parser.add_argument
+    add(
+        "--export",
+        metavar="FORMAT,...",
+        type=parsed(parse_formats),
+        default=[],
+        help="also write the cells as other programs open them: geojson (QuPath: NAME.geojson.gz), "
+        "roi (Fiji, ImageJ: NAME_rois.zip), coco (NAME_coco.json)",
+    )
+    add(
+        "--preview",
+        nargs="?",
+        const="outlines",
+        choices=tuple(PREVIEWS),
+        help="also write NAME_preview.png (.jpg above 4 million pixels): the image as people see "
+        "it, with the outlines of its cells; with `uncertainty` their colour says how uncertain "
+        "they are, from blue (certain) to yellow",
+    )
+    add(
+        "--measure",
+        action="store_true",
+        help="as --cells, with more columns: perimeter, eccentricity, solidity, mean and sum of "
+        "each channel's stored values; in µm, too, where the file knows its pixel size",
+    )
+    add(
+        "--table",
+        metavar="FILE.csv",
+        type=Path,
+        help="as --cells, and all cells of the run in this one file as well",
+    )
+
+
+def positive(text: str) -> int:
+    """A number of 1 or more. ArgumentTypeError."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of threads, 1 or more")
+    return int(text)
+
+
+def default_outputs(inputs: Path) -> Path:
+    """Where the labels of `inputs` go when nobody says: OUTPUTS, else beside the inputs."""
+    if inputs == INPUTS or OUTPUTS.is_dir():
+        return OUTPUTS
+    if os.path.isfile(inputs):
+        return inputs.parent
+    inputs = inputs.resolve()
+    return inputs.parent / (inputs.name + "-labels")
+
+
+def are_of_the_challenge(inputs: List[Path]) -> bool:
+    """Whether the inputs lie where the organisers of the challenge have them."""
+    folder = inputs[0].resolve()
+    return folder == INPUTS or INPUTS in folder.parents
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise CannotStart where there is nothing at the one place that is given."""
+    (first, *others) = options.inputs
+    if not others and not os.path.exists(first):
+        raise CannotStart(f"There is no folder or file {first} to take images from.")
+
+
+def main(arguments: List[str]) -> Optional[int]:
+    """Say what is wrong with the arguments; returns the exit status."""
+    with screen():
+        try:
+            check(parse(arguments))
+        except CannotStart as error:
+            print(error, file=sys.stderr)
+            return 2
+    return GO_ON
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
