@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import List, Optional
 
+from app import __version__
+from app.formats import PREVIEWS, parse_formats
 from app.options import Extend, parsed
 from app.screen import screen
 from app.selection import parse_channels, parse_plane
@@ -71,25 +73,30 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     )
     add_images(parser)
     add_cells(parser)
+    add_exports(parser)
     switch("--cells", help="also write NAME_cells.csv: boxes, area, score ... of each cell")
     switch(
         "--resume",
         help="skip images whose labels are there: made from the same bytes by the same weights, "
         "settings and version, or corrected by hand",
     )
-    switch("--overwrite", help="replace labels that this program did not write, or that changed")
+    switch("--overwrite", help="replace files that this program did not write, or that changed")
     add(
         "--names",
         choices=("full", "challenge"),
         help="NAME is the file's name without its extension (full), or up to its first dot "
         f"(challenge); default: challenge for images in {INPUTS}, else full",
     )
+    switch("--quiet", help="say only what went wrong")
+    switch("--verbose", help="of an image that failed also the traceback")
+    add("--version", action="version", version=f"cpn {__version__}")
     switch("--no-uncertainty-nms", help="of cells that overlap let the score alone decide")
     switch("--no-amp", help="compute in float32 even where half precision is faster")
     switch("--no-refinement", help="leave contours as the Fourier coefficients have them")
     options = parser.parse_args(arguments)
     for path in filter(os.path.isdir, options.weights):
         parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
+    options.cells |= options.measure or options.table is not None
     *inputs, second = options.paths[:2] if len(options.paths) > 1 else [*options.paths, None]
     if options.out:
         options.inputs, options.outputs = options.paths or [INPUTS], options.out
@@ -164,6 +171,40 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="scores are the means over four flips of the image (two above 10 million pixels): "
         "four times, or twice, the time of the network",
+    )
+
+
+def add_exports(parser: argparse.ArgumentParser) -> None:
+    """The options that say what else is written beside a label image (app.exports)."""
+    add = parser.add_argument
+    add(
+        "--export",
+        metavar="FORMAT,...",
+        type=parsed(parse_formats),
+        default=[],
+        help="also write the cells as other programs open them: geojson (QuPath: NAME.geojson.gz), "
+        "roi (Fiji, ImageJ: NAME_rois.zip), coco (NAME_coco.json)",
+    )
+    add(
+        "--preview",
+        nargs="?",
+        const="outlines",
+        choices=tuple(PREVIEWS),
+        help="also write NAME_preview.png (.jpg above 4 million pixels): the image as people see "
+        "it, with the outlines of its cells; with `uncertainty` their colour says how uncertain "
+        "they are, from blue (certain) to yellow",
+    )
+    add(
+        "--measure",
+        action="store_true",
+        help="as --cells, with more columns: perimeter, eccentricity, solidity, mean and sum of "
+        "each channel's stored values; in µm, too, where the file knows its pixel size",
+    )
+    add(
+        "--table",
+        metavar="FILE.csv",
+        type=Path,
+        help="as --cells, and all cells of the run in this one file as well",
     )
 
 

@@ -9,6 +9,7 @@ EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")  # of i
 DOUBLE_EXTENSIONS = (".ome.tif", ".ome.tiff")
 LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
 LABEL_ENDING, TABLE_ENDING = "_label.tiff", "_cells.csv"  # of what prediction writes
+PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")  # pictures that are no inputs either
 # Of label images: ours first, then those of Cellpose and others, and of MorphoLibJ in ImageJ.
 LABEL_MARKS = ("_label", "_cp_masks", "_masks", "_mask", "-lbl")
 LABEL_ENDINGS = tuple(mark + ending for mark in LABEL_MARKS for ending in LABEL_EXTENSIONS)

@@ -7,13 +7,13 @@ import os
 import re
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from app import __version__, images
+from app import __version__, exports, images
 from app.atomic import replacing
 from app.cells import COLUMNS, Cells, table
 from app.names import table_path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Of COLUMNS: pixels to 0.001, scores and uncertainties to 0.00001.
 _FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5 + ["%.0f"] * 4
+_MEASURED = "%.9g"
 _HEADER = ",".join(COLUMNS)
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 ABANDONED = 3600  # seconds: a file that is still being written changes more often
@@ -66,36 +67,58 @@ def prepare(folder: Path) -> None:
 
 
 def save(
-    path: Path, labels: np.ndarray, record: Optional[dict] = None, cells: Optional[Cells] = None
+    path: Path,
+    labels: np.ndarray,
+    record: Optional[dict] = None,
+    cells: Optional[Cells] = None,
+    measured: Optional[Dict[str, np.ndarray]] = None,
+    pixel_size: Optional[float] = None,
+    others: Optional[ContextManager[List[Path]]] = None,
 ) -> None:
     """Write a label image (H, W), and the table of its cells if they are given.
 
     record: how the labels were made (see `record_for`); the file keeps it, with hashes of the
-    labels and the table by which `existing` knows them again. cells: row k is label k + 1. A table
-    of ours is always that of the label image beside it: those of earlier runs go, and while a new
-    one is written there is no label image. Raises images.ImageError.
+    labels, the table and the others by which `existing` knows them again. cells: row k is label
+    k + 1. measured: further columns (n,) of the table. pixel_size: in µm, which the label image
+    keeps. others: writes further files (exports.written).
+    A table or export of ours is always that of the label image beside it: those of earlier runs
+    go, and while new ones are written there is no label image. Raises images.ImageError.
     """
-    rows = None if cells is None else _csv(table(cells, labels))
+    rows = None if cells is None else _csv(table(cells, labels), measured or {})
     try:
-        if rows is None:
-            _remove_table(path)
-        else:
-            with suppress(FileNotFoundError):
-                path.unlink()
+        _make_way(path, rows is not None, others is not None)
+        if rows is not None:
             with replacing(table_path(path)) as file:
                 file.write(rows)
     except OSError as error:
         reason = f"the table of cells cannot be written ({error.strerror})"
         raise images.ImageError(reason) from error
-    if record is not None:
-        record = {**record, "labels": _hash_of_labels(labels), "table": rows and _hash(rows)}
-    images.write_labels(path, labels, record and json.dumps(record))
+    with others or nullcontext([]) as written:
+        if record is not None:
+            record = {
+                **record,
+                "labels": _hash_of_labels(labels),
+                "table": rows and _hash(rows),
+                "exports": {export.name: _hash(export.read_bytes()) for export in written},
+            }
+        images.write_labels(path, labels, record and json.dumps(record), pixel_size)
 
 
-def _csv(rows):
-    """Rows (n, 17) of app.cells.table as bytes of CSV."""
-    text = io.StringIO(newline="")
-    np.savetxt(text, rows, _FORMAT, ",", header=_HEADER, comments="")
+def _make_way(path, for_table, for_exports):
+    """Remove what would not be of the label image that is about to be written to `path`."""
+    if not for_table:
+        _remove_table(path)
+    _remove_exports(path)
+    if for_table or for_exports:
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _csv(rows, measured):
+    """Rows (n, 17) of app.cells.table, and further columns (n,) by their names, as bytes of CSV."""
+    text, header = io.StringIO(newline=""), ",".join((_HEADER, *measured))
+    rows, how = np.column_stack([rows, *measured.values()]), _FORMAT + [_MEASURED] * len(measured)
+    np.savetxt(text, rows, how, ",", header=header, comments="")
     return text.getvalue().encode()
 
 
@@ -156,13 +179,22 @@ def existing(path: Path) -> Optional[Existing]:
     return Existing(record, is_ours, labels.shape, cells)
 
 
-def users_file(path: Path, with_table: bool) -> Optional[Path]:
-    """The file of the user's that the outputs for the label image `path` would replace, if any."""
+def users_file(
+    path: Path, with_table: bool, wanted: Sequence[exports.Export] = ()
+) -> Optional[Path]:
+    """The file of the user's that the outputs for the label image `path` would replace, if any.
+
+    with_table, wanted: whether a table of cells is written, and which exports.
+    """
     found, of_cells = existing(path), table_path(path)
     if found and not found.is_ours:
         return path
     if with_table and os.path.lexists(of_cells) and not _is_our_table(path):
         return of_cells
+    ours = _our_exports(path)
+    for export in (export for one in wanted for export in one.paths(path)):
+        if os.path.lexists(export) and export not in ours:
+            return export
     return None
 
 
@@ -172,8 +204,9 @@ def has_table(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a label image of ours with its table. Raises OSError."""
+    """Remove a label image of ours with its table and exports. Raises OSError."""
     _remove_table(path)
+    _remove_exports(path)
     path.unlink()
 
 
@@ -181,6 +214,21 @@ def _remove_table(path):
     """Remove the table of the label image `path` if it is ours."""
     if _is_our_table(path):
         table_path(path).unlink()
+
+
+def _remove_exports(path):
+    """Remove the exports beside the label image `path` that are ours."""
+    for export in _our_exports(path):
+        export.unlink()
+
+
+def _our_exports(path):
+    """The exports beside the label image `path` that are as this program wrote them; it knows."""
+    hashes = _record_in(path).get("exports")
+    if not isinstance(hashes, dict):
+        return []
+    files = [export for export in exports.all_paths(path) if export.is_file()]
+    return [export for export in files if hashes.get(export.name) == _hash(export.read_bytes())]
 
 
 def _is_our_table(path):
@@ -194,7 +242,7 @@ def _is_our_table(path):
         return False
     if os.path.lexists(path):
         return _record_in(path).get("table") == _hash(rows)
-    return rows.startswith(_HEADER.encode() + b"\n")
+    return rows.startswith((f"{_HEADER}\n".encode(), f"{_HEADER},".encode()))
 
 
 def _record_in(path):

@@ -6,21 +6,39 @@ Label images are complete or absent, whatever happens.
 """
 
 import argparse
+import csv
 import os
 import signal
 import sys
 import time
+import traceback
 import warnings
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
-from app import images, outputs, privileges, summary
+from app import exports, images, outputs, privileges, summary
 from app.arguments import CannotStart, check, parse
 from app.cells import counted
+from app.exports import tables
+from app.formats import PREVIEWS
 from app.jobs import Job, find_jobs
 from app.names import LABEL_ENDING, earlier_names, short_stem, stem
-from app.screen import screen
+from app.progress import Progress
+from app.screen import quiet, screen
 from app.sizes import UnknownPixelSize
 from app.summary import Row
 
@@ -33,13 +51,18 @@ class Stopped(BaseException):
     """The process was asked to stop, by the signal of this number."""
 
 
+class UsersFile(Exception):
+    """A file of the user's would be replaced: one sentence."""
+
+
 def main(arguments: List[str]) -> int:
     """Run the command with these arguments (a list of str); returns the exit status."""
     with screen():
         options = parse(arguments)
         images.silence_libraries()
         try:
-            return run(options)
+            with quiet() if options.quiet else nullcontext():
+                return run(options)
         except CannotStart as error:
             print(error, file=sys.stderr)
             return 2
@@ -54,20 +77,24 @@ def run(options: argparse.Namespace) -> int:
     """Do all images of a folder; returns the exit status. Raises CannotStart."""
     check(options)
     warn_of_lost_outputs(options.outputs)
+    wanted = wanted_exports(options)
     take_owner(options.outputs)
     jobs = jobs_of(options)
     make_ready({options.outputs, *(job.target.parent for job in jobs)})
     segmenter, settings = load_segmenter(options)
-    before = done_before(jobs, settings, options) if options.resume else {}
+    before = done_before(jobs, settings, options, wanted) if options.resume else {}
     waiting = [job for job in jobs if job not in before]
-    rows = []
+    rows, progress = {}, Progress(len(waiting), shown=not options.quiet)
     try:
         for number, job in enumerate(waiting, 1):
             title = f"{number}/{len(waiting)} {shown(job.name)}"
-            rows.append(attempt(title, job, segmenter, settings, options))
+            rows[job] = attempt(title, job, segmenter, settings, options, wanted, progress)
     finally:
-        write_summary(options.outputs, rows, before.values())
-    done = len(before) + sum(row.is_done for row in rows)
+        write_summary(options.outputs, list(rows.values()), [row for _, row in before.values()])
+    if options.table:
+        now = {job: (job.target, row) for job, row in rows.items()}
+        write_run_table(options.table, jobs, {**before, **now})
+    done = len(before) + sum(row.is_done for row in rows.values())
     tell_end(len(jobs), done, len(before), options)
     return 0 if done == len(jobs) else 1
 
@@ -79,8 +106,51 @@ def tell_end(total: int, done: int, before: int, options: argparse.Namespace) ->
     of_them = f" ({before} of them before)" if before else ""
     failed = f", {total - done} failed" if done < total else ""
     print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
-    for path in options.weights:
-        print(licence_of(path), file=sys.stderr)
+    if options.quiet:
+        return
+    for line in (where_to_look(options), *map(licence_of, options.weights)):
+        print(line, file=sys.stderr)
+
+
+def where_to_look(options: argparse.Namespace) -> str:
+    """How to look at what came out."""
+    if options.preview:
+        return f"To look at: the pictures *_preview.* in {options.outputs}"
+    return (
+        "Label images look black in most viewers. --preview adds pictures to look at, --export "
+        "geojson,roi,coco what QuPath, Fiji and COCO's tools open, --cells tables"
+    )
+
+
+def write_run_table(path: Path, jobs: List[Job], found: Dict[Job, Tuple[Path, Row]]) -> None:
+    """Write the table of all cells of the jobs that are done, or say why not.
+
+    found: the label image of each, and what became of it. Labels that the user corrected are no
+    more those of the table beside them.
+    """
+    pairs = []
+    for job in jobs:
+        target, row = found[job]
+        if row.status == "done":
+            pairs.append((shown(job.name), target))
+        elif row.status == "corrected":
+            name = shown(job.name)
+            print(f"{name}: not in {path}, since its labels are the user's", file=sys.stderr)
+    try:
+        tables.join(path, pairs)
+    except OSError as error:
+        print(f"{path} cannot be written ({error.strerror})", file=sys.stderr)
+    except (ValueError, csv.Error) as error:  # a table that the user changed
+        print(f"{path} cannot be written: a table is none of ours ({error})", file=sys.stderr)
+
+
+def wanted_exports(options: argparse.Namespace) -> List[exports.Export]:
+    """What else is written beside each label image. Raises CannotStart."""
+    names = options.export + ([PREVIEWS[options.preview]] if options.preview else [])
+    try:
+        return exports.load(names)
+    except exports.MissingLibrary as error:
+        raise CannotStart(error) from error
 
 
 def warn_of_lost_outputs(folder: Path) -> None:
@@ -193,20 +263,30 @@ def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", dict]:
     return segmenter, record
 
 
-def done_before(jobs: List[Job], settings: dict, options: argparse.Namespace) -> Dict[Job, Row]:
-    """What earlier runs have done, with these settings, or the user has corrected."""
-    found = {job: row_before(job, settings, options) for job in jobs}
-    found = {job: row for job, row in found.items() if row}
+def done_before(
+    jobs: List[Job],
+    settings: dict,
+    options: argparse.Namespace,
+    wanted: Sequence[exports.Export],
+) -> Dict[Job, Tuple[Path, Row]]:
+    """What earlier runs have done, with these settings, or the user has corrected.
+
+    The label image of each job, and what became of it.
+    """
+    found = {job: found_before(job, settings, options, wanted) for job in jobs}
+    found = {job: before for job, before in found.items() if before}
     if found:
         print(f"{len(found)} of {len(jobs)} images were done before and are skipped")
-    for job, row in found.items():
+    for target, row in found.values():
         if row.status == "corrected":
-            name = shown(job.target.name)
+            name = shown(target.name)
             print(f"{name} is not as this program wrote it: kept as the user's", file=sys.stderr)
     return found
 
 
-def row_before(job: Job, settings: dict, options: argparse.Namespace) -> Optional[Row]:
+def found_before(
+    job: Job, settings: dict, options: argparse.Namespace, wanted: Sequence[exports.Export]
+) -> Optional[Tuple[Path, Row]]:
     """What became of an image in an earlier run, under whatever name; None: it is not done."""
     try:
         record = outputs.record_for(job.image, settings)
@@ -217,11 +297,20 @@ def row_before(job: Job, settings: dict, options: argparse.Namespace) -> Optiona
         found = outputs.existing(target)
         if found is None:
             continue
-        if found.is_of(record) and (not options.cells or outputs.has_table(target)):
-            return Row(shown(job.name), "done", found.cells)
+        if found.is_of(record) and has_all(target, options, wanted):
+            return target, Row(shown(job.name), "done", found.cells)
         if not (found.is_ours or options.overwrite) and is_for(found, job, target, record):
-            return Row(shown(job.name), "corrected", found.cells)
+            return target, Row(shown(job.name), "corrected", found.cells)
     return None
+
+
+def has_all(target: Path, options: argparse.Namespace, wanted: Sequence[exports.Export]) -> bool:
+    """Whether all that is asked for is beside a label image."""
+    if options.cells and not outputs.has_table(target):
+        return False
+    if options.measure and not tables.is_measured(target):
+        return False
+    return all(export.is_done(target) for export in wanted)
 
 
 def is_for(found: outputs.Existing, job: Job, target: Path, record: dict) -> bool:
@@ -238,23 +327,34 @@ def is_for(found: outputs.Existing, job: Job, target: Path, record: dict) -> boo
 
 
 def attempt(
-    title: str, job: Job, segmenter: "Segmenter", settings: dict, options: argparse.Namespace
+    title: str,
+    job: Job,
+    segmenter: "Segmenter",
+    settings: dict,
+    options: argparse.Namespace,
+    wanted: Sequence[exports.Export],
+    progress: Progress,
 ) -> Row:
     """Do one image (see files.segment_file), or say why not; a line on the screen either way."""
     from app import files  # late, as in load_segmenter
 
-    start, progress = time.perf_counter(), show_windows if sys.stderr.isatty() else None
-    theirs = None if options.overwrite else outputs.users_file(job.target, options.cells)
-    if theirs:
-        reason = f"{shown(theirs.name)} is not as this program wrote it (--overwrite replaces it)"
-        print(f"{title}: not done, {reason}", file=sys.stderr)
-        return Row(shown(job.name), "kept", reason=reason)
+    start = time.perf_counter()
     record = settings  # as far as that is known
+    how = {"with_table": options.cells, "wanted": wanted, "measure": options.measure}
+    how.update(selection(options))
     try:
-        record = record_of_job(job, settings)
-        how = {"with_table": options.cells, "progress": progress, **selection(options)}
-        done = files.segment_file(segmenter, job.image, job.target, record, **how)
+        with progress as windows:
+            if not options.overwrite:
+                check_for_users_file(job, options, wanted)
+            with traceback_of_failure(options.verbose):
+                record = record_of_job(job, settings)
+                done = files.segment_file(
+                    segmenter, job.image, job.target, record, progress=windows, **how
+                )
         return tell_done(title, job, done, time.perf_counter() - start)
+    except UsersFile as error:
+        print(f"{title}: not done, {error}", file=sys.stderr)
+        return Row(shown(job.name), "kept", reason=str(error))
     except (images.ImageError, UnknownPixelSize) as error:
         reason = f"{error}{permission_hint(error)}"
     except Exception as error:  # whatever it is (no memory, say): the other images are still done
@@ -262,6 +362,16 @@ def attempt(
         reason = f"{type(error).__name__}: {first}"
     print(f"{title}: failed, {reason}", file=sys.stderr)
     return Row(shown(job.name), "failed", warnings=see_to_stale(job, record), reason=reason)
+
+
+def check_for_users_file(
+    job: Job, options: argparse.Namespace, wanted: Sequence[exports.Export]
+) -> None:
+    """Raise UsersFile where the outputs of an image would replace one."""
+    theirs = outputs.users_file(job.target, options.cells, wanted)
+    if theirs:
+        name = shown(theirs.name)
+        raise UsersFile(f"{name} is not as this program wrote it (--overwrite replaces it)")
 
 
 def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:
@@ -328,11 +438,15 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
-def show_windows(done: int, total: int) -> None:
-    """Progress within one image of several windows, on a terminal's last line."""
-    if total > 1:
-        end = "\r" if done < total else "\r\033[K"  # the last one clears the line
-        print(f"window {done} of {total}", end=end, file=sys.stderr, flush=True)
+@contextmanager
+def traceback_of_failure(verbose: bool) -> Iterator[None]:
+    """Print where an exception comes from, if verbose, and let it go on."""
+    try:
+        yield
+    except Exception:
+        if verbose:
+            traceback.print_exc()
+        raise
 
 
 def stop(number: int, frame: Optional[FrameType]) -> None:

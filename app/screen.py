@@ -40,6 +40,13 @@ class Screen:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Show nothing of what goes to the standard output, as long as this lasts."""
+    with open(os.devnull, "w", errors="backslashreplace") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+@contextmanager
 def screen() -> Iterator[None]:
     """Show on the screen what can be shown, as long as this lasts."""
     for number in (0, 1, 2):  # a closed one would be given to the next file that is opened

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 from test_predict import OneSquare
 
-from app import predict
+from app import images, predict
 
 
 @pytest.fixture
@@ -38,6 +38,12 @@ def summary(folder, outputs="outputs"):
     """{image: its row} of the summary."""
     with open(folder / outputs / "summary.csv", newline="") as file:
         return {row["image"]: row for row in csv.DictReader(file)}
+
+
+def images_of(path):
+    """The image of each row of a table of a run."""
+    with open(path, newline="") as file:
+        return [row["image"] for row in csv.DictReader(file)]
 
 
 def correct(path):
@@ -90,6 +96,54 @@ def test_a_table_that_the_user_changed_is_kept(folder):
     assert table.read_text().endswith("a remark\n")
     assert run(folder, "--cells", "--overwrite") == 0
     assert "remark" not in table.read_text()
+
+
+def test_a_preview_that_this_program_did_not_write_is_kept(folder, capsys):
+    preview = folder / "outputs" / "a.b_preview.png"
+    write_image(preview)
+    theirs = preview.read_bytes()
+    assert run(folder) == 0, "it is not in the way of what is asked for"
+    assert run(folder, "--preview") == 1
+    assert "a.b_preview.png is not as this program wrote it" in capsys.readouterr().err
+    assert preview.read_bytes() == theirs
+    assert run(folder, "--preview", "--overwrite") == run(folder, "--preview") == 0
+    assert preview.read_bytes() != theirs
+    assert run(folder) == 0
+    assert not preview.exists(), "ours goes with the labels of its run"
+
+
+def test_a_table_that_the_user_changed_outlives_exports(folder):
+    table = folder / "outputs" / "a.b_cells.csv"
+    assert run(folder, "--cells") == 0
+    table.write_text(table.read_text() + "a remark\n")
+    assert run(folder, "--preview") == 0
+    assert table.read_text().endswith("a remark\n")
+
+
+def test_no_export_stays_without_its_labels(folder, monkeypatch):
+    def full(*arguments):
+        raise images.ImageError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "write_labels", full)
+        assert run(folder, "--preview") == 1
+    assert [path.name for path in (folder / "outputs").iterdir()] == ["summary.csv"]
+    assert run(folder, "--preview") == 0
+
+
+def test_the_table_of_a_run_has_no_cells_of_corrected_labels(folder, capsys):
+    write_image(folder / "inputs" / "c.png")
+    joined = folder / "all.csv"
+    assert run(folder, "--table", joined) == 0
+    assert [line.split(",")[0] for line in joined.read_text().split()] == [
+        "image",
+        "a.b.tif",
+        "c.png",
+    ]
+    correct(folder / "outputs" / "a.b_label.tiff")
+    assert run(folder, "--table", joined, "--resume") == 0
+    assert "a.b.tif: not in" in capsys.readouterr().err
+    assert images_of(joined) == ["c.png"]
 
 
 def test_resume_does_not_take_the_label_of_another_image(folder, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Iterable, List, Tuple, Union
 
 from app.images.limits import ImageError
-from app.names import EXTENSIONS, LABEL_ENDINGS
+from app.names import EXTENSIONS, LABEL_ENDINGS, PREVIEW_ENDINGS
 
 PassedOver = List[Tuple[Path, str]]  # files and why they are not taken
 
@@ -14,8 +14,8 @@ def list_inputs(folder: Union[str, Path]) -> Tuple[List[Path], PassedOver]:
     """The images of `folder` that are to be segmented, sorted by name.
 
     Returns (inputs, passed_over): a list of Path; a list of (Path, reason) for what is no input:
-    hidden files, folders, other files, and label images (names that end in one of
-    app.names.LABEL_ENDINGS, in any case of letters).
+    hidden files, folders, other files, label images (names that end in one of
+    app.names.LABEL_ENDINGS, in any case of letters), previews (PREVIEW_ENDINGS).
     Raises ImageError if the folder cannot be listed.
     """
     try:
@@ -43,6 +43,8 @@ def _no_input(path):
         return "not a regular file"
     if name.endswith(LABEL_ENDINGS):
         return "a label image"
+    if name.endswith(PREVIEW_ENDINGS):
+        return "a preview"
     if not name.endswith(EXTENSIONS):
         return "not an image by its extension"
     return None

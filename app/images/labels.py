@@ -1,6 +1,7 @@
 """Label images: one reader for all, and a writer whose files are complete or absent."""
 
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Optional, Union
 
@@ -14,17 +15,22 @@ from app.images.pictures import read_png
 from app.images.seg_npy import read_masks
 from app.images.tiff import check_complete, first_image
 
+INCH = 25400.0  # µm
 PNG, NUMPY = b"\x89PNG", b"\x93NUMPY"  # how files begin
 PALETTE = b"\3"  # the type of colours of a PNG, byte 25 of it
 
 
 def write_labels(
-    path: Union[str, Path], labels: np.ndarray, description: Optional[str] = None
+    path: Union[str, Path],
+    labels: np.ndarray,
+    description: Optional[str] = None,
+    pixel_size: Optional[float] = None,
 ) -> None:
     """Write labels (H, W), integers 0..2**32 - 1, as zlib-compressed TIFF.
 
-    uint16, or uint32 if a label is above 65,535. description: a text to keep in the file. The
-    file is complete or absent. Raises ImageError if it cannot be written.
+    uint16, or uint32 if a label is above 65,535. description: a text to keep in the file, as is
+    pixel_size, the side of a pixel in µm. The file is complete or absent. Raises ImageError if it
+    cannot be written.
     """
     path, labels = Path(path), np.asarray(labels)
     least, most = labels.min(initial=0), labels.max(initial=0)
@@ -33,6 +39,10 @@ def write_labels(
     options = {"photometric": "minisblack", "compression": "zlib", "metadata": None}
     if description is not None:
         options["description"] = description.encode()
+    if pixel_size:  # per inch, which tifffile takes for the unit, whatever its version
+        per_inch = INCH / pixel_size
+        ratio = Fraction(per_inch).limit_denominator(max(int((2**32 - 1) / (per_inch + 1)), 1))
+        options["resolution"] = ((ratio.numerator, ratio.denominator),) * 2
     pixels = labels.astype(np.uint16 if most < 2**16 else np.uint32, copy=False)
     try:
         with replacing(path) as file:

@@ -1,0 +1,94 @@
+"""Shapes, intensities and micrometres in the table of cells; the table of a whole run."""
+
+import csv
+
+import numpy as np
+import pytest
+import tifffile
+from drawn import cells_of, drawn
+from skimage.measure import regionprops
+from test_predict import noise, read_labels  # noqa: F401 (noise is a fixture)
+
+from app import exports, images
+from app.exports.measures import measures
+
+LABELS = drawn((700, 40), (2, 2, 12, 22), (500, 3, 530, 12), (699, 39, 700, 40)).astype(np.int32)
+
+
+def result_of(pixels, pixel_size=None, labels=LABELS):
+    return exports.Result(
+        None, images.Loaded(pixels, [], pixel_size, None), labels, cells_of(labels)
+    )
+
+
+def rows_in(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_measures_are_those_of_scikit_image_and_of_every_channel():
+    pixels = np.random.default_rng(0).integers(0, 60000, (700, 40, 4)).astype(np.uint16)
+    found = measures(result_of(pixels, 0.5))
+    for row, region in enumerate(regionprops(LABELS)):
+        for name in ("perimeter", "eccentricity", "solidity"):
+            assert found[name][row] == pytest.approx(region[name])
+        for channel in range(4):
+            values = pixels[row + 1 == LABELS, channel]
+            assert found[f"mean_{channel + 1}"][row] == pytest.approx(values.mean())
+            assert found[f"sum_{channel + 1}"][row] == values.sum()
+        assert found["area_um2"][row] == region.area / 4
+        assert found["perimeter_um"][row] == pytest.approx(region.perimeter / 2)
+
+
+def test_without_a_pixel_size_there_are_no_micrometres_and_without_cells_no_rows():
+    found = measures(result_of(LABELS.astype(np.float32)))
+    assert list(found) == ["perimeter", "eccentricity", "solidity", "mean_1", "sum_1"]
+    assert found["mean_1"].tolist() == [1, 2, 3]
+    nothing = np.zeros((5, 6), np.int32)
+    found = measures(result_of(nothing, 0.5, nothing))
+    assert {len(values) for values in found.values()} == {0} and len(found) == 7
+
+
+@pytest.mark.parametrize("pixel_size", [0.1625, 0.5, 3.3])
+def test_label_images_keep_the_size_of_a_pixel(tmp_path, pixel_size):
+    images.write_labels(tmp_path / "a_label.tiff", LABELS, "a text", pixel_size)
+    loaded = images.load(tmp_path / "a_label.tiff")
+    assert loaded.pixel_size == pytest.approx(pixel_size, rel=1e-6)
+    assert np.array_equal(loaded.pixels, LABELS)
+    assert images.read_description(tmp_path / "a_label.tiff") == "a text"
+
+
+def test_the_command_measures_and_joins_the_tables_of_a_run(noise, tmp_path, capsys):  # noqa: F811
+    inputs = tmp_path / "inputs"
+    with_size = tifffile.imread(str(inputs / "b.tif"))[..., 0]
+    tifffile.imwrite(str(inputs / "b.tif"), with_size, resolution=(50800, 50800))  # 0.5 µm
+    (inputs / "broken.tif").write_bytes(b"II*\0")
+    joined = tmp_path / "all.csv"
+    folder = noise("--measure", "--table", str(joined), status=1)
+    labels = read_labels(folder)
+    first, second = rows_in(folder / "a_cells.csv"), rows_in(folder / "b_cells.csv")
+    assert "area_um2" not in first[0] and "mean_3" in first[0]
+    assert "area_um2" in second[0] and "mean_2" not in second[0]
+    for row in second:
+        values = with_size[labels["b_label.tiff"] == int(row["label"])]
+        assert float(row["sum_1"]) == values.sum()
+        assert float(row["area_um2"]) == pytest.approx(values.size / 4)
+    rows = rows_in(joined)
+    assert [row.pop("image") for row in rows] == ["a.png"] * len(first) + ["b.tif"] * len(second)
+    for row, own in zip(rows, first + second):
+        assert {name: value for name, value in row.items() if value} == own
+    assert images.load(folder / "b_label.tiff").pixel_size == pytest.approx(0.5)
+    (inputs / "broken.tif").unlink()
+
+    joined.unlink()
+    noise("--resume", "--measure", "--table", str(joined))
+    assert "(2 of them before)" in capsys.readouterr().out and len(rows_in(joined)) == len(rows)
+    noise("--cells")
+    capsys.readouterr()
+    noise("--resume", "--measure")
+    assert "of them before" not in capsys.readouterr().out
+
+
+def test_a_table_of_a_run_that_cannot_be_written_is_one_sentence(noise, tmp_path, capsys):  # noqa: F811
+    noise("--table", str(tmp_path / "missing" / "all.csv"))
+    assert "all.csv cannot be written (No such file" in capsys.readouterr().err
