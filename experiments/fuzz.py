@@ -26,6 +26,7 @@ import time
 import traceback
 from collections import Counter
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -272,7 +273,8 @@ def problems(run, inputs, outputs):
     names = {shown(path.name): output_name(path) for path in inputs.iterdir()}
     images = [path for path in inputs.iterdir() if path.is_symlink() or path.is_file()]
     done, refused, found = {}, set(), []
-    for line in run.lines[:-2]:  # these are on all images
+    # From the sum of all on, lines are on all images.
+    for line in takewhile(lambda line: not re.match(r"\d+ of \d+ images? done", line), run.lines):
         match = re.match(r"\d+/\d+ (.*) (\d+)×(\d+)(?: ×[\d.]+)? [\d.]+ s \d+ cells?", line)
         failure = re.match(r"\d+/\d+ (.*): failed, (.*)", line)
         if match and match.group(1) in names:

@@ -189,7 +189,7 @@ class Run:
         state, sums, taken = self.state, Counter(), 0.0
         if state.step == 0 and state.origin is not None:
             self._validate()  # what is there already is the score to beat
-        while not (self.finished() or distributed.from_first(len(asked), state.device)):
+        while not (self.finished() or self._is_asked(asked)):
             started = clock()
             batch = sampler()
             if batch[0].is_cuda:
@@ -205,6 +205,15 @@ class Run:
             self._keep()
         if sums:
             self._log(row_of(sums))
+
+    def _is_asked(self, asked):
+        """Whether a signal is in the list `asked` of the first process.
+
+        Several processes tell one another at times only: an exchange a step is enough.
+        """
+        if distributed.processes() > 1 and self.state.step % LOGGED_STEPS:
+            return False
+        return distributed.from_first(len(asked), self.state.device) > 0
 
     def _log(self, row):
         minutes = round(self.state.seconds / 60, 3)
