@@ -16,6 +16,7 @@ import numpy as np
 from app import __version__, exports, images
 from app.atomic import replacing
 from app.cells import COLUMNS, Cells, table
+from app.digests import sha256_of
 from app.names import table_path
 from app.selection import Channels, Plane
 
@@ -134,7 +135,7 @@ def record_of(
     plane are taken of an image (images.load). It says nothing of the machine but the precision:
     labels of a GPU and a CPU are alike.
     """
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights]
+    digests = [sha256_of(path) for path in weights]
     return {
         "program": f"cpn {__version__}",
         "weights": digests,

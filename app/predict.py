@@ -76,6 +76,7 @@ def main(arguments: List[str]) -> int:
 def run(options: argparse.Namespace) -> int:
     """Do all images of a folder; returns the exit status. Raises CannotStart."""
     check(options)
+    check_run_table(options)
     warn_of_lost_outputs(options.outputs)
     wanted = wanted_exports(options)
     take_owner(options.outputs)
@@ -91,12 +92,19 @@ def run(options: argparse.Namespace) -> int:
             rows[job] = attempt(title, job, segmenter, settings, options, wanted, progress)
     finally:
         write_summary(options.outputs, list(rows.values()), [row for _, row in before.values()])
-    if options.table:
-        now = {job: (job.target, row) for job, row in rows.items()}
-        write_run_table(options.table, jobs, {**before, **now})
+    now = {job: (job.target, row) for job, row in rows.items()}
+    joined = not options.table or write_run_table(options.table, jobs, {**before, **now})
     done = len(before) + sum(row.is_done for row in rows.values())
     tell_end(len(jobs), done, len(before), options)
-    return 0 if done == len(jobs) else 1
+    return 0 if joined and done == len(jobs) else 1
+
+
+def check_run_table(options: argparse.Namespace) -> None:
+    """Raise CannotStart where the table of the run would replace a file of the user's."""
+    if options.table and not options.overwrite and not tables.is_ours(options.table):
+        raise CannotStart(
+            f"{options.table} is no table of this program: name another, or --overwrite it."
+        )
 
 
 def tell_end(total: int, done: int, before: int, options: argparse.Namespace) -> None:
@@ -122,8 +130,8 @@ def where_to_look(options: argparse.Namespace) -> str:
     )
 
 
-def write_run_table(path: Path, jobs: List[Job], found: Dict[Job, Tuple[Path, Row]]) -> None:
-    """Write the table of all cells of the jobs that are done, or say why not.
+def write_run_table(path: Path, jobs: List[Job], found: Dict[Job, Tuple[Path, Row]]) -> bool:
+    """Write the table of all cells of the jobs that are done, or say why not; whether it is there.
 
     found: the label image of each, and what became of it. Labels that the user corrected are no
     more those of the table beside them.
@@ -138,10 +146,12 @@ def write_run_table(path: Path, jobs: List[Job], found: Dict[Job, Tuple[Path, Ro
             print(f"{name}: not in {path}, since its labels are the user's", file=sys.stderr)
     try:
         tables.join(path, pairs)
+        return True
     except OSError as error:
         print(f"{path} cannot be written ({error.strerror})", file=sys.stderr)
     except (ValueError, csv.Error) as error:  # a table that the user changed
         print(f"{path} cannot be written: a table is none of ours ({error})", file=sys.stderr)
+    return False
 
 
 def wanted_exports(options: argparse.Namespace) -> List[exports.Export]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from app.rasterize import rasterize
 from app.sizes import factor_of
 from evaluate.folders import EvaluationError, read_labels
 from evaluate.strict import scores
@@ -58,5 +57,4 @@ def row_of(segmenter, path):
 
 def score_of(segmenter, image, truth):
     """The evaluate.matching.Score of an image's cells."""
-    cells, _ = segmenter.segment(image)
-    return scores(truth, rasterize(cells, truth.shape)[0], [0.5])[0]
+    return scores(truth, validation.labels_of(segmenter, image), [0.5])[0]

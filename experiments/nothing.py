@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from app.rasterize import rasterize
 from evaluate.folders import EvaluationError, read_labels
 from evaluate.official import score_pair
 from evaluate.tables import text_table
+from experiments.sizes import f1_at
 from training import catalog, validation
 from training.packing import largest_gap
 
@@ -78,8 +78,7 @@ def named(empty, gaps):
 
 def count(segmenter, image):
     """How many cells the label image of an image has."""
-    cells, _ = segmenter.segment(image)
-    return int(rasterize(cells, image.shape[:2])[0].max())
+    return int(validation.labels_of(segmenter, image).max())
 
 
 def camera(number, signal=0.0, side=None):
@@ -121,8 +120,7 @@ def sparse(segmenter, listing, nuclei, seed, side=2048):
         truth[here][mask] = number + 1
     peak = math.exp(rng.uniform(math.log(150), math.log(3000)))
     image = camera(500 + 10 * nuclei + seed, peak * light, side)
-    cells, _ = segmenter.segment(image)
-    score = score_pair(truth, rasterize(cells, truth.shape)[0])
+    score = score_pair(truth, validation.labels_of(segmenter, image))
     return nuclei, score.correct_num, score.wrong_num
 
 
@@ -139,14 +137,8 @@ def faint(segmenter, listing):
         noise = rng.normal(400, 40, light.shape)
         channels = np.dstack([500 + 30000 * glow / glow.max(), noise, stain])
         channels = np.clip(np.rint(channels), 0, 65535).astype(np.uint16)
-        found.append([f1_of(segmenter, part, truth) for part in (channels[..., 2], channels)])
+        found.append([f1_at(1, segmenter, part, truth) for part in (channels[..., 2], channels)])
     return found
-
-
-def f1_of(segmenter, image, truth):
-    """Official F1 of an image's cells."""
-    cells, _ = segmenter.segment(image)
-    return score_pair(truth, rasterize(cells, truth.shape)[0]).f1
 
 
 def nuclei_of(listing):

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from app.atomic import replacing
 from app.options import Extend
-from app.rasterize import rasterize
 from evaluate.folders import EvaluationError, read_labels
 from evaluate.official import score_pair
 from evaluate.tables import text_table
@@ -66,9 +65,7 @@ def median_cell(truth):
 def f1_at(size, segmenter, image, truth):
     """Official F1 at IoU 0.5 of an image and its true labels (H, W), both resized."""
     image, truth = resized(image, truth, size)
-    cells, _ = segmenter.segment(image)
-    labels, _, _ = rasterize(cells, truth.shape)
-    return score_pair(truth, labels).f1
+    return score_pair(truth, validation.labels_of(segmenter, image)).f1
 
 
 def resized(image, truth, size):

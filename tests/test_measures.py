@@ -90,5 +90,16 @@ def test_the_command_measures_and_joins_the_tables_of_a_run(noise, tmp_path, cap
 
 
 def test_a_table_of_a_run_that_cannot_be_written_is_one_sentence(noise, tmp_path, capsys):  # noqa: F811
-    noise("--table", str(tmp_path / "missing" / "all.csv"))
+    noise("--table", str(tmp_path / "missing" / "all.csv"), status=1)
     assert "all.csv cannot be written (No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\0\xff", b""])
+def test_a_file_of_the_users_is_no_place_for_the_table_of_a_run(noise, tmp_path, capsys, content):  # noqa: F811
+    theirs = tmp_path / "all.csv"
+    theirs.write_bytes(content)
+    noise("--table", str(theirs), status=2)
+    assert "--overwrite" in capsys.readouterr().err and theirs.read_bytes() == content
+    noise("--table", str(theirs), "--overwrite")
+    assert theirs.read_bytes().startswith(b"image,label,")
+    noise("--table", str(theirs))  # ours by now

@@ -14,9 +14,10 @@ import shutil
 from dataclasses import replace
 
 from app.atomic import replacing
+from app.digests import sha256_of
 from evaluate.score import write_json
 from training import distributed, train
-from training.packing import digest, fingerprint
+from training.packing import fingerprint
 from training.train import Start, check_same, recipe_of, run
 
 # By generation, the last for all that follow: between which shares of the images, and between which
@@ -130,7 +131,7 @@ def result(data, folder, recipe, start, device, packs):
 
 def keep_start(path, start, data):
     """Write what a run begins with, by content, beside it; ValueError if it began with other."""
-    begins = {"weights": start.weights and digest(start.weights), "preset": start.preset}
+    begins = {"weights": start.weights and sha256_of(start.weights), "preset": start.preset}
     for part in ("training", "validation", "unlabelled"):
         begins[f"{part} images"] = fingerprint(getattr(data, part))
     begun = path.is_file()

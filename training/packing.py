@@ -17,6 +17,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from app.atomic import replacing
+from app.digests import sha256_of
 from app.images import read_labels
 from app.intensity import CONVERSIONS, to_rgb8
 from app.network import fourier
@@ -150,18 +151,9 @@ def fingerprint(listing):
     """
     lines = []
     for entry in listing:
-        label = entry.label and digest(entry.label)
-        lines.append(repr(replace(entry, image=digest(entry.image), label=label)))
+        label = entry.label and sha256_of(entry.label)
+        lines.append(repr(replace(entry, image=sha256_of(entry.image), label=label)))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def digest(path):
-    """The SHA-256 of a file, in hexadecimal."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        for part in iter(lambda: file.read(2**20), b""):
-            found.update(part)
-    return found.hexdigest()
 
 
 def pack(listing, folder, conversion="channels", progress=iter):

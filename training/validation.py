@@ -33,6 +33,12 @@ def load(path, device="auto"):
     return Segmenter(network, device, uncertainty_nms=weight > 0), record
 
 
+def labels_of(segmenter, image):
+    """The label image (H, W) int32 of the cells that a Segmenter finds in an image (H, W[, C])."""
+    cells, _ = segmenter.segment(image)
+    return rasterize(cells, image.shape[:2])[0]
+
+
 def validate(segmenter, listing, out, progress=iter):
     """Predict every Entry of `listing` into out/SOURCE__NAME_label.tiff and score the files.
 

@@ -1,13 +1,13 @@
 """GeoJSON as QuPath reads it: NAME.geojson.gz, a feature for each cell."""
 
 import gzip
-import hashlib
 import uuid
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 from app.atomic import replacing
 from app.cells import COLUMNS, measure
+from app.digests import sha256_of
 from app.exports import Result
 from app.exports.polygons import CORNER, DECIMALS, polygons
 from app.exports.streams import write_list
@@ -32,7 +32,7 @@ def write(path: Path, result: Result) -> List[str]:
 
 def features(result: Result) -> Iterator[Dict[str, Any]]:
     """A GeoJSON feature for each cell, whose id is always the same for an image file and label."""
-    digest = file_digest(result.path)
+    digest = sha256_of(result.path)
     cells, (areas, _) = result.cells, measure(result.labels, len(result.cells))
     for row, polygon in enumerate(polygons(cells, result.labels)):
         ring = (polygon + CORNER).round(DECIMALS).tolist()
@@ -44,12 +44,3 @@ def features(result: Result) -> Iterator[Dict[str, Any]]:
             "geometry": {"type": "Polygon", "coordinates": [ring + ring[:1]]},
             "properties": {"objectType": OBJECT_TYPE, "measurements": dict(zip(MEASURED, values))},
         }
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for part in iter(lambda: file.read(2**20), b""):
-            digest.update(part)
-    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Tables of cells: whether one has the measures, and those of many images as one."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
@@ -13,6 +14,16 @@ MEASURED = "solidity"  # a column that only tables with measures have
 def is_measured(target: Path) -> bool:
     """Whether the table of the label image `target` has the measures."""
     return MEASURED in _header(table_path(target))
+
+
+def is_ours(path: Path) -> bool:
+    """Whether there is nothing at `path`, or what `join` wrote; not what the user has there."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        return _header(path)[:2] in (["image"], ["image", "label"])
+    except (OSError, csv.Error):
+        return False
 
 
 def join(path: Path, pairs: List[Tuple[str, Path]]) -> None:
