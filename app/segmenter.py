@@ -25,7 +25,7 @@ from app.network.cpn import CPN, Maps, Proposals
 from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
 from app.scale import COARSER, View, are_seen, is_better
 from app.sizes import Size, Sizes, check_scale
-from app.suppression import convincing, mostly_on, suppress
+from app.suppression import Rules, convincing, mostly_on, suppress
 from app.windows import Window, merge, windows
 
 CHUNK = 8192  # proposals decoded at a time, so that crowded windows need no more memory
@@ -121,6 +121,22 @@ class Segmenter:
     def inference(self) -> Inference:
         """The settings of the first network."""
         return self.network.config.inference
+
+    @property
+    def rules(self) -> Rules:
+        """Which of several cells that overlap stays."""
+        settings = self.inference
+        return Rules(
+            settings.nms_threshold,
+            settings.certainty if self.uncertainty_nms else None,
+            settings.nms_by_outlines,
+            settings.recovery,
+        )
+
+    @property
+    def share(self) -> float:
+        """Of the best scores of an image that its cells reach (suppression.convincing)."""
+        return self.inference.score_share if self.threshold is None else 0.0
 
     @property
     def precision(self) -> str:
@@ -237,16 +253,8 @@ class Segmenter:
         self, parts: Iterable[Tuple[Window, Cells]], shape: Sequence[int]
     ) -> Tuple[Cells, List[str]]:
         """Windows' Cells (see `proposals`) of a view of this shape -> its cells and notes."""
-        settings = self.inference
-        cells, recovered = merge(
-            parts,
-            *shape[:2],
-            settings.nms_threshold,
-            settings.certainty if self.uncertainty_nms else None,
-            settings.nms_by_outlines,
-            settings.recovery,
-        )
-        kept = convincing(cells, settings.score_share if self.threshold is None else 0.0)
+        cells, recovered = merge(parts, *shape[:2], self.rules)
+        kept = convincing(cells.scores, cells.areas(), self.share)
         cells, recovered = cells.filter(kept), int(recovered[kept].sum())
         if not recovered:
             return cells, []

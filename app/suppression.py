@@ -2,8 +2,9 @@
 in the number of cells, and scores compared within the image."""
 
 from bisect import bisect_left, bisect_right
+from functools import lru_cache
 from math import floor
-from typing import Optional, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -13,8 +14,30 @@ from app.outlines import fill, star_shaped
 BEST_SCORES = 0.8  # the quantile of an image's scores that stands for its best ones
 SMALLNESS = 0.125  # a cell of half the typical area counts as one of 0.5 ** this times its score
 
+MASKS = 2**14  # of cells that are held, since their neighbours are often compared with them, too
+
 # Rows of bins lie this far apart in a bin's key: more than the columns of any image.
 _ROW = 1 << 24
+
+
+class Rules(NamedTuple):
+    """Which of several cells that overlap stays.
+
+    by_outlines: by `suppress_covered`, else by `suppress`. threshold, certainty: of these.
+    recovery: whether a cell that no window shows whole comes from the one that shows most of it
+    (design.md, decision 5); without, it is dropped (paper, section 2.4).
+    """
+
+    threshold: float
+    certainty: Optional[str] = "relative"
+    by_outlines: bool = False
+    recovery: bool = True
+
+    def suppress(self, cells: Cells, frame: Sequence[int]) -> np.ndarray:
+        """Indices (k,) of the cells that stay, heaviest first; frame: of `suppress_covered`."""
+        if self.by_outlines:
+            return suppress_covered(cells, frame, self.threshold, self.certainty)
+        return suppress(cells, self.threshold, self.certainty)
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -78,7 +101,7 @@ def suppress(
     grid = Grid(boxes)
     alive = np.ones(len(cells), bool)
     kept = []
-    for index in np.lexsort((*boxes.T[::-1], -_weights(cells, certainty))).tolist():
+    for index in np.lexsort((*boxes.T[::-1], -weights(cells, certainty))).tolist():
         if alive[index]:
             kept.append(index)
             near = grid.near(boxes[index])
@@ -116,14 +139,100 @@ def suppress_covered(
     return np.array(kept, np.int64)
 
 
-def _weights(cells, certainty):
+class Outlined(NamedTuple):
+    """What is known of n cells without holding their outlines.
+
+    boxes (n, 4): as of Cells. weights (n,): see `weights`. group (n,): whole numbers; within one
+    group the suppression is done. contour: index -> outline (S, 2).
+    """
+
+    boxes: np.ndarray
+    weights: np.ndarray
+    group: np.ndarray
+    contour: Callable[[int], np.ndarray]
+
+
+def suppress_between(
+    cells: Outlined, open_: np.ndarray, frame: Sequence[int], rules: Rules
+) -> np.ndarray:
+    """Which cells (n,), bool, stay when groups meet in which the suppression is done.
+
+    open_ (n,), bool: which cells may touch those of other groups. frame: of `suppress_covered`.
+
+    The same stay as if `rules` saw all cells at once: whatever a heavier cell of the same group
+    covers did not suffice before, and suffices no more when others fall. So only cells with
+    heavier neighbours of other groups are looked at, each after these neighbours. That goes from
+    place to place and not by weight, so that few outlines are needed at a time. Equal weights are
+    ordered by boxes, then by index.
+    """
+    boxes = cells.boxes.astype(np.float64)
+    order = np.lexsort((*boxes.T[::-1], -cells.weights))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    grid, falls = Grid(boxes), _falls(cells, boxes, frame, rules)
+    settled, stays = ~open_, np.ones(len(rank), bool)
+    for first in np.flatnonzero(open_).tolist():
+        waiting = [(first, None)]
+        while waiting:
+            index, heavier = waiting.pop()
+            if settled[index]:
+                continue
+            if heavier is None:
+                near = grid.near(boxes[index] + (-2, -2, 2, 2))
+                heavier = near[rank[near] < rank[index]]
+                if (cells.group[heavier] == cells.group[index]).all():
+                    heavier = heavier[:0]
+            before = heavier[~settled[heavier]].tolist()
+            if before:
+                waiting.append((index, heavier))
+                waiting.extend((one, None) for one in before)
+                continue
+            heavier = heavier[stays[heavier]]
+            stays[index] = not (len(heavier) and falls(index, heavier))
+            settled[index] = True
+    return stays
+
+
+def _falls(cells, boxes, frame, rules):
+    """A function of a cell and the heavier ones that stay around it: whether it falls to them."""
+    if not rules.by_outlines:
+        return lambda index, heavier: (
+            box_iou(boxes[index], boxes[heavier]) > rules.threshold
+        ).any()
+    lower, upper = _patches(cells.boxes, frame)
+
+    @lru_cache(maxsize=MASKS)
+    def mask(index):
+        contour, (width, height) = cells.contour(index), upper[index] - lower[index]
+        return fill(contour, lower[index], (height, width), not star_shaped(contour[None])[0])
+
+    def falls(index, heavier):
+        mine, beneath = mask(index), np.zeros_like(mask(index))
+        meet = (lower[heavier] < upper[index]) & (lower[index] < upper[heavier])
+        for other in heavier[meet.all(axis=1)].tolist():
+            first = np.maximum(lower[index], lower[other])
+            last = np.minimum(upper[index], upper[other])
+            here, there = (_region(first - lower[one], last - lower[one]) for one in (index, other))
+            beneath[here] |= mask(other)[there]
+        return np.count_nonzero(mine & beneath) > rules.threshold * np.count_nonzero(mine)
+
+    return falls
+
+
+def _region(first, last):
+    """The slices of rows and columns between two corners x, y."""
+    return slice(first[1], last[1]), slice(first[0], last[0])
+
+
+def weights(cells: Cells, certainty: Optional[str]) -> np.ndarray:
+    """The weights (n,) of cells, as of `suppress`."""
     return cells.scores * cells.certainties(certainty) if certainty else cells.scores
 
 
 def _by_outlines(cells, certainty):
     """Indices (n,) of the cells, heaviest first; equal weights by boxes, outlines, then index."""
     x, y = cells.contours.transpose(2, 1, 0)
-    return np.lexsort((*y, *x, *cells.boxes.T[::-1], -_weights(cells, certainty)))
+    return np.lexsort((*y, *x, *cells.boxes.T[::-1], -weights(cells, certainty)))
 
 
 def _patches(boxes, frame):
@@ -150,18 +259,19 @@ def mostly_on(cells: Cells, mask: np.ndarray) -> np.ndarray:
     return found
 
 
-def convincing(cells: Cells, share: float) -> np.ndarray:
+def convincing(scores: np.ndarray, areas: np.ndarray, share: float) -> np.ndarray:
     """Which cells (n,), bool, of an image reach a share (0 to 1) of its best scores.
+
+    scores, areas (n,): of all of its cells.
 
     What a network is sure of differs from one kind of image to the next, and so does the score
     that tells cells from the rest: where it knows little, all scores are lower. What is smaller
     than the typical cell of its image is more often debris or a part, and needs a higher score.
     (Both are chosen by F1, experiments/EXPERIMENTS.md; the paper has one threshold for all.)
     """
-    if not share or not len(cells):
-        return np.ones(len(cells), bool)
-    least = share * np.quantile(cells.scores, BEST_SCORES)
-    areas = cells.areas()
-    typical = np.median(areas[cells.scores >= least])
+    if not share or not len(scores):
+        return np.ones(len(scores), bool)
+    least = share * np.quantile(scores, BEST_SCORES)
+    typical = np.median(areas[scores >= least])
     relative = areas / max(typical, 1)
-    return cells.scores * np.minimum(relative, 1) ** SMALLNESS >= least
+    return scores * np.minimum(relative, 1) ** SMALLNESS >= least

@@ -1,12 +1,12 @@
 """Sliding windows over an image, and which window answers for a cell."""
 
 import math
-from typing import Iterable, List, NamedTuple, Optional, Tuple
+from typing import Iterable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from app.cells import Cells
-from app.suppression import Grid, box_iou, suppress, suppress_covered
+from app.suppression import Grid, Outlined, Rules, box_iou, suppress_between, weights
 
 # By which windows may be larger than asked for: a little more than one window holds would
 # otherwise take two, mostly of pixels that the first one has, and large images more overlap.
@@ -73,47 +73,94 @@ def cut_by_window(
 
 
 def merge(
-    parts: Iterable[Tuple[Window, Cells]],
-    height: int,
-    width: int,
-    threshold: float,
-    certainty: Optional[str] = "relative",
-    by_outlines: bool = False,
-    recovery: bool = True,
+    parts: Iterable[Tuple[Window, Cells]], height: int, width: int, rules: Rules
 ) -> Tuple[Cells, np.ndarray]:
     """The cells of an image from those found in its windows, each cell once.
 
     parts: (window, Cells in image coordinates) of every window, in any order. They are taken one
         by one, and only what survives within its window is held: a generator keeps memory low.
-    threshold, certainty: of `suppress`, or by_outlines of `suppress_covered`.
-    recovery: a cell that no window shows whole (design.md, decision 5), such as one larger than
-        the overlap of the windows, comes from the window that shows most of it; without, it is
-        dropped (paper, section 2.4).
     Returns Cells in reading order (by y0, x0 of their boxes), and which of them (n,), bool, were
-    recovered.
+    recovered (see Rules).
     """
-
-    def without_duplicates(cells, frame):
-        if by_outlines:
-            return cells.filter(suppress_covered(cells, frame, threshold, certainty))
-        return cells.filter(suppress(cells, threshold, certainty))
-
-    survivors = []
-    for window, cells in parts:
-        # Dropped before the suppression, so that a cut cell never suppresses a whole one.
-        cut = cut_by_window(cells, window, height, width)
-        whole = without_duplicates(cells.filter(~cut), window)
-        fragments = without_duplicates(cells.filter(cut & recovery), window)
-        survivors.append((window, whole, fragments))
+    survivors = [
+        (window, *settle_within(window, cells, height, width, rules)) for window, cells in parts
+    ]
     seen, whole, fragments = zip(*sorted(survivors, key=lambda survivor: survivor[0]))
-    frames = np.repeat(np.array(seen), [len(cells) for cells in fragments], axis=0)
-    image = Window(0, 0, width, height)
-    kept, fragments = without_duplicates(Cells.cat(whole), image), Cells.cat(fragments)
-    recovered = _recover(_extents(fragments.boxes), frames - 0.5, _extents(kept.boxes))
-    cells = Cells.cat([kept, fragments.filter(recovered)])
-    x0, y0, x1, y1 = cells.boxes.T
-    order = np.lexsort((x1, y1, x0, y0))
+    of_whole, of_fragments = (
+        np.repeat(np.arange(len(seen)), [len(cells) for cells in kind])
+        for kind in (whole, fragments)
+    )
+    whole, fragments = Cells.cat(whole), Cells.cat(fragments)
+    kept, recovered = settle_across(
+        seen,
+        Outlined(
+            whole.boxes, weights(whole, rules.certainty), of_whole, whole.contours.__getitem__
+        ),
+        fragments.boxes,
+        of_fragments,
+        (height, width),
+        rules,
+    )
+    cells = Cells.cat([whole.filter(kept), fragments.filter(recovered)])
+    order = reading_order(cells.boxes)
     return cells.filter(order), order >= len(kept)
+
+
+def settle_within(
+    window: Window, cells: Cells, height: int, width: int, rules: Rules
+) -> Tuple[Cells, Cells]:
+    """(whole cells, fragments of cells that the window cuts) that survive within a window.
+
+    The cells that it found are in coordinates of the image (height, width).
+    """
+    # Parted before the suppression, so that a cut cell never suppresses a whole one.
+    cut = cut_by_window(cells, window, height, width)
+    parted = cells.filter(~cut), cells.filter(cut & rules.recovery)
+    return tuple(part.filter(rules.suppress(part, window)) for part in parted)
+
+
+def settle_across(
+    seen: Sequence[Window],
+    whole: Outlined,
+    fragments: np.ndarray,
+    of_fragments: np.ndarray,
+    shape: Sequence[int],
+    rules: Rules,
+) -> Tuple[np.ndarray, np.ndarray]:
+    """What becomes of the survivors of all windows of an image (see `settle_within`).
+
+    seen: the windows, sorted. whole: the whole cells; group k is window k. fragments (m, 4): the
+    boxes of the fragments; of_fragments (m,): which window each is of. shape: of the image.
+    Returns the indices (k,) of the whole cells that stay, heaviest first or not, and those of the
+    fragments that are recovered.
+    """
+    seen, frame = np.array(seen).reshape(-1, 4), (0, 0, shape[1], shape[0])
+    stays = suppress_between(whole, _beside_others(whole, seen), frame, rules)
+    kept, frames = np.flatnonzero(stays), seen[of_fragments]
+    return kept, _recover(_extents(fragments), frames - 0.5, _extents(whole.boxes[kept]))
+
+
+def reading_order(boxes: np.ndarray) -> np.ndarray:
+    """The order (n,) of boxes (n, 4) by y0, x0, then y1, x1."""
+    x0, y0, x1, y1 = boxes.T
+    return np.lexsort((x1, y1, x0, y0))
+
+
+def _beside_others(cells, seen):
+    """Which whole cells (n,), bool, may touch one that another of the windows (k, 4) shows."""
+    found = np.zeros(len(cells.group), bool)
+    lower, upper = cells.boxes[:, :2] - 2, cells.boxes[:, 2:] + 2
+    ends = np.searchsorted(cells.group, np.arange(len(seen) + 1))
+    for number, (start, stop) in enumerate(zip(ends, ends[1:])):
+        if start == stop:
+            continue
+        rows = slice(start, stop)
+        meet = (seen[:, :2] < seen[number, 2:] + 2) & (seen[number, :2] - 2 < seen[:, 2:])
+        for other in np.flatnonzero(meet.all(axis=1)):
+            if other != number:
+                touch = (lower[rows] < seen[other, 2:]) & (seen[other, :2] < upper[rows])
+                found[rows] |= touch.all(axis=1)
+    return found
 
 
 def _extents(boxes):

@@ -211,7 +211,7 @@ def test_only_convincing_cells_are_left(tiny, noise):
     tiny.network.config = tiny.network.config.with_inference(score_share=0.99)
     few, _ = tiny.segment(noise)
     assert 0 < len(few) < len(every)
-    assert same(few, every.filter(suppression.convincing(every, 0.99)))
+    assert same(few, every.filter(suppression.convincing(every.scores, every.areas(), 0.99)))
 
 
 def test_a_recovered_cell_that_does_not_convince_is_not_told_of(tiny):

@@ -232,9 +232,13 @@ def squares(sides, scores):
     return cells_of(boxes, scores)
 
 
+def convinced(cells, share):
+    return convincing(cells.scores, cells.areas(), share)
+
+
 def test_cells_of_one_size_need_a_share_of_the_best_scores():
     scores = np.linspace(0.3, 0.9, 13)
-    kept = convincing(squares(np.full(13, 20), scores), 0.75)
+    kept = convinced(squares(np.full(13, 20), scores), 0.75)
     assert np.array_equal(kept, scores >= 0.75 * np.quantile(scores, BEST_SCORES))
     assert 0 < kept.sum() < 13
 
@@ -242,30 +246,30 @@ def test_cells_of_one_size_need_a_share_of_the_best_scores():
 def test_where_all_scores_are_lower_the_same_cells_stay():
     cells = squares([20, 20, 20, 12, 6], [0.9, 0.88, 0.6, 0.9, 0.7])
     lower = squares([20, 20, 20, 12, 6], 0.6 * cells.scores)
-    assert convincing(cells, 0.8).tolist() == convincing(lower, 0.8).tolist()
+    assert convinced(cells, 0.8).tolist() == convinced(lower, 0.8).tolist()
 
 
 def test_a_smaller_cell_needs_a_higher_score_and_a_larger_one_no_lower():
     """A quarter of the typical area counts as 0.84 of the score."""
-    assert convincing(squares([20, 20, 20, 10], [0.9, 0.9, 0.9, 0.87]), 0.8).all()
-    assert convincing(squares([20, 20, 20, 10], [0.9, 0.9, 0.9, 0.84]), 0.8).tolist()[3] is False
-    assert convincing(squares([20, 20, 20, 20], [0.9, 0.9, 0.9, 0.75]), 0.8).all()
-    assert convincing(squares([20, 20, 20, 80], [0.9, 0.9, 0.9, 0.7]), 0.8).tolist()[3] is False
+    assert convinced(squares([20, 20, 20, 10], [0.9, 0.9, 0.9, 0.87]), 0.8).all()
+    assert convinced(squares([20, 20, 20, 10], [0.9, 0.9, 0.9, 0.84]), 0.8).tolist()[3] is False
+    assert convinced(squares([20, 20, 20, 20], [0.9, 0.9, 0.9, 0.75]), 0.8).all()
+    assert convinced(squares([20, 20, 20, 80], [0.9, 0.9, 0.9, 0.7]), 0.8).tolist()[3] is False
 
 
 def test_the_typical_cell_is_one_of_those_that_reach_the_share():
     """Many small outlines of low score, as debris has, do not make small cells typical."""
     sides = [20, 20, 20, 10, *[6] * 12]
     scores = [0.9, 0.9, 0.9, 0.8, *[0.3] * 12]
-    assert convincing(squares(sides, scores), 0.9).tolist() == [True] * 3 + [False] * 13
+    assert convinced(squares(sides, scores), 0.9).tolist() == [True] * 3 + [False] * 13
 
 
 def test_outlines_without_area_are_no_cells():
     with np.errstate(all="raise"):
-        assert not convincing(squares([0, 0, 0], [0.9, 0.85, 0.3]), 0.8).any()
+        assert not convinced(squares([0, 0, 0], [0.9, 0.85, 0.3]), 0.8).any()
 
 
 def test_no_cell_one_cell_and_no_share():
-    assert convincing(Cells.empty(4), 0.8).shape == (0,)
-    assert convincing(squares([5], [0.3]), 0.8).all()
-    assert convincing(squares([0, 0, 5], [0.3, 0.9, 0.9]), 0.0).all()
+    assert convinced(Cells.empty(4), 0.8).shape == (0,)
+    assert convinced(squares([5], [0.3]), 0.8).all()
+    assert convinced(squares([0, 0, 5], [0.3, 0.9, 0.9]), 0.0).all()

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from app.cells import Cells
-from app.windows import STRETCH, Window, cut_by_window, merge, windows
+from app.suppression import Rules
+from app.windows import (
+    STRETCH,
+    Window,
+    cut_by_window,
+    merge,
+    reading_order,
+    settle_within,
+    windows,
+)
 
 MARGIN = 3
 
@@ -64,7 +73,7 @@ def look(contours, height, width, size, stride, **how):
 
 def merged(parts, height, width, by_outlines=False):
     threshold = 0.4 if by_outlines else np.pi / 10
-    cells, recovered = merge(parts, height, width, threshold, True, by_outlines)
+    cells, recovered = merge(parts, height, width, Rules(threshold, "relative", by_outlines))
     return cells, recovered.sum()
 
 
@@ -194,8 +203,8 @@ def test_two_cells_that_one_window_tells_apart_are_both_recovered():
     cells = cells_of([ellipse(60, 24, 30, 10), ellipse(60, 30, 30, 10)])
     seen = cells_of(np.clip(cells.contours, 0, 63))
     parts = [(here, seen), (there, Cells.empty(32))]
-    assert merge(parts, 64, 112, 0.7, True)[1].sum() == 2
-    assert merge(parts, 64, 112, 0.3, True)[1].sum() == 1
+    assert merge(parts, 64, 112, Rules(0.7))[1].sum() == 2
+    assert merge(parts, 64, 112, Rules(0.3))[1].sum() == 1
 
 
 @by_either_rule
@@ -222,7 +231,7 @@ def test_which_cells_were_recovered_is_told_in_their_order():
     whole = cells_of([ellipse(20, 8, 6, 6), ellipse(20, 52, 6, 6)])
     cut = cells_of(np.clip([ellipse(60, 30, 30, 10)], 0, 63))
     cells, recovered = merge(
-        [(here, Cells.cat([cut, whole])), (there, Cells.empty(32))], 64, 112, 0.3, True
+        [(here, Cells.cat([cut, whole])), (there, Cells.empty(32))], 64, 112, Rules(0.3)
     )
     assert recovered.tolist() == [False, True, False]
     assert np.array_equal(cells.filter(recovered).contours, cut.contours)
@@ -274,7 +283,41 @@ def test_without_recovery_what_no_window_shows_whole_is_dropped():
         seen = contour.clip((window.x0, 0), (window.x1 - 1, 39))[None]
         box = np.concatenate([seen.min(axis=1), seen.max(axis=1)], axis=1)
         parts.append((window, Cells(seen, box, np.ones(1, "f4"), np.zeros((1, 4), "f4"))))
-    cells, recovered = merge(parts, 40, 100, 0.4, by_outlines=True)
+    cells, recovered = merge(parts, 40, 100, Rules(0.4, by_outlines=True))
     assert len(cells) == 1 and recovered.all()
-    cells, recovered = merge(parts, 40, 100, 0.4, by_outlines=True, recovery=False)
+    cells, recovered = merge(parts, 40, 100, Rules(0.4, by_outlines=True, recovery=False))
     assert len(cells) == len(recovered) == 0
+
+
+def crowd(rng, count, side):
+    """Outlines that overlap in any way, and Cells of them whose weights are often equal."""
+    contours = [
+        ellipse(*rng.uniform(-3, side + 3, 2), *rng.uniform(2, 14, 2)) for _ in range(count)
+    ]
+    cells = cells_of(np.clip(contours, 0, side - 1), rng)
+    cells.scores[:] = np.round(cells.scores, 1)
+    cells.uncertainties[:] = 0
+    return cells
+
+
+@by_either_rule
+@pytest.mark.parametrize("threshold", [0.1, 0.4])
+def test_what_windows_have_settled_ends_as_if_all_were_settled_at_once(by_outlines, threshold):
+    """Also where chains of overlapping cells run through many windows."""
+    rng, side = np.random.default_rng(7), 120
+    rules = Rules(threshold, None, by_outlines)
+    for size, stride in ((60, 30), (50, 40), (40, 11), (200, 100)):
+        cells, parts = crowd(rng, 400, side), []
+        for window in windows(side, side, size, stride):
+            seen = cells.filter(~cut_by_window(cells, window, side, side))
+            x0, y0, x1, y1 = seen.boxes.T
+            inside = (x0 >= window.x0) & (y0 >= window.y0) & (x1 < window.x1) & (y1 < window.y1)
+            parts.append((window, seen.filter(inside)))
+        survivors = [settle_within(window, seen, side, side, rules)[0] for window, seen in parts]
+        expected = Cells.cat(survivors)
+        expected = expected.filter(rules.suppress(expected, (0, 0, side, side)))
+        expected = expected.filter(reading_order(expected.boxes))
+        found, recovered = merge(parts, side, side, rules)
+        assert len(parts) > 1 or size > side
+        assert len(found) > 0 and not recovered.any()
+        assert np.array_equal(found.contours, expected.contours)

@@ -79,8 +79,9 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
         for threshold in THRESHOLDS:
             passed = [(window, cells.filter(cells.scores > threshold)) for window, cells in parts]
             cells, _ = segmenter.postprocess(passed, view.shape)
+            areas = cells.areas()
             for share in shares:
-                kept = view.to_image(cells.filter(convincing(cells, share)))
+                kept = view.to_image(cells.filter(convincing(cells.scores, areas, share)))
                 labels, _, _ = rasterize(kept, image.shape[:2])
                 scores[threshold, share].append(score_pair(truth, labels))
     network.config = config
