@@ -1,6 +1,6 @@
 """Contours to a label image: undisputed pixels first, then region growing (paper, section 2.4)."""
 
-from typing import Tuple
+from typing import List, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ FINENESS = 5  # of the grid on which outlines are drawn, per pixel
 PEN = 3  # thickness of outlines on that grid
 COARSE_FROM = 1000  # pixels: larger cells are drawn pixel by pixel, for the memory's sake
 PART = 2**18  # disputed pixels looked at at a time, for the memory's sake
-_DISPUTED = -1
+DISPUTED = -1  # a pixel inside several contours
 _NONE = np.iinfo(np.int32).max
 
 
@@ -31,16 +31,35 @@ def rasterize(cells: Cells, shape: Tuple[int, int]) -> Tuple[np.ndarray, Cells, 
     labels = np.zeros(shape, np.int32)
     crosses = ~star_shaped(cells.contours)
     patches = [
-        _draw(contour, row + 1, labels, crosses[row]) for row, contour in enumerate(cells.contours)
+        draw(contour, row + 1, labels, crosses[row]) for row, contour in enumerate(cells.contours)
     ]
     seeded = _renumber(patches)
-    _grow(labels)
-    _settle(labels)
+    grow(labels)
+    settle(labels, ndimage.find_objects(labels))
     return labels, cells.filter(seeded), len(cells) - int(seeded.sum())
 
 
-def _draw(contour, label, labels, crosses):
-    """Draw one contour (S, 2) into labels, in place; returns the patch of labels around it.
+def patch_rows(contours: np.ndarray) -> np.ndarray:
+    """The rows of pixels in which contours (n, S, 2) are drawn: (n, 2), the first and the last
+    plus one; 0, 0 for those that are not finite. There is a pixel to spare all round."""
+    y = contours[..., 1]
+    finite = np.isfinite(contours).all(axis=(1, 2))
+    rows = np.stack([np.floor(y.min(axis=1)) - 1, np.ceil(y.max(axis=1)) + 2], axis=1)
+    return np.where(finite[:, None], rows, 0).astype(np.int64)
+
+
+def draw(
+    contour: np.ndarray,
+    label: int,
+    labels: np.ndarray,
+    crosses: bool,
+    top: int = 0,
+    height: Optional[int] = None,
+) -> np.ndarray:
+    """Draw one contour (S, 2) into labels (h, W), in place; returns the patch of labels around it.
+
+    What belongs to several contours becomes disputed. crosses: as of outlines.fill. The labels are
+    all of an image, or from its row `top` on some of its `height` rows.
 
     A pixel belongs to the cell up to a third of a pixel beyond the outline, whatever the slope:
     outlines run through the centres of border pixels, which a smooth curve misses by about that.
@@ -52,11 +71,14 @@ def _draw(contour, label, labels, crosses):
     # A pixel to spare all round: OpenCV draws a line otherwise where it touches the canvas's edge.
     x0, y0 = np.maximum(np.floor(contour.min(axis=0)).astype(int) - 1, 0)
     x1, y1 = np.maximum(np.ceil(contour.max(axis=0)).astype(int) + 2, 0)
-    patch = labels[y0:y1, x0:x1]
+    x1, y1 = min(x1, labels.shape[1]), min(y1, labels.shape[0] if height is None else height)
+    patch = labels[max(y0 - top, 0) : max(y1 - top, 0), x0:x1]
     if patch.size:
-        fineness, pen = (FINENESS, PEN) if max(patch.shape) <= COARSE_FROM else (1, 1)
-        inside = fill(contour, (x0, y0), patch.shape, crosses, fineness, pen) > 0
-        patch[inside] = np.where(patch[inside] == 0, label, _DISPUTED)
+        shape = y1 - y0, x1 - x0
+        fineness, pen = (FINENESS, PEN) if max(shape) <= COARSE_FROM else (1, 1)
+        inside = fill(contour, (x0, y0), shape, crosses, fineness, pen) > 0
+        inside = inside[max(top - y0, 0) :][: len(patch)]
+        patch[inside] = np.where(patch[inside] == 0, label, DISPUTED)
     return patch
 
 
@@ -75,23 +97,28 @@ def _renumber(patches):
     return seeded
 
 
-def _grow(labels):
+def grow(labels: np.ndarray) -> None:
     """Replace disputed pixels by the label that reaches them first, or else by 0, in place."""
     pixels = labels.reshape(-1)
-    front = np.flatnonzero(pixels == _DISPUTED)
+    front = np.flatnonzero(pixels == DISPUTED)
     while front.size:
         parts = np.split(front, range(PART, front.size, PART))
         reached, lowest = map(np.concatenate, zip(*(_reached(labels, part) for part in parts)))
         pixels[reached] = lowest
         beside = _cross(reached, labels.shape)
-        front = np.unique(beside[pixels[beside] == _DISPUTED])
+        front = np.unique(beside[pixels[beside] == DISPUTED])
     np.maximum(pixels, 0, out=pixels)
 
 
-def _settle(labels):
-    """Leave of each label its largest piece (8-connected), without holes, in place."""
+def settle(labels: np.ndarray, boxes: List[Optional[Tuple[slice, slice]]]) -> None:
+    """Leave of each label its largest piece (8-connected), without holes, in place.
+
+    boxes: as ndimage.find_objects has them.
+    """
     unsettled = []
-    for index, box in enumerate(ndimage.find_objects(labels)):
+    for index, box in enumerate(boxes):
+        if box is None:
+            continue
         own = (labels[box] == index + 1).astype(np.uint8)
         outlines, _ = cv2.findContours(own, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         if len(outlines) > 1:  # those of holes count, too

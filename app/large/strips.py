@@ -1,0 +1,138 @@
+"""Contours to a label image strip by strip, the same as app.rasterize draws at once."""
+
+from typing import Callable, Iterator, List, Tuple
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from app.outlines import star_shaped
+from app.rasterize import DISPUTED, draw, grow, settle
+
+ROOM = 2**25  # pixels that are drawn at a time, if these are more rows than a few cells have
+LEAST_ROWS = 256
+MARGIN = 64  # rows above a strip that are drawn with it, if its cells are small
+
+Boxes = List[Tuple[slice, slice]]
+
+
+class Strips:
+    """The label image of n cells, from top to bottom: iterate over it once.
+
+    Each strip is (rows, W) uint32; together they are the labels that `rasterize` makes of the same
+    cells, numbered alike. Around each strip some more rows are drawn, and only those are given out
+    of which nothing can change by what lies beyond: neither by growing nor by what becomes of the
+    pieces of a cell. Where cells are larger than expected, more is drawn.
+
+    After the last strip, labelled (n,) bool says which cells have a label.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        contours: Callable[[np.ndarray], np.ndarray],
+        shape: Tuple[int, int],
+    ):
+        """rows (n, 2): of each cell's patch (rasterize.patch_rows), in the order of labels.
+        contours: indices (m,) -> outlines (m, S, 2). shape: of the image.
+        """
+        self._rows = np.clip(rows, 0, shape[0])
+        self._contours, self._shape = contours, shape
+        nowhere = self._rows[:, 0] == self._rows[:, 1]
+        self._known = nowhere
+        self.labelled = np.zeros(len(rows), bool)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        height, width = self._shape
+        usual = max(ROOM // width, LEAST_ROWS)
+        done, more_above, more_below = 0, 1, 1
+        while done < height:
+            top = max(done - more_above * self._above(done), 0)
+            bottom = min(done + more_below * usual, height)
+            labels, cells, certain = self._drawn(top, bottom)
+            ids, settled = self._ids()
+            # A label that grew far from its own contour may be one whose number is not known yet.
+            unknown = (labels > np.searchsorted(cells, settled)).any(axis=1)
+            first, last = certain
+            if unknown[: last - top].any():
+                last = top + int(unknown.argmax())
+            if first > done:
+                more_above *= 2
+            elif last <= done:
+                more_below *= 2
+            else:
+                numbers = np.concatenate([np.zeros(1, np.uint32), ids[cells[cells < settled]]])
+                yield numbers[labels[done - top : last - top]]
+                done, more_above, more_below = last, 1, 1
+
+    def _above(self, row):
+        """How many rows above a row are drawn with it."""
+        tall = self._rows[(self._rows[:, 0] < row) & (self._rows[:, 1] > row)]
+        return max(MARGIN, 3 * int(np.ptp(tall, axis=1).max(initial=0)))
+
+    def _ids(self):
+        """(the labels of cells (k,), 0 for those without; k: up to which they are known)."""
+        known = len(self._known) if self._known.all() else int(self._known.argmin())
+        labelled = self.labelled[:known]
+        return np.where(labelled, labelled.cumsum(), 0).astype(np.uint32), known
+
+    def _drawn(self, top, bottom):
+        """Rows of the image: (labels, the cells that label k + 1 is, from and to which row of the
+        image they are certain)."""
+        height, width = self._shape
+        start, stop = self._rows.T
+        cells = np.flatnonzero((start < bottom) & (stop > top) & (start < stop))
+        labels, contours = np.zeros((bottom - top, width), np.int32), self._contours(cells)
+        crosses = ~star_shaped(contours)
+        patches = [
+            draw(contour, index + 1, labels, crosses[index], top, height)
+            for index, contour in enumerate(contours)
+        ]
+        seeded = np.array([(patch == k + 1).any() for k, patch in enumerate(patches)], bool)
+        whole = (start[cells] >= top) & (stop[cells] <= bottom)
+        self.labelled[cells[whole]] = seeded[whole]
+        self._known[cells[whole]] = True
+        disputed = (labels == DISPUTED).view(np.uint8)
+        grow(labels)
+        boxes = ndimage.find_objects(labels, len(cells))
+        first = last = None
+        if top > 0:
+            first = self._reach(labels, disputed, boxes, stop[cells] - top, start[cells] < top)
+        if bottom < height:
+            upside_down = [box and (_flipped(box[0], len(labels)), box[1]) for box in boxes]
+            last = self._reach(
+                labels[::-1],
+                disputed[::-1],
+                upside_down,
+                bottom - start[cells],
+                stop[cells] > bottom,
+            )
+        settle(labels, boxes)
+        return labels, cells, (top + (first or 0), bottom - (last or 0))
+
+    @staticmethod
+    def _reach(labels, disputed, boxes, ends, cut):
+        """Down to which row what lies above the first one may change labels that have grown.
+
+        ends (n,): behind the last row of the cells' patches; cut (n,): whether there is more of
+        these above. Disputed pixels that go on above may have other labels, and so may lose pieces
+        or get holes all cells which touch these pixels, or are cut.
+        """
+        ends = [1, *ends[cut]]
+        reached = np.zeros(len(cut), bool)
+        _, pieces, boxes_of_pieces, _ = cv2.connectedComponentsWithStats(disputed, connectivity=4)
+        through = np.setdiff1d(pieces[0], 0)
+        if len(through):
+            end = int(boxes_of_pieces[through].T[[1, 3]].sum(axis=0).max())
+            ends.append(end)
+            beside = np.isin(pieces[: end + 1], through).astype(np.uint8)
+            cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+            touching = labels[: end + 1][cv2.dilate(beside, cross) > 0]
+            reached[np.setdiff1d(touching, 0) - 1] = True
+        ends += [boxes[k][0].stop for k in np.flatnonzero(reached | cut) if boxes[k]]
+        return max(ends)
+
+
+def _flipped(rows, height):
+    """A slice of rows counted from the other end."""
+    return slice(height - rows.stop, height - rows.start)
