@@ -21,6 +21,7 @@ from app.images.selection import project, select
 from app.selection import Plane
 
 _READ = 2**20  # bytes of uncompressed pixels that are read at a time
+_KEPT = 2**27  # bytes of decoded tiles that are kept since windows may need them again
 _BLOCK = 16  # rows: a strip of JPEG may go on to a multiple of them
 _CODECS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, LZMA, Zstandard
 JPEG_2000 = (33003, 33005, 34712)
@@ -30,8 +31,9 @@ _MAX_JPEG_2000_TILES = 1024  # in one strip or tile: there is no need for any
 class TiffImage:
     """Looks like an array (H, W) or (H, W, C) to who takes rectangles: image[y0:y1, x0:x1].
 
-    Rows of strips or tiles are decoded as a whole, and those of the latest rectangle are kept:
-    windows that follow each other along the rows of an image decode each of them once.
+    Strips and tiles are decoded as a whole, and those of the latest rectangle are kept. So are,
+    up to _KEPT bytes, all others in its rows: windows that follow each other along the rows of an
+    image decode each of them once.
     Rectangles are arrays; taking one raises ImageError where the data is damaged.
     """
 
@@ -50,7 +52,7 @@ class TiffImage:
         self.dtype = blank.dtype
         self.ndim = len(self.shape)
         self.nbytes = product(self.shape) * self.dtype.itemsize
-        self._bands = {}
+        self._chunks = {}
 
     def when_done(self, close: Callable[[], None]) -> None:
         """Call `close` when nothing refers to the image any more."""
@@ -77,31 +79,44 @@ class TiffImage:
         top, bottom, _ = rows.indices(self.shape[0])
         left, right, _ = columns.indices(self.shape[1])
         pixels = np.empty((max(bottom - top, 0), max(right - left, 0)) + self.shape[2:], self.dtype)
-        length = self._first.length
-        needed = range(top // length, math.ceil(bottom / length)) if pixels.size else ()
-        self._bands = {n: band for n, band in self._bands.items() if n in needed}
-        for number in needed:
-            start = number * length
-            part = self._band(number)[max(top - start, 0) : bottom - start, left:right]
-            place = max(start - top, 0)
-            pixels[place : place + len(part)] = part
+        height, width = self._first.size
+        rows, columns = (
+            range(first // side, math.ceil(last / side)) if pixels.size else range(0)
+            for first, last, side in ((top, bottom, height), (left, right, width))
+        )
+        self._forget(rows, columns)
+        for row in rows:
+            for column in columns:
+                y, x = row * height, column * width
+                chunk = self._chunk(row, column)
+                part = chunk[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
+                y, x = max(y - top, 0), max(x - left, 0)
+                pixels[y : y + part.shape[0], x : x + part.shape[1]] = part
         return pixels
 
     def __array__(self, dtype=None, copy=None):
         """The whole image, for numpy."""
         return self[:, :].astype(dtype or self.dtype, copy=False)
 
-    def _band(self, number):
-        """The band of this number, converted: all rows that are decoded together."""
-        if number not in self._bands:
-            with failures_as_image_errors("TIFF"):
-                bands = (self._colours(self._joined(planes, number)) for planes in self._stack)
-                self._bands[number] = project(bands, self._plane)
-        return self._bands[number]
+    def _forget(self, rows, columns):
+        """Drop what was decoded outside of these rows, and where it is much, of these columns."""
+        kept = {place: chunk for place, chunk in self._chunks.items() if place[0] in rows}
+        if sum(chunk.nbytes for chunk in kept.values()) > _KEPT:
+            kept = {place: chunk for place, chunk in kept.items() if place[1] in columns}
+        self._chunks = kept
 
-    def _joined(self, planes, number):
-        """The pixels (h, w, planes, samples) of one band, as decoded."""
-        parts = [plane.band(self._file, number) for plane in planes]
+    def _chunk(self, row, column):
+        """What is decoded together at this place, converted."""
+        place = row, column
+        if place not in self._chunks:
+            with failures_as_image_errors("TIFF"):
+                parts = (self._colours(self._joined(planes, place)) for planes in self._stack)
+                self._chunks[place] = project(parts, self._plane)
+        return self._chunks[place]
+
+    def _joined(self, planes, place):
+        """The pixels (h, w, planes, samples) at one place, as decoded."""
+        parts = [plane.chunk(self._file, *place) for plane in planes]
         return parts[0][:, :, None] if len(parts) == 1 else np.stack(parts, axis=2)
 
 
@@ -114,12 +129,12 @@ class Rows:
         self.samples, self.dtype = self._separate * self._joint, dtype.newbyteorder("=")
         self._stored, self._offset = dtype, offset
         self._row = self.width * self._joint * dtype.itemsize
-        self.length = max(1, min(_READ // self._row, self.height))
+        self.size = max(1, min(_READ // self._row, self.height)), self.width
 
-    def band(self, file: BinaryIO, number: int) -> np.ndarray:
-        """The pixels (h, w, samples) of one band."""
-        start = number * self.length
-        shape = min(self.length, self.height - start), self.width, self._joint
+    def chunk(self, file: BinaryIO, row: int, column: int) -> np.ndarray:
+        """The pixels (h, w, samples) of one piece, which is as wide as the image."""
+        start = row * self.size[0]
+        shape = min(self.size[0], self.height - start), self.width, self._joint
         parts = []
         for sample in range(self._separate):
             part = np.empty(shape, self._stored)
@@ -134,8 +149,8 @@ class Rows:
 class Chunks:
     """A plane in strips or tiles.
 
-    Attributes height, width, samples and dtype of its pixels, and length: how many rows a band
-    has, which is a row of tiles or one strip.
+    Attributes height, width, samples and dtype of its pixels, and size: rows and columns of a
+    strip or tile.
     """
 
     def __init__(self, page: Union[TiffPage, TiffFrame]):
@@ -144,12 +159,12 @@ class Chunks:
         self._separate, _, self.height, self.width, self._joint = keyframe.shaped
         self.samples, self.dtype = self._separate * self._joint, keyframe.dtype
         if keyframe.is_tiled:
-            self._size = keyframe.tilelength, keyframe.tilewidth
+            self._stored = keyframe.tilelength, keyframe.tilewidth
         else:
-            self._size = min(keyframe.rowsperstrip, self.height + _BLOCK), self.width
-        self.length = min(self._size[0], self.height)
-        self._rows = math.ceil(self.height / self.length)
-        self._columns = math.ceil(self.width / self._size[1])
+            self._stored = min(keyframe.rowsperstrip, self.height + _BLOCK), self.width
+        self.size = min(self._stored[0], self.height), self._stored[1]
+        self._rows = math.ceil(self.height / self.size[0])
+        self._columns = math.ceil(self.width / self.size[1])
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
         self._empty = keyframe.nodata
         self._compression = keyframe.compression
@@ -160,30 +175,30 @@ class Chunks:
         if self._compression in JPEG:
             self._tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
 
-    def band(self, file: BinaryIO, number: int) -> np.ndarray:
-        """The pixels (h, w, samples) of one band."""
-        height, step = min(self.length, self.height - number * self.length), self._size[1]
-        if self._columns == self._separate == 1:
-            return self._chunk(file, number, height, self.width)
-        pixels = np.empty((height, self.width, self.samples), self.dtype)
-        for sample in range(self._separate):
-            plane = pixels[..., sample : sample + 1] if self._separate > 1 else pixels
-            for column in range(self._columns):
-                part = plane[:, column * step : (column + 1) * step]
-                index = (sample * self._rows + number) * self._columns + column
-                part[...] = self._chunk(file, index, height, part.shape[1])
-        return pixels
+    def chunk(self, file: BinaryIO, row: int, column: int) -> np.ndarray:
+        """The pixels (h, w, samples) of one strip or tile, as far as they are in the image."""
+        shape = (
+            min(self.size[0], self.height - row * self.size[0]),
+            min(self.size[1], self.width - column * self.size[1]),
+            self._joint,
+        )
+        number = row * self._columns + column
+        each = self._rows * self._columns
+        parts = [
+            self._decoded(file, sample * each + number, shape) for sample in range(self._separate)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
-    def _chunk(self, file, index, height, width):
+    def _decoded(self, file, index, shape):
         """The pixels (height, width, joint samples) at the top left of one strip or tile."""
         count = self._counts[index]
         if not count:  # a hole in the image, as GDAL has them
-            return np.full((height, width, self._joint), self._empty, self.dtype)
+            return np.full(shape, self._empty, self.dtype)
         file.seek(self._offsets[index])
         data = file.read(count)
         self._check_data(data)
-        chunk = self._decode(data, index, **self._tables)[0][0, :height, :width]
-        if chunk.shape != (height, width, self._joint) or chunk.dtype != self.dtype:
+        chunk = self._decode(data, index, **self._tables)[0][0, : shape[0], : shape[1]]
+        if chunk.shape != shape or chunk.dtype != self.dtype:
             raise ImageError("the TIFF data is damaged")
         return chunk
 
@@ -198,7 +213,7 @@ class Chunks:
             sizes = [_jpeg_size((self._tables["jpegheader"] or b"") + data)]
         elif self._compression in JPEG_2000:
             sizes = list(_jpeg_2000_sizes(data, self._joint))
-        if any(height > self._size[0] or width > self._size[1] for height, width in sizes):
+        if any(height > self._stored[0] or width > self._stored[1] for height, width in sizes):
             raise ImageError("the TIFF data is damaged")
 
 
