@@ -9,7 +9,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from app import __version__
 from app.formats import PREVIEWS, parse_formats
@@ -79,6 +79,20 @@ def parse(arguments: List[str]) -> argparse.Namespace:
         "--resume",
         help="skip images whose labels are there: made from the same bytes by the same weights, "
         "settings and version, or corrected by hand",
+    )
+    add(
+        "--part",
+        metavar="I/N",
+        type=part,
+        default=(1, 1),
+        help="do the I-th of N parts: of the images, and of the windows of large ones, which are "
+        "finished by a last run without it (with --resume). For the array jobs of a cluster",
+    )
+    add(
+        "--stage",
+        choices=("plan", "work", "merge", "draw"),
+        help="of large images (from 67 million pixels on, read by region) do this stage alone; "
+        "others are passed over",
     )
     switch("--overwrite", help="replace files that this program did not write, or that changed")
     add(
@@ -213,6 +227,17 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number of threads, 1 or more")
     return int(text)
+
+
+def part(text: str) -> Tuple[int, int]:
+    """Which part of how many, of a text like "3/16". ArgumentTypeError."""
+    numbers = text.split("/")
+    if len(numbers) != 2 or not all(map(str.isdigit, numbers)):
+        raise argparse.ArgumentTypeError(f"'{text}' is no part like 3/16")
+    index, count = map(int, numbers)
+    if not 1 <= index <= count:
+        raise argparse.ArgumentTypeError(f"there is no part {index} of {count}: they count from 1")
+    return index, count
 
 
 def default_outputs(inputs: Path) -> Path:

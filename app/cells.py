@@ -1,13 +1,14 @@
 """What is known of the cells of one image: one struct of arrays for the whole way."""
 
 from dataclasses import dataclass, fields
-from typing import Sequence, Tuple
+from typing import Sequence
 
 import numpy as np
 from scipy import ndimage
 
 UNCERTAINTY_SCALE = 7.0  # pixels: the delta of equation 4 is 7 * uncertainty
-STRIP = 512  # rows of a label image measured at a time, so that memory does not grow with it
+STRIP = 128  # rows of a label image measured at a time, so that memory does not grow with it
+NOWHERE = np.array((np.inf, np.inf, -np.inf, -np.inf))  # the box of no pixels
 COLUMNS = (
     ("label", "x0", "y0", "x1", "y1", "area", "centroid_x", "centroid_y", "score")
     + ("uncertainty_top", "uncertainty_right", "uncertainty_bottom", "uncertainty_left")
@@ -98,42 +99,80 @@ def certainties(boxes: np.ndarray, uncertainties: np.ndarray, kind: str) -> np.n
     return 1 / (1 + UNCERTAINTY_SCALE * relative)
 
 
-def table(cells: Cells, labels: np.ndarray) -> np.ndarray:
-    """What is known of cells in a label image (H, W): (n, 17) float64, one row per label.
+def table(cells: Cells, pixels: "Pixels") -> np.ndarray:
+    """What is known of cells and of their labels' pixels: (n, 17) float64, one row per label.
 
     COLUMNS: label; box of the contour, pixels; number of the label's pixels and their mean x and
     y; score; uncertainties; box of the label's pixels, ends included (it and the means are NaN
     where there are none). Row k of the cells is label k + 1.
     """
-    area, centroids = measure(labels, len(cells))
     label = np.arange(1, len(cells) + 1)
     return np.column_stack(
-        (label, cells.boxes, area, centroids, cells.scores, cells.uncertainties)
-        + (label_boxes(labels, len(cells)),)
+        (label, cells.boxes, pixels.area, pixels.centroids, cells.scores, cells.uncertainties)
+        + (pixels.boxes,)
     ).astype(np.float64)
 
 
-def label_boxes(labels: np.ndarray, count: int) -> np.ndarray:
-    """The boxes (count, 4) of the pixels of labels 1..count, x0 y0 x1 y1, ends included.
+def measure(labels: np.ndarray, count: int) -> "Pixels":
+    """The Pixels of the labels 1..count of an image (H, W)."""
+    pixels = Pixels(count)
+    pixels.add(labels)
+    return pixels
 
-    NaN where a label has no pixel.
+
+class Pixels:
+    """How many pixels labels 1..count of an image have, and where; gathered strip by strip.
+
+    count: at least so many; more, if larger labels come. Where a label has no pixel, centroids and
+    boxes are NaN.
     """
-    found = ndimage.find_objects(labels, max_label=count) if count else []
-    boxes = [
-        (np.nan,) * 4 if box is None else (box[1].start, box[0].start, box[1].stop, box[0].stop)
-        for box in found
-    ]
-    return np.array(boxes, np.float64).reshape(-1, 4) - (0, 0, 1, 1)
 
+    def __init__(self, count: int = 0):
+        self._sums = np.zeros((3, count))  # of pixels, of their x and of their y
+        self._boxes = np.tile(NOWHERE, (count, 1))
+        self._rows = 0
 
-def measure(labels: np.ndarray, count: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Pixels (count,) and mean x, y (count, 2) of the labels 1..count of an image (H, W)."""
-    sums = np.zeros((3, count + 1))
-    for top in range(0, len(labels), STRIP):
-        strip = labels[top : top + STRIP]
-        y, x = np.indices(strip.shape, np.float64)
-        for total, weights in zip(sums, (None, x.ravel(), y.ravel() + top)):
-            total += np.bincount(strip.ravel(), weights, minlength=count + 1)
-    area, *centroids = sums[:, 1:]
-    with np.errstate(invalid="ignore"):
-        return area, np.stack(centroids, axis=1) / area[:, None]
+    def add(self, rows: np.ndarray) -> None:
+        """Look at the next rows (h, W) of the image."""
+        for top in range(0, len(rows), STRIP):
+            self._add(rows[top : top + STRIP])
+
+    def _add(self, strip):
+        top, self._rows = self._rows, self._rows + len(strip)
+        first = int(strip.min(initial=np.iinfo(strip.dtype).max, where=strip > 0))
+        last = int(strip.max(initial=0))
+        if not last:
+            return
+        more = max(last - len(self._boxes), 0)
+        self._sums = np.pad(self._sums, ((0, 0), (0, more)))
+        self._boxes = np.concatenate([self._boxes, np.tile(NOWHERE, (more, 1))])
+        # Labels of a strip are neighbours: counted from the first on they are few.
+        near = np.maximum(strip.astype(np.int64) - (first - 1), 0).astype(np.int32)
+        y, x = np.indices(near.shape, np.float64)
+        for total, weight in zip(self._sums, (None, x.ravel(), y.ravel() + top)):
+            total[first - 1 : last] += np.bincount(near.ravel(), weight)[1:]
+        for index, box in enumerate(ndimage.find_objects(near), first - 1):
+            if box:
+                rows, columns = box
+                self._boxes[index, :2] = np.minimum(
+                    self._boxes[index, :2], (columns.start, rows.start + top)
+                )
+                self._boxes[index, 2:] = np.maximum(
+                    self._boxes[index, 2:], (columns.stop - 1, rows.stop - 1 + top)
+                )
+
+    @property
+    def area(self) -> np.ndarray:
+        """Numbers of pixels (count,)."""
+        return self._sums[0]
+
+    @property
+    def centroids(self) -> np.ndarray:
+        """Mean x and y (count, 2)."""
+        with np.errstate(invalid="ignore"):
+            return (self._sums[1:] / self._sums[0]).T
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """Boxes (count, 4): x0, y0, x1, y1, ends included."""
+        return np.where(np.isfinite(self._boxes), self._boxes, np.nan)

@@ -3,14 +3,23 @@
 What the command, the validation of a network and all other runs over many files share.
 """
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
 
 from app import exports, images, outputs
 from app.cells import Cells, counted
+from app.large import stages
+from app.large.stages import EVERYTHING, Share
+from app.large.store import Store, folder_of
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
 from app.selection import Channels, Plane
+
+LARGE = 2**26  # pixels: from these on an image that is read by region is segmented by stages
+WHOLE = 2**28  # pixels: of larger ones there are no exports, since these need all labels at once
 
 
 class Segmented(NamedTuple):
@@ -37,16 +46,21 @@ def segment_file(
     plane: Optional[Plane] = None,
     wanted: Sequence[exports.Export] = (),
     measure: bool = False,
-) -> Segmented:
+    share: Share = EVERYTHING,
+) -> Optional[Segmented]:
     """Write the label image of the image file `path` to `target`, a path as app.names makes it.
 
     record: how the labels are made (outputs.record_for), which the label image keeps. with_table:
     its table of cells is written beside it. progress: see Segmenter.find. channels, plane: what is
     taken of the image (images.load). wanted: what else is written beside it (exports.load).
-    measure: the table has the columns of exports.measures, too. Raises images.ImageError for what
-    cannot be read or written, and whatever the Segmenter does.
+    measure: the table has the columns of exports.measures, too. share: which stages and windows of
+    an image that is large are done here; None is returned where that does not finish it. Raises
+    images.ImageError for what cannot be read or written, and whatever the Segmenter does.
     """
     image = images.load(path, channels, plane)
+    if is_large(image.pixels):
+        beside = Beside(with_table, wanted, measure)
+        return _segment_large(segmenter, path, image, target, record or {}, beside, share, progress)
     shape, remarks = image.pixels.shape[:2], image.warnings
     cells, notes, scale = segmenter.find(image.pixels, progress, image.pixel_size, image.nodata)
     if not len(cells) and images.is_void(image.pixels):
@@ -55,14 +69,100 @@ def segment_file(
         image = image._replace(pixels=None)  # its memory is free before the labels need theirs
     labels, cells, lost = rasterize(cells, shape)
     result = exports.Result(path, image, labels, cells)
+    said = _save(result, target, record, Beside(with_table, wanted, measure))
+    return Segmented(shape, cells, remarks + notes + _hidden(lost) + said, scale)
+
+
+def is_large(image: Union[np.ndarray, images.TiffImage]) -> bool:
+    """Whether an image (see images.load) is segmented by stages (app.large)."""
+    by_region = isinstance(image, images.TiffImage)
+    return by_region and image.shape[0] * image.shape[1] >= LARGE
+
+
+def is_large_file(path: Path) -> bool:
+    """Whether a file holds such an image: without decoding it. What cannot be read does not."""
+    try:
+        return is_large(images.load_by_region(path))
+    except images.ImageError:
+        return False
+
+
+def _segment_large(segmenter, path, image, target, record, beside, share, progress):
+    """As `segment_file`, of an image that is Loaded but too large for memory (see app.large)."""
+    sizes = segmenter.sizes.in_pixels(image.pixel_size)
+    remarks, folder = image.warnings, folder_of(target)
+    store = Store.find(folder, record) if record else None
+    if share.includes("plan"):
+        store = store or Store.new(folder, stages.plan(segmenter, image, record))
+    if store is None:
+        raise images.ImageError(f"there is no plan for it in {folder.name}: that stage comes first")
+    if share.includes("work"):
+        numbers = share.of(len(store.plan.windows))
+        remarks += stages.work(store, segmenter, image, numbers, progress)
+    merged = store.merged()
+    if share.includes("merge"):
+        merged = stages.merge(store, segmenter, image, sizes)
+    if not share.includes("draw"):
+        return None
+    if merged is None:
+        raise images.ImageError(f"its cells are not merged in {folder.name}: that comes first")
+    strips = stages.draw(store, merged, image)
+    labels, pixels = None, image.pixels.shape[0] * image.pixels.shape[1]
+    if beside.looks and pixels <= WHOLE:
+        labels = np.concatenate(list(strips)).astype(np.int32)
+        at = np.flatnonzero(strips.labelled)
+        contours = stages.contours_of(store, merged, image, at)
+        cells = replace(merged.cells(at), contours=contours)
+        remarks += _save(exports.Result(path, image, labels, cells), target, record, beside)
+    else:
+        if beside.looks:
+            remarks.append(
+                f"exports, previews and measures need an image of at most {WHOLE} pixels: left out"
+            )
+        outputs.save_strips(
+            target,
+            strips,
+            store.plan.shape,
+            record,
+            lambda: merged.cells(strips.labelled),
+            beside.with_table,
+            image.pixel_size,
+        )
+    cells = merged.cells(strips.labelled)
+    lost = len(merged.row) - len(cells)
+    said = stages.notes(store, merged) + _hidden(lost)
+    store.remove()
+    return Segmented(store.plan.shape, cells, remarks + said, store.plan.factor)
+
+
+class Beside(NamedTuple):
+    """What is written beside a label image: as of `segment_file`."""
+
+    with_table: bool
+    wanted: Sequence[exports.Export]
+    measure: bool
+
+    @property
+    def looks(self) -> bool:
+        """Whether all labels are looked at together."""
+        return bool(self.wanted) or self.measure
+
+
+def _save(result, target, record, beside):
+    """Write the label image of an exports.Result and what is wanted Beside it; returns remarks."""
     measured = None
-    if measure:
+    if beside.measure:
         from app.exports.measures import measures  # late: it takes a while, and few want it
 
         measured = measures(result)
     said = []
-    others = exports.written(wanted, target, result, said) if wanted else None
-    rows = cells if with_table else None
-    outputs.save(target, labels, record, rows, measured, image.pixel_size, others)
-    hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
-    return Segmented(shape, cells, remarks + notes + hidden + said, scale)
+    others = exports.written(beside.wanted, target, result, said) if beside.wanted else None
+    rows = result.cells if beside.with_table else None
+    size = result.image.pixel_size
+    outputs.save(target, result.labels, record, rows, measured, size, others)
+    return said
+
+
+def _hidden(lost):
+    """The remark on so many cells without a label."""
+    return [f"{counted(lost)} left out, being covered by others"] if lost else []

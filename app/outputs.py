@@ -9,13 +9,24 @@ import tempfile
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
 from app import __version__, exports, images
 from app.atomic import replacing
-from app.cells import COLUMNS, Cells, table
+from app.cells import COLUMNS, Cells, Pixels, measure, table
 from app.digests import sha256_of
 from app.names import table_path
 from app.selection import Channels, Plane
@@ -85,24 +96,68 @@ def save(
     A table or export of ours is always that of the label image beside it: those of earlier runs
     go, and while new ones are written there is no label image. Raises images.ImageError.
     """
-    rows = None if cells is None else _csv(table(cells, labels), measured or {})
+    pixels = None if cells is None else measure(labels, len(cells))
+    rows = pixels and _csv(table(cells, pixels), measured or {})
+    _write_table(path, rows, others is not None)
+    with others or nullcontext([]) as written:
+        if record is not None:
+            record = _of_outputs(record, _Hash(labels.shape, [labels]), rows, written)
+        images.write_labels(path, labels, record and json.dumps(record), pixel_size)
+
+
+def save_strips(
+    path: Path,
+    strips: Iterable[np.ndarray],
+    shape: Tuple[int, int],
+    record: dict,
+    cells: Callable[[], Cells],
+    with_table: bool = False,
+    pixel_size: Optional[float] = None,
+) -> None:
+    """As `save`, strip by strip (see images.write_label_strips).
+
+    cells: called when all strips are there; of each label its cell.
+    """
+    digest, pixels = _Hash(shape), Pixels()
+
+    def seen():
+        for strip in strips:
+            digest.add(strip)
+            if with_table:
+                pixels.add(strip)
+            yield strip
+
+    def describe():
+        rows = _csv(table(cells(), pixels), {}) if with_table else None
+        _write_table(path, rows, False)
+        return json.dumps(_of_outputs(record, digest, rows, []))
+
+    images.write_label_strips(path, seen(), shape, describe, pixel_size)
+
+
+def _write_table(path, rows, for_exports):
+    """Make way (see `_make_way`) for a label image, and write its table of cells, if there is one.
+
+    rows: as bytes. Raises images.ImageError.
+    """
     try:
-        _make_way(path, rows is not None, others is not None)
+        _make_way(path, rows is not None, for_exports)
         if rows is not None:
             with replacing(table_path(path)) as file:
                 file.write(rows)
     except OSError as error:
         reason = f"the table of cells cannot be written ({error.strerror})"
         raise images.ImageError(reason) from error
-    with others or nullcontext([]) as written:
-        if record is not None:
-            record = {
-                **record,
-                "labels": _hash_of_labels(labels),
-                "table": rows and _hash(rows),
-                "exports": {export.name: _hash(export.read_bytes()) for export in written},
-            }
-        images.write_labels(path, labels, record and json.dumps(record), pixel_size)
+
+
+def _of_outputs(record, digest, rows, written):
+    """The record that a label image keeps: with hashes of itself and what is beside it."""
+    return {
+        **record,
+        "labels": digest.hexdigest(),
+        "table": rows and _hash(rows),
+        "exports": {export.name: _hash(export.read_bytes()) for export in written},
+    }
 
 
 def _make_way(path, for_table, for_exports):
@@ -170,14 +225,33 @@ def existing(path: Path) -> Optional[Existing]:
     """What is known of the label image at `path`; None where there is nothing."""
     if not os.path.lexists(path):
         return None
+    record = _record_in(path)
+    found = _as_written(path, record) if "labels" in record else None
+    if found:
+        return found
     try:
         labels = images.read_labels(path)
     except images.LabelError:
         return Existing({}, False, None, 0)
-    record = _record_in(path)
-    is_ours = record.get("labels") == _hash_of_labels(labels)
-    cells = int(labels.max()) if is_ours else np.count_nonzero(np.unique(labels))
-    return Existing(record, is_ours, labels.shape, cells)
+    return Existing(record, False, labels.shape, np.count_nonzero(np.unique(labels)))
+
+
+def _as_written(path, record):
+    """What is known of the label image at `path` if it is as its record has it, else None.
+
+    It is looked at strip by strip.
+    """
+    try:
+        labels, cells = images.load(path).pixels, 0
+        digest = _Hash(labels.shape)
+        for top in range(0, labels.shape[0], STRIP):
+            strip = labels[top : top + STRIP, :]
+            digest.add(strip)
+            cells = max(cells, int(strip.max(initial=0)))
+    except images.ImageError:
+        return None
+    same = digest.hexdigest() == record["labels"]
+    return Existing(record, True, labels.shape, cells) if same else None
 
 
 def users_file(
@@ -255,12 +329,20 @@ def _record_in(path):
     return record if isinstance(record, dict) else {}
 
 
-def _hash_of_labels(labels):
-    """A hash of the shape and the labels, whatever their dtype."""
-    digest = hashlib.blake2b(repr(labels.shape).encode(), digest_size=32)
-    for top in range(0, len(labels), STRIP):
-        digest.update(np.ascontiguousarray(labels[top : top + STRIP], "<u4"))
-    return digest.hexdigest()
+class _Hash:
+    """A hash of the shape and the labels of an image, whatever their dtype, by its strips."""
+
+    def __init__(self, shape, strips=()):
+        self._digest = hashlib.blake2b(repr(tuple(shape)).encode(), digest_size=32)
+        for strip in strips:
+            self.add(strip)
+
+    def add(self, strip):
+        for top in range(0, len(strip), STRIP):
+            self._digest.update(np.ascontiguousarray(strip[top : top + STRIP], "<u4"))
+
+    def hexdigest(self):
+        return self._digest.hexdigest()
 
 
 def _hash(data):

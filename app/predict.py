@@ -44,6 +44,7 @@ from app.summary import Row
 
 if TYPE_CHECKING:
     from app.files import Segmented
+    from app.large.stages import Share
     from app.segmenter import Segmenter
 
 
@@ -80,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     warn_of_lost_outputs(options.outputs)
     wanted = wanted_exports(options)
     take_owner(options.outputs)
-    jobs = jobs_of(options)
+    jobs = shared(jobs_of(options), options)
     make_ready({options.outputs, *(job.target.parent for job in jobs)})
     segmenter, settings = load_segmenter(options)
     before = done_before(jobs, settings, options, wanted) if options.resume else {}
@@ -213,6 +214,28 @@ def jobs_of(options: argparse.Namespace) -> List[Job]:
             file=sys.stderr,
         )
     return jobs
+
+
+def shared(jobs: List[Job], options: argparse.Namespace) -> List[Job]:
+    """The jobs that this process has a part in: all that are large, and some of the others."""
+    if options.stage is None and options.part == (1, 1):
+        return jobs
+    from app.files import is_large_file  # late, as in load_segmenter
+
+    large = {job for job in jobs if is_large_file(job.image)}
+    others = [job for job in jobs if job not in large]
+    part = share_of(options).of(len(others)) if options.stage is None else ()
+    mine = {others[index] for index in part} | large
+    if len(mine) < len(jobs):
+        print(f"{len(jobs) - len(mine)} of {len(jobs)} images are no part of this run")
+    return [job for job in jobs if job in mine]
+
+
+def share_of(options: argparse.Namespace) -> "Share":
+    """Which stages and windows of large images this process does."""
+    from app.large.stages import Share  # late, as in load_segmenter
+
+    return Share(options.stage, *options.part)
 
 
 def selection(options: argparse.Namespace) -> Dict[str, Any]:
@@ -351,6 +374,7 @@ def attempt(
     start = time.perf_counter()
     record = settings  # as far as that is known
     how = {"with_table": options.cells, "wanted": wanted, "measure": options.measure}
+    how["share"] = share_of(options)
     how.update(selection(options))
     try:
         with progress as windows:
@@ -361,7 +385,8 @@ def attempt(
                 done = files.segment_file(
                     segmenter, job.image, job.target, record, progress=windows, **how
                 )
-        return tell_done(title, job, done, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return tell_done(title, job, done, seconds) if done else tell_part(title, job, seconds)
     except UsersFile as error:
         print(f"{title}: not done, {error}", file=sys.stderr)
         return Row(shown(job.name), "kept", reason=str(error))
@@ -395,6 +420,12 @@ def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:
         print(f"{shown(job.name)}: {remark}", file=sys.stderr)
     said = "; ".join(remarks)
     return Row(shown(job.name), "done", len(cells), score, scale, f"{seconds:.2f}", said)
+
+
+def tell_part(title: str, job: Job, seconds: float) -> Row:
+    """Say that what this process has to do of a large image is done."""
+    print(f"{title} {seconds:.2f} s its part is done: a run without --part and --stage ends it")
+    return Row(shown(job.name), "part", seconds=f"{seconds:.2f}")
 
 
 def record_of_job(job: Job, settings: dict) -> dict:

@@ -60,13 +60,13 @@ class View:
         """image: as of app.intensity.to_rgb8. convert: the Curve or Curves fitted to it. no_image:
         what tells its pixels that are none. factor: as of `check_scale`; what is all but 1 is 1.
         """
-        self._image, self._convert, self._no_image = image, convert, no_image
+        self._image, self.convert, self.no_image = image, convert, no_image
         self.factor = factor if abs(factor - 1) > TOLERANCE else 1.0
         self.shape = tuple(max(1, round(side * self.factor)) for side in image.shape[:2])
 
     def at(self, factor: float) -> "View":
         """The same image at another scale."""
-        return View(self._image, self._convert, self._no_image, factor)
+        return View(self._image, self.convert, self.no_image, factor)
 
     def window(self, window: Window) -> Tuple[np.ndarray, np.ndarray]:
         """(pixels (h, w, 3) uint8, which of them (h, w), bool, are no image) of a Window of the
@@ -96,7 +96,7 @@ class View:
     def _converted(self, rows, columns):
         """As `window`, of slices of the image itself."""
         pixels, at = self._image[rows, columns], (rows.start, columns.start)
-        return self._convert(pixels, at), self._no_image(select_channels(pixels), at)
+        return self.convert(pixels, at), self.no_image(select_channels(pixels), at)
 
     def to_image(self, cells: Cells) -> Cells:
         """Cells of the view in pixels of the image; their uncertainties remain as they are.

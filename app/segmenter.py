@@ -1,5 +1,6 @@
 """One image of any size -> Cells: numpy in, numpy out."""
 
+from functools import partial
 from pathlib import Path
 from typing import (
     Callable,
@@ -10,6 +11,7 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
+    TypeVar,
     Union,
 )
 
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from app.background import is_background
 from app.cells import Cells, counted
 from app.intensity import Curve, Curves, no_image
 from app.network import fourier, weights
@@ -26,7 +29,7 @@ from app.network.device import computing, is_out_of_memory, pick_device, reduced
 from app.scale import COARSER, View, are_seen, is_better
 from app.sizes import Size, Sizes, check_scale
 from app.suppression import Rules, convincing, mostly_on, suppress
-from app.windows import Window, merge, windows
+from app.windows import Window, merge, spread_over, windows
 
 CHUNK = 8192  # proposals decoded at a time, so that crowded windows need no more memory
 LEAST_SIDE = 1.0  # pixels: proposals with a smaller box are dropped
@@ -37,7 +40,11 @@ THINNING_SAMPLES = 16
 # so it stays within the challenge's limits on two cores.
 FLIPS = ((2,), (3,), (2, 3))
 ALL_FLIPS_UP_TO = 10000000
+# Windows of an image too large to be tried at all scales: so many are looked at, and so many of
+# those that show anything are segmented.
+LOOKED_AT, SAMPLE = 96, 12
 CPU = torch.device("cpu")
+T = TypeVar("T")
 
 
 class Found(NamedTuple):
@@ -175,33 +182,58 @@ class Segmenter:
         Raises sizes.UnknownPixelSize where sizes are wanted in µm and pixel_size is None.
         """
         sizes = self.sizes.in_pixels(pixel_size)
+        found, retreats = self.with_retreats(
+            lambda: self._search(self.view(image, nodata), partial(self._at, progress=progress))
+        )
+        cells = found.cells.filter(sizes.fit(found.cells))
+        return found._replace(cells=cells, notes=retreats + found.notes)
+
+    def with_retreats(self, work: Callable[[], T]) -> Tuple[T, List[str]]:
+        """(what `work` returns, sentences). It is done again, needing less, where the GPU's memory
+        is too small."""
         retreats = []
         while True:
             try:
-                found = self._search(self.view(image, nodata), progress)
-                break
+                return work(), retreats
             except RuntimeError as error:
                 if self.device == CPU or not is_out_of_memory(error):
                     raise
             retreats.append(self._retreat())
-        cells = found.cells.filter(sizes.fit(found.cells))
-        return found._replace(cells=cells, notes=retreats + found.notes)
 
-    def _search(self, view, progress):
-        """What is Found in an image, given as its View at the scale 1."""
+    def scale_of(self, view: View) -> float:
+        """The scale at which an image is segmented whose View at the scale 1 this is, by a sample.
+
+        Of LOOKED_AT windows, evenly spread, up to SAMPLE of those that show anything are segmented
+        at the scales of `find`, by whose rule one is chosen.
+        """
         if self.scale is not None:
-            return self._at(view.at(self.scale), progress)
+            return view.at(self.scale).factor
+        spread = spread_over(self.plan(view.shape), LOOKED_AT)
+        sample = [window for window in spread if not is_background(*view.window(window))]
+        sample = spread_over(sample, SAMPLE)
+
+        def at(view):
+            none = Cells.empty(self.inference.samples)
+            found = [self._at(view, plan=[window.scaled(view.factor)]) for window in sample]
+            return Found(Cells.cat([none, *(one.cells for one in found)]), [], view.factor)
+
+        return self._search(view, at).scale
+
+    def _search(self, view, at):
+        """What is Found in an image, given as its View at the scale 1; at: View -> Found."""
+        if self.scale is not None:
+            return at(view.at(self.scale))
         half, quarter = map(view.at, COARSER)
-        coarsest, best = self._at(quarter, progress), self._at(view, progress)
+        coarsest, best = at(quarter), at(view)
         if are_seen(coarsest.cells, half.factor):
-            for coarse in (self._at(half, progress), coarsest):
+            for coarse in (at(half), coarsest):
                 if is_better(coarse.cells, coarse.scale, best.cells):
                     best = coarse
         return best
 
-    def _at(self, view, progress):
+    def _at(self, view, progress=None, plan=None):
         """What is Found in an image at the scale of its View."""
-        cells, notes = self.postprocess(self.proposals(view, progress), view.shape)
+        cells, notes = self.postprocess(self.proposals(view, progress, plan), view.shape)
         return Found(view.to_image(cells), notes, view.factor)
 
     def view(self, image: np.ndarray, nodata: Optional[float] = None) -> View:
@@ -226,24 +258,34 @@ class Segmenter:
         self._use(CPU)
         return f"{full} the CPU is used"
 
+    def plan(self, shape: Sequence[int]) -> List[Window]:
+        """The windows in which a View of this shape is segmented."""
+        settings = self.inference
+        side, stride = (n // self.division for n in (settings.window, settings.window_stride))
+        return windows(*shape[:2], side, stride, settings.window_plan)
+
     def proposals(
-        self, view: View, progress: Optional[Callable[[int, int], None]] = None
+        self,
+        view: View,
+        progress: Optional[Callable[[int, int], None]] = None,
+        plan: Optional[Sequence[Window]] = None,
     ) -> Iterator[Tuple[Window, Cells]]:
         """Yield (window, its Cells in coordinates of the view), before the suppression.
 
-        Cells that lie mostly on what is no image are left out. Where the settings have a thinning,
-        so are proposals of a network that are all but the same: what score thresholds above the
-        network's own let through stays complete.
+        plan: some of its windows, by default all. Those that show background alone are passed
+        over. Cells that lie mostly on what is no image are left out. Where the settings have a
+        thinning, so are proposals of a network that are all but the same: what score thresholds
+        above the network's own let through stays complete.
         """
-        settings = self.inference
-        side, stride = (n // self.division for n in (settings.window, settings.window_stride))
-        plan = windows(*view.shape, side, stride, settings.window_plan)
+        plan = self.plan(view.shape) if plan is None else plan
         few_pixels = view.shape[0] * view.shape[1] <= ALL_FLIPS_UP_TO
         flips = FLIPS if few_pixels else FLIPS[:1]
         for start in range(0, len(plan), self.batch):
             batch = plan[start : start + self.batch]
-            crops, nones = zip(*map(view.window, batch))
-            for window, none, cells in zip(batch, nones, self.detect(np.stack(crops), flips)):
+            shown = [(window, *view.window(window)) for window in batch]
+            shown = [one for one in shown if not is_background(*one[1:])]
+            found = self.detect(np.stack([rgb for _, rgb, _ in shown]), flips) if shown else []
+            for (window, _, none), cells in zip(shown, found):
                 kept = cells.filter(~mostly_on(cells, none))
                 yield window, kept.shift(window.x0, window.y0)
             if progress:
@@ -254,15 +296,11 @@ class Segmenter:
     ) -> Tuple[Cells, List[str]]:
         """Windows' Cells (see `proposals`) of a view of this shape -> its cells and notes."""
         cells, recovered = merge(parts, *shape[:2], self.rules)
+        if not len(cells):
+            return Cells.empty(self.inference.samples), []
         kept = convincing(cells.scores, cells.areas(), self.share)
         cells, recovered = cells.filter(kept), int(recovered[kept].sum())
-        if not recovered:
-            return cells, []
-        note = (
-            f"{counted(recovered)} larger than the overlap of the windows, or seen at a window's "
-            "edge alone: drawn as far as the window shows that has most of it"
-        )
-        return cells, [note]
+        return cells, [recovered_note(recovered)] if recovered else []
 
     @torch.no_grad()
     def detect(self, crops: np.ndarray, flips: Sequence[Sequence[int]] = FLIPS) -> List[Cells]:
@@ -322,6 +360,14 @@ class Segmenter:
             for chunk in zip(*(index.split(CHUNK) for index in at))
         ]
         return Cells.cat(parts)
+
+
+def recovered_note(count: int) -> str:
+    """The sentence on so many cells that no window shows whole."""
+    return (
+        f"{counted(count)} larger than the overlap of the windows, or seen at a window's "
+        "edge alone: drawn as far as the window shows that has most of it"
+    )
 
 
 def mean_over_flips(

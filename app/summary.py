@@ -17,7 +17,8 @@ class Row(NamedTuple):
     """What became of an image.
 
     image: its path within the inputs. status: "done"; "corrected", by the user, and kept by
-    --resume; "kept", since its label image or table is the user's; "failed". score: the mean of
+    --resume; "part", of a large image, whose labels another run will end; "kept", since its label
+    image or table is the user's; "failed". score: the mean of
     its cells. scale: at which the image was segmented. warnings: sentences. reason: why not done.
     """
 
@@ -32,8 +33,9 @@ class Row(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        """Whether there are labels of this image, by this program or the user."""
-        return self.status in ("done", "corrected")
+        """Whether there are labels of this image, by this program or the user, or its part of the
+        work is done."""
+        return self.status in ("done", "corrected", "part")
 
 
 HEADER = ["mean score" if field == "score" else field for field in Row._fields]

@@ -1,7 +1,7 @@
 """Sliding windows over an image, and which window answers for a cell."""
 
 import math
-from typing import Iterable, List, NamedTuple, Sequence, Tuple
+from typing import Iterable, List, NamedTuple, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ STRETCH = 1.5
 # From this IoU on, two detections of one region show the same cell.
 _SAME = 0.3
 
+T = TypeVar("T")
+
 
 class Window(NamedTuple):
     """The pixels x0 <= x < x1, y0 <= y < y1 of an image."""
@@ -22,6 +24,11 @@ class Window(NamedTuple):
     y0: int
     x1: int
     y1: int
+
+    def scaled(self, factor: float) -> "Window":
+        """The same of the image scaled by a factor, at least a pixel."""
+        x0, y0, x1, y1 = (int(side * factor) for side in self)
+        return Window(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
 
 
 def windows(height: int, width: int, size: int, stride: int, plan: str = "even") -> List[Window]:
@@ -55,6 +62,13 @@ def _even_spans(length, size, stride):
     return [(start, start + side) for start in starts]
 
 
+def spread_over(items: Sequence[T], count: int) -> List[T]:
+    """Of items in their order so many, evenly spread, if there are more."""
+    if len(items) <= count:
+        return list(items)
+    return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]
+
+
 def cut_by_window(
     cells: Cells, window: Window, height: int, width: int, margin: int = 3
 ) -> np.ndarray:
@@ -77,14 +91,17 @@ def merge(
 ) -> Tuple[Cells, np.ndarray]:
     """The cells of an image from those found in its windows, each cell once.
 
-    parts: (window, Cells in image coordinates) of every window, in any order. They are taken one
-        by one, and only what survives within its window is held: a generator keeps memory low.
+    parts: (window, Cells in image coordinates) of every window that has any, in any order. They
+        are taken one by one, and only what survives within its window is held: a generator keeps
+        memory low.
     Returns Cells in reading order (by y0, x0 of their boxes), and which of them (n,), bool, were
     recovered (see Rules).
     """
     survivors = [
         (window, *settle_within(window, cells, height, width, rules)) for window, cells in parts
     ]
+    if not survivors:
+        return Cells.empty(), np.zeros(0, bool)
     seen, whole, fragments = zip(*sorted(survivors, key=lambda survivor: survivor[0]))
     of_whole, of_fragments = (
         np.repeat(np.arange(len(seen)), [len(cells) for cells in kind])

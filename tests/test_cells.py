@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app import cells as cells_module
-from app.cells import COLUMNS, Cells, label_boxes, measure, table
+from app.cells import COLUMNS, Cells, Pixels, measure, table
 
 
 def draw(rng, count, samples=5):
@@ -87,7 +87,8 @@ def test_area_and_centroid_are_those_of_the_labels_pixels(monkeypatch):
     monkeypatch.setattr(cells_module, "STRIP", 7)
     for height, width, count in ((1, 1, 1), (30, 20, 9), (20, 45, 200), (7, 14, 0)):
         labels = rng.integers(0, count + 1, (height, width)).astype(np.int32)
-        area, centroids = measure(labels, count)
+        pixels = measure(labels, count)
+        area, centroids = pixels.area, pixels.centroids
         assert len(area) == len(centroids) == count
         for index in range(count):
             y, x = np.nonzero(labels == index + 1)
@@ -99,7 +100,7 @@ def test_area_and_centroid_are_those_of_the_labels_pixels(monkeypatch):
 def test_a_row_of_the_table_is_a_label_with_its_cell():
     cells = draw(np.random.default_rng(6), 2)
     labels = np.array([[0, 2, 2], [1, 0, 2]], np.int32)
-    rows = table(cells, labels)
+    rows = table(cells, measure(labels, 2))
     assert rows.shape == (2, len(COLUMNS))
     first, second = (dict(zip(COLUMNS, row)) for row in rows)
     assert (first["label"], first["area"], first["centroid_x"], first["centroid_y"]) == (1, 1, 0, 1)
@@ -110,7 +111,7 @@ def test_a_row_of_the_table_is_a_label_with_its_cell():
         assert row["score"] == cells.scores[index]
         sides = [row[f"uncertainty_{side}"] for side in ("top", "right", "bottom", "left")]
         assert sides == cells.uncertainties[index].tolist()
-    assert table(Cells.empty(4), np.zeros((3, 3), np.int32)).shape == (0, len(COLUMNS))
+    assert table(Cells.empty(4), measure(np.zeros((3, 3), np.int32), 0)).shape == (0, len(COLUMNS))
 
 
 def test_absolute_certainty_is_the_papers():
@@ -127,11 +128,24 @@ def test_cells_with_boxes_or_uncertainties_that_are_no_numbers_are_told():
     assert cells.finite().tolist() == [True, False, False, True]
 
 
-def test_the_box_of_the_label_is_that_of_its_pixels():
+def test_the_box_of_the_label_is_that_of_its_pixels(monkeypatch):
     labels = np.zeros((9, 9), np.uint16)
     labels[2:5, 3:8] = 1
     labels[7, 0] = 3
-    boxes = label_boxes(labels, 3)
-    assert boxes[0].tolist() == [3, 2, 7, 4] and boxes[2].tolist() == [0, 7, 0, 7]
-    assert np.isnan(boxes[1]).all()
-    assert label_boxes(labels * 0, 0).shape == (0, 4)
+    for strip in (1, 4, 512):
+        monkeypatch.setattr(cells_module, "STRIP", strip)
+        boxes = measure(labels, 3).boxes
+        assert boxes[0].tolist() == [3, 2, 7, 4] and boxes[2].tolist() == [0, 7, 0, 7]
+        assert np.isnan(boxes[1]).all()
+        assert measure(labels * 0, 0).boxes.shape == (0, 4)
+
+
+def test_pixels_gathered_row_by_row_are_those_of_the_whole():
+    """Also where nobody says how many labels come."""
+    labels = np.random.default_rng(8).integers(0, 30, (40, 25)).astype(np.uint32)
+    whole, found = measure(labels, 29), Pixels()
+    for strip in np.split(labels, [3, 3, 20]):
+        found.add(strip)
+    assert np.array_equal(found.area, whole.area)
+    assert np.array_equal(found.boxes, whole.boxes)
+    assert found.centroids == pytest.approx(whole.centroids)

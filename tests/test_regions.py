@@ -19,7 +19,7 @@ GREY = {"photometric": "minisblack"}
 
 @pytest.fixture(autouse=True)
 def every_image_counts_as_large(monkeypatch):
-    monkeypatch.setattr("app.images.tiff.SMALL", -1)
+    monkeypatch.setattr("app.images.SMALL", -1)
 
 
 def random_options(draw):

@@ -33,7 +33,7 @@ def write(path: Path, result: Result) -> List[str]:
 def features(result: Result) -> Iterator[Dict[str, Any]]:
     """A GeoJSON feature for each cell, whose id is always the same for an image file and label."""
     digest = sha256_of(result.path)
-    cells, (areas, _) = result.cells, measure(result.labels, len(result.cells))
+    cells, areas = result.cells, measure(result.labels, len(result.cells)).area
     for row, polygon in enumerate(polygons(cells, result.labels)):
         ring = (polygon + CORNER).round(DECIMALS).tolist()
         uncertain = cells.uncertainties[row].round(5).tolist()

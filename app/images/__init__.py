@@ -12,12 +12,18 @@ from typing import List, NamedTuple, Optional, Tuple, Union
 import numpy as np
 
 from app.images.folder import inputs_among, list_inputs
-from app.images.labels import LabelError, read_description, read_labels, write_labels
+from app.images.labels import (
+    LabelError,
+    read_description,
+    read_labels,
+    write_label_strips,
+    write_labels,
+)
 from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors, silence_libraries
 from app.images.metadata import Metadata
 from app.images.pictures import read_picture, read_png
 from app.images.selection import channel_indices, plane_indices, select
-from app.images.tiff import TiffImage, guess_axes, read_tiff
+from app.images.tiff import SMALL, TiffImage, guess_axes, read_tiff
 from app.selection import Channels, Plane, check_channels, check_plane
 
 __all__ = [
@@ -27,15 +33,18 @@ __all__ = [
     "LabelError",
     "Loaded",
     "Plane",
+    "TiffImage",
     "guess_axes",
     "inputs_among",
     "is_void",
     "list_inputs",
     "load",
+    "load_by_region",
     "read",
     "read_description",
     "read_labels",
     "silence_libraries",
+    "write_label_strips",
     "write_labels",
 ]
 
@@ -97,12 +106,32 @@ def load(
     """
     check_channels(channels)
     check_plane(plane)
+    return _load(path, channels, plane, SMALL)
+
+
+def load_by_region(path: Union[str, Path]) -> Optional[TiffImage]:
+    """The image of a TIFF of which nothing is decoded yet, however small it is.
+
+    None for a file of another kind. Raises ImageError as `load` does.
+    """
+    try:
+        with open(path, "rb") as file:
+            if _kind(file.read(12)) != "TIFF":
+                return None
+    except OSError as error:
+        raise ImageError(f"the file cannot be opened ({error.strerror})") from error
+    image = _load(path, None, None, small=-1).pixels
+    return image if isinstance(image, TiffImage) else None
+
+
+def _load(path, channels, plane, small):
+    """As `load`; of TIFF, images of `small` bytes and more are read by region."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             raise ImageError("a directory, pipe or device is no image file")
         with ExitStack() as stack:
             file = stack.enter_context(open(path, "rb"))
-            image, warnings, metadata = _decode(file, plane)
+            image, warnings, metadata = _decode(file, plane, small)
             if channels is not None:
                 count = 1 if image.ndim == 2 else image.shape[2]
                 image = _selected(image, channel_indices(channels, count, metadata.names))
@@ -129,13 +158,13 @@ def _selected(image, indices):
     return image.select(indices) if isinstance(image, TiffImage) else select(image, indices)
 
 
-def _decode(file, plane):
+def _decode(file, plane, small):
     """(image, warnings, Metadata) of an open file."""
     kind = _kind(file.read(12))
     file.seek(0)
     with failures_as_image_errors(kind):
         if kind == "TIFF":
-            return read_tiff(file, plane)
+            return read_tiff(file, plane, small)
         plane_indices(plane, count=1)
         return (read_png(file) if kind == "PNG" else read_picture(file, kind)), [], Metadata()
 

@@ -3,19 +3,20 @@
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Optional, Union
+from typing import Callable, Iterable, Optional, Tuple, Union
 
 import cv2
 import numpy as np
 import tifffile
 
-from app.atomic import replacing
+from app.atomic import replaced, replacing
 from app.images.limits import ImageError
 from app.images.pictures import read_png
 from app.images.seg_npy import read_masks
 from app.images.tiff import check_complete, first_image
 
 INCH = 25400.0  # µm
+TILE = 512  # pixels: side of the tiles of large label images
 PNG, NUMPY = b"\x89PNG", b"\x93NUMPY"  # how files begin
 PALETTE = b"\3"  # the type of colours of a PNG, byte 25 of it
 
@@ -36,19 +37,77 @@ def write_labels(
     least, most = labels.min(initial=0), labels.max(initial=0)
     if labels.ndim != 2 or labels.dtype.kind not in "ui" or least < 0 or most >= 2**32:
         raise ValueError(f"no label image: {labels.dtype} of shape {labels.shape}")
-    options = {"photometric": "minisblack", "compression": "zlib", "metadata": None}
+    pixels = labels.astype(np.uint16 if most < 2**16 else np.uint32, copy=False)
+    options = _options(pixel_size)
     if description is not None:
         options["description"] = description.encode()
-    if pixel_size:  # per inch, which tifffile takes for the unit, whatever its version
-        per_inch = INCH / pixel_size
-        ratio = Fraction(per_inch).limit_denominator(max(int((2**32 - 1) / (per_inch + 1)), 1))
-        options["resolution"] = ((ratio.numerator, ratio.denominator),) * 2
-    pixels = labels.astype(np.uint16 if most < 2**16 else np.uint32, copy=False)
     try:
         with replacing(path) as file:
             tifffile.imwrite(file, pixels, **options)
     except OSError as error:
-        raise ImageError(f"the label image cannot be written ({error.strerror})") from error
+        raise _not_written(error) from error
+
+
+def write_label_strips(
+    path: Union[str, Path],
+    strips: Iterable[np.ndarray],
+    shape: Tuple[int, int],
+    describe: Callable[[], Optional[str]],
+    pixel_size: Optional[float] = None,
+) -> None:
+    """As `write_labels`, of strips (h, W) uint32 that are together labels of this shape.
+
+    The file is a BigTIFF of tiles, uint32. describe: called when all strips are written; returns
+    the text to keep in the file.
+    """
+    try:
+        with replaced(path) as temporary:
+            with tifffile.TiffWriter(str(temporary), bigtiff=True) as tif:
+                tif.write(
+                    _tiles(strips, shape[1]),
+                    shape=shape,
+                    dtype=np.uint32,
+                    tile=(TILE, TILE),
+                    description=" ",  # makes room in the header for what is not known yet
+                    **_options(pixel_size),
+                )
+            tifffile.tiffcomment(str(temporary), (describe() or " ").encode())
+    except OSError as error:
+        raise _not_written(error) from error
+
+
+def _tiles(strips, width):
+    """Yield the tiles (TILE, TILE) of strips of this width, row by row."""
+    rows = np.zeros((0, width), np.uint32)
+    for strip in strips:
+        rows = np.concatenate([rows, strip]) if len(rows) else strip
+        whole = len(rows) // TILE * TILE
+        yield from _tiles_of(rows[:whole])
+        rows = rows[whole:]
+    yield from _tiles_of(rows)
+
+
+def _tiles_of(rows):
+    for top in range(0, len(rows), TILE):
+        for left in range(0, rows.shape[1], TILE):
+            tile = np.zeros((TILE, TILE), np.uint32)
+            part = rows[top : top + TILE, left : left + TILE]
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield tile
+
+
+def _options(pixel_size):
+    """What tifffile has to know of a label image whose pixels have this side in µm, if known."""
+    options = {"photometric": "minisblack", "compression": "zlib", "metadata": None}
+    if pixel_size:  # per inch, which tifffile takes for the unit, whatever its version
+        per_inch = INCH / pixel_size
+        ratio = Fraction(per_inch).limit_denominator(max(int((2**32 - 1) / (per_inch + 1)), 1))
+        options["resolution"] = ((ratio.numerator, ratio.denominator),) * 2
+    return options
+
+
+def _not_written(error):
+    return ImageError(f"the label image cannot be written ({error.strerror})")
 
 
 def read_description(path: Union[str, Path]) -> Optional[str]:

@@ -7,7 +7,7 @@ from functools import reduce
 from operator import mul
 from typing import BinaryIO, Iterable, Iterator
 
-# Height x width beyond this is refused.
+# Height x width beyond this is refused where an image has to be decoded whole.
 MAX_PIXELS = 2**30
 # No more bytes come out of one than this, by deflate, LZW or JPEG ...
 MAX_EXPANSION = 1400
@@ -25,20 +25,30 @@ class ImageError(Exception):
 
 
 def check_size(
-    height: int, width: int, pixel_bytes: float, file: BinaryIO, stored_bytes: float = 0
+    height: int,
+    width: int,
+    pixel_bytes: float,
+    file: BinaryIO,
+    stored_bytes: float = 0,
+    whole: bool = True,
 ) -> None:
     """Refuse an image without pixels, or with more than the open file can or should hold.
 
     pixel_bytes: what a pixel of all channels needs in memory. stored_bytes: and in the file, if
-    it were not compressed; the same unless given.
+    it were not compressed; the same unless given. whole: whether it is decoded at once; what is
+    looked at by region needs no memory of its size.
     """
     if height < 1 or width < 1:
         raise ImageError("the image has no pixels")
-    if height * width > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} pixels are more than the {MAX_PIXELS} allowed")
+    if whole and height * width > MAX_PIXELS:
+        raise ImageError(
+            f"{width} x {height} pixels are more than the {MAX_PIXELS} that are decoded at once: "
+            "save them as a TIFF in tiles, which is read by region"
+        )
     held, stored = file.seek(0, 2), height * width * (stored_bytes or pixel_bytes)
     is_possible = stored <= max(MAX_EXPANSION * held, ALWAYS_POSSIBLE)
-    if not is_possible or height * width * pixel_bytes > max(MAX_EXPANSION_OF_LARGE * held, LARGE):
+    is_empty = height * width * pixel_bytes > max(MAX_EXPANSION_OF_LARGE * held, LARGE)
+    if not is_possible or (whole and is_empty):
         raise ImageError(
             f"{width} x {height} pixels in {held} bytes are a damaged file or a decompression bomb"
         )

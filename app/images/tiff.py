@@ -35,11 +35,11 @@ _WHOLE_NUMBERS = (1, 3, 4, 6, 8, 9, 13, 16, 17, 18)
 
 
 def read_tiff(
-    file: BinaryIO, plane: Optional[Plane] = None
+    file: BinaryIO, plane: Optional[Plane] = None, small: int = SMALL
 ) -> Tuple[Union[np.ndarray, TiffImage], List[str], Metadata]:
     """(the first image, warnings, its Metadata) of an open TIFF file; see `app.images.load`.
 
-    The image is an array, or a TiffImage that goes on reading from the file.
+    The image is an array, or from `small` bytes on a TiffImage that goes on reading from the file.
     """
     with tifffile.TiffFile(_Nameless(file), _multifile=False) as tif:
         _check_directories(tif)
@@ -59,7 +59,7 @@ def read_tiff(
             lengths = shape[:lead]
             planes = [_planes(tif, series, page, axes[:lead], lengths, at) for at in places]
             image = TiffImage(file, planes, colours, plane)
-            image = image[:, :] if image.nbytes <= SMALL else image
+            image = image[:, :] if image.nbytes < small else image
         channels = 1 if image.ndim == 2 else image.shape[2]
         return image, warnings, read_metadata(tif, page, channels)
 
@@ -201,9 +201,11 @@ def _check_sizes(page, axes, shape, file):
     samples = lengths.get("S", 1)
     memory = page.dtype.itemsize * samples * lengths.get("C", 1)
     bits = page.bitspersample if isinstance(page.bitspersample, int) else 8
-    check_size(lengths["Y"], lengths["X"], memory, file, memory * min(bits, 8) / 8)
-    if page.is_tiled:
-        check_size(page.tilelength, page.tilewidth, page.dtype.itemsize * samples, file)
+    check_size(lengths["Y"], lengths["X"], memory, file, memory * min(bits, 8) / 8, whole=False)
+    part = (page.tilelength, page.tilewidth)
+    if not page.is_tiled:
+        part = (min(page.rowsperstrip, lengths["Y"]), lengths["X"])
+    check_size(*part, page.dtype.itemsize * samples, file)
 
 
 def _is_part_of_a_set(tif):

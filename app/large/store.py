@@ -1,0 +1,190 @@
+"""The folder of a large image's stages: its plan, a file for each window, what the merge found."""
+
+import os
+import zipfile
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from app.atomic import replacing
+from app.cells import Cells
+from app.images import ImageError
+from app.large.plan import Plan
+from app.names import LABEL_ENDING
+
+PLAN, MERGED, WINDOW = "plan.json", "merged", "window"
+KINDS = ("whole", "fragments")  # of the cells of a window: see windows.settle_within
+HELD = 64  # windows whose cells are held since more of them will be asked for
+
+
+class Merged(NamedTuple):
+    """The cells of an image, in reading order: where each is found, and what draws it.
+
+    window, kind, row (n,): row `row` of the KINDS[kind] of a window. rows (n, 2): of
+    rasterize.patch_rows. boxes (n, 4), scores (n,), uncertainties (n, 4): as of Cells, in pixels
+    of the image. recovered, background (): how many cells no window shows whole, and how many
+    windows show background alone.
+    """
+
+    window: np.ndarray
+    kind: np.ndarray
+    row: np.ndarray
+    rows: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    uncertainties: np.ndarray
+    recovered: np.ndarray
+    background: np.ndarray
+
+    def cells(self, kept: np.ndarray) -> Cells:
+        """Some of the cells without their contours."""
+        contours = np.zeros((len(self.boxes), 0, 2), np.float32)
+        return Cells(contours, self.boxes, self.scores, self.uncertainties).filter(kept)
+
+
+def folder_of(target: Path) -> Path:
+    """Where the stages of the label image `target` leave their files."""
+    return target.with_name(target.name[: -len(LABEL_ENDING)] + "_windows")
+
+
+class Store:
+    """The files of one plan in a folder; those of other plans are passed over."""
+
+    def __init__(self, folder: Path, plan: Plan):
+        self.folder, self.plan = folder, plan
+        self._ending = f"-{plan.digest}.npz"
+        self._held = lru_cache(maxsize=HELD)(self._read_cells)
+
+    @classmethod
+    def find(cls, folder: Path, record: dict) -> Optional["Store"]:
+        """The one that is there for the same image, weights and settings, if any."""
+        try:
+            plan = Plan.from_json((folder / PLAN).read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            return None
+        return cls(folder, plan) if plan.record == record else None
+
+    @classmethod
+    def new(cls, folder: Path, plan: Plan) -> "Store":
+        """One for a plan; what is left of other plans goes. Raises ImageError where the folder
+        holds anything else, or cannot be written."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(not _is_ours(name) for name in os.listdir(folder)):
+                raise ImageError(
+                    f"the folder {folder.name}, where its windows would be kept, holds files of "
+                    "others: rename it"
+                )
+            store = cls(folder, plan)
+            with replacing(folder / PLAN) as file:
+                file.write(plan.to_json().encode())
+            for name in os.listdir(folder):
+                if name != PLAN and name.endswith(".npz") and not name.endswith(store._ending):
+                    (folder / name).unlink()
+        except OSError as error:
+            raise ImageError(f"{folder.name} cannot be written ({error.strerror})") from error
+        return store
+
+    def remove(self) -> None:
+        """Remove all files, and the folder if nothing else is in it. Raises OSError."""
+        for name in os.listdir(self.folder):
+            if _is_ours(name):
+                (self.folder / name).unlink()
+        if not os.listdir(self.folder):
+            self.folder.rmdir()
+
+    def missing(self, numbers: range) -> List[int]:
+        """Which of the windows of these numbers have no file."""
+        there = set(os.listdir(self.folder))
+        return [number for number in numbers if self._window(number).name not in there]
+
+    def write_window(
+        self, number: int, whole: Cells, fragments: Cells, background: bool = False
+    ) -> None:
+        """Keep the cells of a window, settled within it; background: it shows nothing else.
+
+        Raises OSError.
+        """
+        arrays = {"background": np.array(background)}
+        for kind, cells in zip(KINDS, (whole, fragments)):
+            for field in fields(Cells):
+                arrays[f"{kind}_{field.name}"] = getattr(cells, field.name)
+            arrays[f"{kind}_areas"] = cells.areas()
+        with replacing(self._window(number)) as file:
+            np.savez(file, **arrays)
+
+    def arrays(self, number: int, kind: int, names: List[str]) -> Dict[str, np.ndarray]:
+        """Some of what is kept of a window's cells: fields of Cells, and their areas."""
+        with self._opened(self._window(number)) as arrays:
+            return {name: arrays[f"{KINDS[kind]}_{name}"] for name in names}
+
+    def is_background(self, number: int) -> bool:
+        """Whether a window shows background alone."""
+        with self._opened(self._window(number)) as arrays:
+            return bool(arrays["background"])
+
+    def cells(self, number: int, kind: int) -> Cells:
+        """The cells of one kind of a window."""
+        return self._held(number, kind)
+
+    def _read_cells(self, number, kind):
+        return Cells(**self.arrays(number, kind, [field.name for field in fields(Cells)]))
+
+    def write_merged(self, merged: Merged) -> None:
+        """Keep what the merge found. Raises OSError."""
+        with replacing(self._merged()) as file:
+            np.savez(file, **merged._asdict())
+
+    def merged(self) -> Optional[Merged]:
+        """What the merge found, if there is it."""
+        if not self._merged().is_file():
+            return None
+        with self._opened(self._merged()) as arrays:
+            return Merged(**{name: arrays[name] for name in Merged._fields})
+
+    def _opened(self, path):
+        try:
+            return _Arrays(path)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise _damaged(path) from error
+
+    def _window(self, number):
+        return self.folder / f"{WINDOW}-{number:06d}{self._ending}"
+
+    def _merged(self):
+        return self.folder / f"{MERGED}{self._ending}"
+
+
+class _Arrays:
+    """The arrays in a file, read where they are asked for."""
+
+    def __init__(self, path):
+        self._path, self._arrays = path, np.load(str(path), allow_pickle=False)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._arrays.close()
+
+    def __getitem__(self, name):
+        try:
+            return self._arrays[name]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise _damaged(self._path) from error
+
+
+def _damaged(path):
+    return ImageError(
+        f"{path.parent.name}/{path.name} is missing or damaged: remove it and start again"
+    )
+
+
+def _is_ours(name):
+    """Whether a file of this name may lie in the folder of a store."""
+    return (
+        name == PLAN or name.startswith((WINDOW, MERGED, ".")) and name.endswith((".npz", ".tmp"))
+    )
