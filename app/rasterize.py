@@ -29,57 +29,52 @@ def rasterize(cells: Cells, shape: Tuple[int, int]) -> Tuple[np.ndarray, Cells, 
     being label k + 1; and the number of those that have none (outside the image, or inside others).
     """
     labels = np.zeros(shape, np.int32)
-    crosses = ~star_shaped(cells.contours)
-    patches = [
-        draw(contour, row + 1, labels, crosses[row]) for row, contour in enumerate(cells.contours)
-    ]
+    patches = draw_all(cells.contours, labels)
     seeded = _renumber(patches)
     grow(labels)
     settle(labels, ndimage.find_objects(labels))
     return labels, cells.filter(seeded), len(cells) - int(seeded.sum())
 
 
-def patch_rows(contours: np.ndarray) -> np.ndarray:
-    """The rows of pixels in which contours (n, S, 2) are drawn: (n, 2), the first and the last
-    plus one; 0, 0 for those that are not finite. There is a pixel to spare all round."""
-    y = contours[..., 1]
-    finite = np.isfinite(contours).all(axis=(1, 2))
-    rows = np.stack([np.floor(y.min(axis=1)) - 1, np.ceil(y.max(axis=1)) + 2], axis=1)
-    return np.where(finite[:, None], rows, 0).astype(np.int64)
+def corners(contours: np.ndarray) -> np.ndarray:
+    """Around which pixels contours (n, S, 2) are drawn: (n, 4), x0, y0 of the first, and x1, y1 of
+    the last plus one; 0 for contours that are not finite.
+
+    With a pixel to spare all round: OpenCV draws a line otherwise where it touches the canvas's
+    edge.
+    """
+    first, last = np.floor(contours.min(axis=1)) - 1, np.ceil(contours.max(axis=1)) + 2
+    found = np.concatenate([first, last], axis=1)
+    return np.where(np.isfinite(found).all(axis=1)[:, None], found, 0).astype(np.int64)
 
 
-def draw(
-    contour: np.ndarray,
-    label: int,
-    labels: np.ndarray,
-    crosses: bool,
-    top: int = 0,
-    height: Optional[int] = None,
-) -> np.ndarray:
-    """Draw one contour (S, 2) into labels (h, W), in place; returns the patch of labels around it.
+def draw_all(
+    contours: np.ndarray, labels: np.ndarray, top: int = 0, height: Optional[int] = None
+) -> List[np.ndarray]:
+    """Draw contours (n, S, 2) into labels (h, W), in place, as 1, 2, 3 ...; what belongs to several
+    becomes disputed. Returns the patches of labels around them.
 
-    What belongs to several contours becomes disputed. crosses: as of outlines.fill. The labels are
-    all of an image, or from its row `top` on some of its `height` rows.
+    The labels are all of an image, or from its row `top` on some of its `height` rows.
 
     A pixel belongs to the cell up to a third of a pixel beyond the outline, whatever the slope:
     outlines run through the centres of border pixels, which a smooth curve misses by about that.
     Drawing at FINENESS times the size with a pen of PEN does it: masks come back from their
     outlines exactly and from their Fourier coefficients almost; discs keep their area.
     """
-    if not np.isfinite(contour).all():
-        return labels[:0, :0]
-    # A pixel to spare all round: OpenCV draws a line otherwise where it touches the canvas's edge.
-    x0, y0 = np.maximum(np.floor(contour.min(axis=0)).astype(int) - 1, 0)
-    x1, y1 = np.maximum(np.ceil(contour.max(axis=0)).astype(int) + 2, 0)
-    x1, y1 = min(x1, labels.shape[1]), min(y1, labels.shape[0] if height is None else height)
-    patch = labels[max(y0 - top, 0) : max(y1 - top, 0), x0:x1]
-    if patch.size:
+    size = (labels.shape[1], labels.shape[0] if height is None else height)
+    places = np.clip(corners(contours), 0, np.tile(size, 2)).tolist() if len(contours) else []
+    crosses, patches = ~star_shaped(contours), []
+    for label, (contour, (x0, y0, x1, y1)) in enumerate(zip(contours, places), 1):
+        patch = labels[max(y0 - top, 0) : max(y1 - top, 0), x0:x1]
+        patches.append(patch)
+        if not patch.size:
+            continue
         shape = y1 - y0, x1 - x0
         fineness, pen = (FINENESS, PEN) if max(shape) <= COARSE_FROM else (1, 1)
-        inside = fill(contour, (x0, y0), shape, crosses, fineness, pen) > 0
+        inside = fill(contour, (x0, y0), shape, crosses[label - 1], fineness, pen) > 0
         inside = inside[max(top - y0, 0) :][: len(patch)]
         patch[inside] = np.where(patch[inside] == 0, label, DISPUTED)
-    return patch
+    return patches
 
 
 def _renumber(patches):

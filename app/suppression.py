@@ -4,7 +4,7 @@ in the number of cells, and scores compared within the image."""
 from bisect import bisect_left, bisect_right
 from functools import lru_cache
 from math import floor
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -143,13 +143,14 @@ class Outlined(NamedTuple):
     """What is known of n cells without holding their outlines.
 
     boxes (n, 4): as of Cells. weights (n,): see `weights`. group (n,): whole numbers; within one
-    group the suppression is done. contour: index -> outline (S, 2).
+    group the suppression is done. outline: index -> (contour (S, 2), whether it may cross itself,
+    see outlines.star_shaped).
     """
 
     boxes: np.ndarray
     weights: np.ndarray
     group: np.ndarray
-    contour: Callable[[int], np.ndarray]
+    outline: Callable[[int], Tuple[np.ndarray, bool]]
 
 
 def suppress_between(
@@ -203,8 +204,8 @@ def _falls(cells, boxes, frame, rules):
 
     @lru_cache(maxsize=MASKS)
     def mask(index):
-        contour, (width, height) = cells.contour(index), upper[index] - lower[index]
-        return fill(contour, lower[index], (height, width), not star_shaped(contour[None])[0])
+        (contour, crosses), (width, height) = cells.outline(index), upper[index] - lower[index]
+        return fill(contour, lower[index], (height, width), crosses)
 
     def falls(index, heavier):
         mine, beneath = mask(index), np.zeros_like(mask(index))

@@ -6,6 +6,7 @@ from typing import Iterable, List, NamedTuple, Sequence, Tuple, TypeVar
 import numpy as np
 
 from app.cells import Cells
+from app.outlines import star_shaped
 from app.suppression import Grid, Outlined, Rules, box_iou, suppress_between, weights
 
 # By which windows may be larger than asked for: a little more than one window holds would
@@ -108,15 +109,15 @@ def merge(
         for kind in (whole, fragments)
     )
     whole, fragments = Cells.cat(whole), Cells.cat(fragments)
+    crosses = ~star_shaped(whole.contours)
+    outlined = Outlined(
+        whole.boxes,
+        weights(whole, rules.certainty),
+        of_whole,
+        lambda index: (whole.contours[index], crosses[index]),
+    )
     kept, recovered = settle_across(
-        seen,
-        Outlined(
-            whole.boxes, weights(whole, rules.certainty), of_whole, whole.contours.__getitem__
-        ),
-        fragments.boxes,
-        of_fragments,
-        (height, width),
-        rules,
+        seen, outlined, fragments.boxes, of_fragments, (height, width), rules
     )
     cells = Cells.cat([whole.filter(kept), fragments.filter(recovered)])
     order = reading_order(cells.boxes)

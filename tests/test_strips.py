@@ -6,7 +6,7 @@ import pytest
 from app.cells import Cells
 from app.large import strips
 from app.large.strips import Strips
-from app.rasterize import patch_rows, rasterize
+from app.rasterize import corners, rasterize
 from app.windows import reading_order
 
 
@@ -30,7 +30,7 @@ def blob(rng, side, largest):
 
 def drawn(cells, shape):
     """(labels, strips, which cells have one), strip by strip."""
-    found = Strips(patch_rows(cells.contours), cells.contours.__getitem__, shape)
+    found = Strips(corners(cells.contours)[:, 1::2], cells.contours.__getitem__, shape)
     parts = list(found)
     return np.concatenate(parts), parts, found.labelled
 

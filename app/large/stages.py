@@ -10,7 +10,7 @@ from app.images import ImageError, Loaded
 from app.large.plan import Plan
 from app.large.store import KINDS, Merged, Store
 from app.large.strips import Strips
-from app.rasterize import patch_rows
+from app.rasterize import corners
 from app.segmenter import Segmenter, recovered_note
 from app.sizes import Sizes
 from app.suppression import Outlined, convincing, weights
@@ -106,7 +106,7 @@ def merge(store: Store, segmenter: Segmenter, image: Loaded, sizes: Sizes) -> Me
         whole.boxes,
         weights(whole.without_contours(), segmenter.rules.certainty),
         whole.group,
-        lambda index: store.cells(order[whole.group[index]], 0).contours[whole.row[index]],
+        lambda index: store.outline(order[whole.group[index]], whole.row[index]),
     )
     kept, recovered = settle_across(
         [windows[number] for number in order],
@@ -125,7 +125,11 @@ def merge(store: Store, segmenter: Segmenter, image: Loaded, sizes: Sizes) -> Me
     rows, boxes = np.zeros((len(kind), 2), np.int64), np.zeros_like(found.boxes)
     fits = np.zeros(len(kind), bool)
     for at, cells in _in_image(store, view, window, kind, found.row):
-        rows[at], boxes[at], fits[at] = patch_rows(cells.contours), cells.boxes, sizes.fit(cells)
+        rows[at], boxes[at], fits[at] = (
+            corners(cells.contours)[:, 1::2],
+            cells.boxes,
+            sizes.fit(cells),
+        )
     merged = Merged(
         *(part[fits] for part in (window, kind, found.row, rows, boxes)),
         *(part[fits] for part in (found.scores, found.uncertainties)),

@@ -5,7 +5,7 @@ import zipfile
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from app.cells import Cells
 from app.images import ImageError
 from app.large.plan import Plan
 from app.names import LABEL_ENDING
+from app.outlines import star_shaped
 
 PLAN, MERGED, WINDOW = "plan.json", "merged", "window"
 KINDS = ("whole", "fragments")  # of the cells of a window: see windows.settle_within
@@ -23,10 +24,10 @@ HELD = 64  # windows whose cells are held since more of them will be asked for
 class Merged(NamedTuple):
     """The cells of an image, in reading order: where each is found, and what draws it.
 
-    window, kind, row (n,): row `row` of the KINDS[kind] of a window. rows (n, 2): of
-    rasterize.patch_rows. boxes (n, 4), scores (n,), uncertainties (n, 4): as of Cells, in pixels
-    of the image. recovered, background (): how many cells no window shows whole, and how many
-    windows show background alone.
+    window, kind, row (n,): row `row` of the KINDS[kind] of a window. rows (n, 2): in which it is
+    drawn (large.strips). boxes (n, 4), scores (n,), uncertainties (n, 4): as of Cells, in pixels of
+    the image. recovered, background (): how many cells no window shows whole, and how many windows
+    show background alone.
     """
 
     window: np.ndarray
@@ -128,10 +129,17 @@ class Store:
 
     def cells(self, number: int, kind: int) -> Cells:
         """The cells of one kind of a window."""
-        return self._held(number, kind)
+        return self._held(number, kind)[0]
+
+    def outline(self, number: int, row: int) -> Tuple[np.ndarray, bool]:
+        """(contour (S, 2), whether it may cross itself) of a whole cell of a window."""
+        cells, crosses = self._held(number, 0)
+        return cells.contours[row], crosses[row]
 
     def _read_cells(self, number, kind):
-        return Cells(**self.arrays(number, kind, [field.name for field in fields(Cells)]))
+        """(Cells, which of their contours may cross themselves)"""
+        cells = Cells(**self.arrays(number, kind, [field.name for field in fields(Cells)]))
+        return cells, ~star_shaped(cells.contours)
 
     def write_merged(self, merged: Merged) -> None:
         """Keep what the merge found. Raises OSError."""

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from app.outlines import star_shaped
-from app.rasterize import DISPUTED, draw, grow, settle
+from app.rasterize import DISPUTED, draw_all, grow, settle
 
 ROOM = 2**25  # pixels that are drawn at a time, if these are more rows than a few cells have
 LEAST_ROWS = 256
@@ -33,8 +32,8 @@ class Strips:
         contours: Callable[[np.ndarray], np.ndarray],
         shape: Tuple[int, int],
     ):
-        """rows (n, 2): of each cell's patch (rasterize.patch_rows), in the order of labels.
-        contours: indices (m,) -> outlines (m, S, 2). shape: of the image.
+        """rows (n, 2): in which each cell is drawn (y0, y1 of rasterize.corners), in the order of
+        labels. contours: indices (m,) -> outlines (m, S, 2). shape: of the image.
         """
         self._rows = np.clip(rows, 0, shape[0])
         self._contours, self._shape = contours, shape
@@ -82,12 +81,8 @@ class Strips:
         height, width = self._shape
         start, stop = self._rows.T
         cells = np.flatnonzero((start < bottom) & (stop > top) & (start < stop))
-        labels, contours = np.zeros((bottom - top, width), np.int32), self._contours(cells)
-        crosses = ~star_shaped(contours)
-        patches = [
-            draw(contour, index + 1, labels, crosses[index], top, height)
-            for index, contour in enumerate(contours)
-        ]
+        labels = np.zeros((bottom - top, width), np.int32)
+        patches = draw_all(self._contours(cells), labels, top, height)
         seeded = np.array([(patch == k + 1).any() for k, patch in enumerate(patches)], bool)
         whole = (start[cells] >= top) & (stop[cells] <= bottom)
         self.labelled[cells[whole]] = seeded[whole]
