@@ -228,6 +228,8 @@ def gather(options: argparse.Namespace, folder: Path) -> Report:
         report.tau = TAU if TAU in taus else min(taus)
     for index, (stem, found) in enumerate(collect(options, report).items()):
         entry = entry_of(stem, index, found, report)
+        if options.pairs:
+            entry.name = printable(stem)
         if groups and entry.group is None:
             entry.group = group_of(groups, stem)
         look(entry, found, report, options, folder / str(index))
@@ -337,7 +339,7 @@ def look(
     shown = {"width": width, "height": height, **outlined(labels, report.tau)}
     if "prediction" in labels:
         entry.predicted = len(shown["prediction"]["labels"])
-        attempt(entry, add_uncertainties, shown["prediction"], entry, found["labels"][0])
+        attempt(entry, add_uncertainties, shown["prediction"], found["labels"][0])
         count(report, shown["prediction"])
     folder.mkdir()
     rgb = None
@@ -418,9 +420,9 @@ def colours(columns: dict) -> Tuple[List[int], np.ndarray]:
     return columns["labels"], np.array(known, np.uint8).reshape(-1, 3)
 
 
-def add_uncertainties(columns: dict, entry: Entry, path: Path) -> None:
-    """Add the scores and uncertainties that the prediction kept, if it did. LabelError."""
-    stem = without_ending(path.name, LABEL_ENDINGS) or entry.stem
+def add_uncertainties(columns: dict, path: Path) -> None:
+    """Add the scores and uncertainties kept beside the prediction of this path. LabelError."""
+    stem = without_ending(path.name, LABEL_ENDINGS) or path.stem
     if path.with_name(stem + TABLE_ENDING).exists():
         overlay.add_uncertainties(columns, read_cells(path, stem))
 

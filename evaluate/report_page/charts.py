@@ -2,8 +2,8 @@
 
 A chart is a dict: rows [(y, text)] and columns [(x, text)] of its grid, x_title, y_title, legend
 (names by the class of their marks), and marks: bars (x, y, width, height, text), lines (class,
-pieces [((x, y), (x, y)), ...]) and dots (class, x, y, text). Places are in per cent of the chart's width
-and height, from its top-left corner, so that a chart fills its column and its texts do not grow.
+pieces [((x, y), (x, y)), ...]) and dots (class, x, y, text). Places are in per cent of the chart's
+width and height, from its top-left corner: so a chart fills its column, and its texts do not grow.
 """
 
 import math
