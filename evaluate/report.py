@@ -75,7 +75,7 @@ class Entry:
 
     name: for the screen. index: of its folder of files. size: (width, height) in pixels, where
     there is something to look at. score: of scores.json, at the report's tau. times: of
-    times.json, by the title of the run. predicted: cells.
+    times.json, by the title of the run. predicted: cells. mean_score, mean_uncertainty: of these.
     """
 
     stem: str
@@ -88,6 +88,8 @@ class Entry:
     score: Optional[dict] = None
     times: Dict[str, dict] = field(default_factory=dict)
     predicted: Optional[int] = None
+    mean_score: Optional[float] = None
+    mean_uncertainty: Optional[float] = None
 
 
 @dataclass
@@ -218,7 +220,7 @@ def check(options: argparse.Namespace) -> None:
 def gather(options: argparse.Namespace, folder: Path) -> Report:
     """The `Report` of the command's options, its files written to a folder. EvaluationError."""
     groups = read_groups(options.groups) if options.groups else None
-    report = Report(str(options.labels or options.pairs))
+    report = Report(str(options.labels or options.out.parent))
     report.scores = read_json(options.scores, SCORES)
     report.times = read_json(options.times, TIMES)
     if options.truth and not report.scores:
@@ -340,7 +342,7 @@ def look(
     if "prediction" in labels:
         entry.predicted = len(shown["prediction"]["labels"])
         attempt(entry, add_uncertainties, shown["prediction"], found["labels"][0])
-        count(report, shown["prediction"])
+        count(report, entry, shown["prediction"])
     folder.mkdir()
     rgb = None
     if image is not None:
@@ -427,16 +429,18 @@ def add_uncertainties(columns: dict, path: Path) -> None:
         overlay.add_uncertainties(columns, read_cells(path, stem))
 
 
-def count(report: Report, columns: dict) -> None:
-    """Add predicted cells to the report's distributions."""
+def count(report: Report, entry: Entry, columns: dict) -> None:
+    """Add the predicted cells of an entry to the report's distributions, and their means to it."""
     found = report.distributions
     found["size"].add(2 * np.sqrt(np.array(columns["areas"]) / np.pi))
-    if "uncertainties" in columns:
-        uncertainties = np.array(columns["uncertainties"]).reshape(-1, 4)
-        found["score"].add(columns["scores"])
-        found["uncertainty"].add(uncertainties.mean(axis=1))
-        steps = np.ceil((uncertainties * SHADES).round(6)).astype(int).ravel()
-        report.shades += np.bincount(steps.clip(0, SHADES), minlength=SHADES + 1)
+    if not columns.get("uncertainties"):
+        return
+    scores, sides = (np.array(columns[name]) for name in ("scores", "uncertainties"))
+    entry.mean_score, entry.mean_uncertainty = float(scores.mean()), float(sides.mean())
+    found["score"].add(scores)
+    found["uncertainty"].add(sides.mean(axis=1))
+    steps = np.ceil((sides * SHADES).round(6)).astype(int).ravel()
+    report.shades += np.bincount(steps.clip(0, SHADES), minlength=SHADES + 1)
 
 
 def write_data(path: Path, index: int, shown: dict) -> None:
@@ -463,7 +467,7 @@ def origin(options: argparse.Namespace, report: Report) -> List[Tuple[str, str]]
     """(what, text) of where the report comes from."""
     facts = [("Written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))]
     for name in ("images", "labels", "pairs", "truth", "scores", "times", "groups"):
-        if getattr(options, name):
+        if getattr(options, name) and str(getattr(options, name)) != "-":
             facts.append((name.capitalize(), str(getattr(options, name))))
     if report.scores:
         facts.append(("Rules", report.scores["rules"]))

@@ -45,6 +45,9 @@ def columns(report: "Report") -> List[Column]:
             found.append(Column(title, "number", score_of(name), digits))
     else:
         found.append(Column("Cells", "number", lambda entry: entry.predicted))
+        if report.shades.any():
+            found.append(Column("Score", "number", lambda entry: entry.mean_score, 3))
+            found.append(Column("Uncertainty", "number", lambda entry: entry.mean_uncertainty, 3))
     for run in report.runs():
         for title, name in TIMES.items():
             found.append(Column(run.replace("Time", title), "number", time_of(run, name), 2))

@@ -250,6 +250,7 @@ function openImage(row) {
   wanted = row;
   fillHeader(row);
   if (!viewer.open) viewer.showModal();
+  viewer.focus(); // keys count while the data are awaited
   const script = document.createElement("script");
   script.src = fileOf(row, "cells.js");
   script.addEventListener("error", () => {
@@ -346,7 +347,9 @@ function term([name, value]) {
 /** Open the image `step` places further in the table, round its ends. */
 function openNeighbour(step) {
   const all = choices();
-  location.replace(linkTo(all[(all.indexOf(wanted) + step + all.length) % all.length]));
+  const row = all[(all.indexOf(wanted) + step + all.length) % all.length];
+  openImage(row);
+  location.replace(linkTo(row));
 }
 
 /** Drop the canvases and all that belongs to the image shown. */
@@ -438,9 +441,9 @@ function startViewer() {
   panel.addEventListener("input", drawSoon);
   panel.addEventListener("submit", (event) => event.preventDefault());
   viewer.addEventListener("close", () => {
-    if (viewer.open) return; // the event comes late: the next image has been opened by now
+    if (viewer.open || !wanted) return; // the event comes late: another image is open or asked for
     closeImage();
-    if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+    history.replaceState(null, "", location.pathname + location.search);
   });
   addEventListener("hashchange", followAddress);
   new ResizeObserver(resize).observe(stage);
