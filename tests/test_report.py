@@ -25,8 +25,9 @@ from report_example import HOSTILE, PLAIN, SHAPE, report_options, write_cell_fil
 from app import images
 from evaluate import strict
 from evaluate.__main__ import main
-from evaluate.report import Entry, Report, write_data
 from evaluate.report_page import overlay, pictures
+from evaluate.report_page.contents import Entry, Report
+from evaluate.report_page.image import write_data
 from evaluate.report_page.page import page as page_text
 
 BLOCK = np.ones((3, 3), np.uint8)

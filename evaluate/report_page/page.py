@@ -4,24 +4,22 @@ import base64
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Union
+from typing import Optional, Union
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from . import charts
+from .contents import Report
 from .folder import GENERATOR
 from .pictures import TILE
 from .table import table
-
-if TYPE_CHECKING:  # which imports this module
-    from ..report import Report
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("table.js", "outlines.js", "picture.js", "viewer.js")
 
 
-def page(report: "Report", files: Path) -> str:
+def page(report: Report, files: Path) -> str:
     """The text of the page of an `evaluate.report.Report`.
 
     files: the folder of its files, in a folder beside the page. Whatever the report holds is text
@@ -69,12 +67,12 @@ def number(value: Optional[Union[int, float]], digits: int = 3) -> str:
 
 
 def policy(style: str, script: str) -> str:
-    """What the browser is told to allow: this style, this script and what that loads, and images
-    of this page's own place.
+    """What the browser is told to allow: this style, this script with the scripts that it adds, and
+    images from the page's own place or from disk (where for Firefox no place is a page's own).
 
-    So whatever got into the page, nothing of it runs and nothing is fetched from elsewhere.
+    So whatever got into the page, nothing of it runs and nothing is fetched from the network.
     """
-    rules = ["default-src 'none'", "img-src 'self'", "base-uri 'none'", "form-action 'none'"]
+    rules = ["default-src 'none'", "img-src 'self' file:", "base-uri 'none'", "form-action 'none'"]
     for name, text, more in (("style-src", style, ""), ("script-src", script, " 'strict-dynamic'")):
         digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
         rules.append(f"{name} 'sha256-{digest}'{more}")

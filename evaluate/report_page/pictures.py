@@ -81,7 +81,7 @@ def thumbnail(
     for labels, names, colours in painted:
         found = labels[grid]
         at = borders(found)
-        small[at] = colours[np.searchsorted(names, found[at])]
+        small[at] = colours[np.searchsorted(np.array(names, found.dtype), found[at])]
     return small
 
 

@@ -47,11 +47,11 @@ function compareKeys(a, b, direction) {
 
 /** Sort by the column of a header cell; a second time turns the order round. */
 function sortBy(header) {
-  const direction = header.ariaSort === "ascending" ? -1 : 1;
+  const direction = header.getAttribute("aria-sort") === "ascending" ? -1 : 1;
   const keys = new Map(rows.map((row) => [row, sortKey(row, header.cellIndex)]));
   rows.sort((a, b) => compareKeys(keys.get(a), keys.get(b), direction));
-  for (const other of header.parentElement.cells) other.ariaSort = "none";
-  header.ariaSort = direction === 1 ? "ascending" : "descending";
+  for (const other of header.parentElement.cells) other.setAttribute("aria-sort", "none");
+  header.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
   search();
 }
 

@@ -1,9 +1,8 @@
 """The table of images as data: its columns and rows, which table.js draws a page at a time."""
 
-from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
-if TYPE_CHECKING:  # which imports this module
-    from ..report import Entry, Report
+from .contents import Entry, Report
 
 SCORES = {
     "F1": "f1",
@@ -28,11 +27,11 @@ class Column(NamedTuple):
 
     title: str
     kind: str
-    value: Callable[["Entry"], Any]
+    value: Callable[[Entry], Any]
     digits: int = 0
 
 
-def columns(report: "Report") -> List[Column]:
+def columns(report: Report) -> List[Column]:
     """The columns that have something to show."""
     entries, found = report.entries, [Column("Image", "image", lambda entry: entry.name)]
     if any(entry.problems or entry.remarks for entry in entries):
@@ -55,24 +54,24 @@ def columns(report: "Report") -> List[Column]:
     return found
 
 
-def state(entry: "Entry") -> Optional[str]:
+def state(entry: Entry) -> Optional[str]:
     """The worst that is said of an entry: a problem, a remark, or nothing."""
     if entry.problems:
         return "problem"
     return "remark" if entry.remarks else None
 
 
-def score_of(name: str) -> Callable[["Entry"], Any]:
+def score_of(name: str) -> Callable[[Entry], Any]:
     """What takes a number of this name from an entry's score."""
     return lambda entry: entry.score[name] if entry.score else None
 
 
-def time_of(run: str, name: str) -> Callable[["Entry"], Any]:
+def time_of(run: str, name: str) -> Callable[[Entry], Any]:
     """What takes a number of this name from an entry's times in a run."""
     return lambda entry: entry.times[run][name] if run in entry.times else None
 
 
-def table(report: "Report") -> dict:
+def table(report: Report) -> dict:
     """columns (title, kind, digits), and of each row what table.js takes, in the entries' order.
 
     A row: image, the number of its folder of files, null without one; problems, remarks; values,
