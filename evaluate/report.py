@@ -130,7 +130,7 @@ def gather(options: argparse.Namespace, folder: Path) -> Report:
         entry = entry_of(stem, index, found, report)
         if options.pairs:
             entry.name = printable(stem)
-        if groups and entry.group is None:
+        if groups and not report.scores:
             entry.group = group_of(groups, stem)
         look(entry, found, report, options, folder / str(index))
         report.entries.append(entry)

@@ -400,6 +400,10 @@ def test_tau_and_groups_are_those_of_the_scoring(folders):
     assert page.row("a")["Group"] == "one"
     assert page.row("b")["F1"] == 1, "outlines and rows are at the least tau where 0.5 is none"
     assert written(folders, *options).row("b")["Group"] == "two", "also without truth"
+    write_pair(folders, "c")
+    (folders / "truth" / "c_label.png").unlink()
+    page = written(folders, "--truth", folders / "truth", *options, status=1)
+    assert page.row("c")["Group"] is None, "what is not scored needs no group"
 
 
 def test_without_truth_there_are_predictions_only(folders):

@@ -76,7 +76,8 @@ function showPage(start) {
   const count = (number) => number.toLocaleString("en");
   const place = last - first < found.length ? `${count(first + 1)}–${count(last)} of ` : "";
   const all = found.length < rows.length ? ` found of ${count(rows.length)}` : "";
-  document.getElementById("place").textContent = `${place}${count(found.length)}${all} images`;
+  const images = rows.length === 1 ? "image" : "images";
+  document.getElementById("place").textContent = `${place}${count(found.length)}${all} ${images}`;
   for (const button of tools.querySelectorAll("[data-page]")) {
     button.hidden = found.length <= PAGE;
     button.disabled = Number(button.dataset.page) < 0 ? first === 0 : last === found.length;

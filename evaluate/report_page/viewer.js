@@ -427,7 +427,8 @@ function startPointer() {
 function startKeys() {
   viewer.addEventListener("keydown", (event) => {
     const command = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!command || event.ctrlKey || event.metaKey || event.altKey) return;
+    const isSliding = event.target.type === "range" && event.key.startsWith("Arrow");
+    if (!command || isSliding || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     command();
   });

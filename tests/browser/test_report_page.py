@@ -395,6 +395,9 @@ def test_brightness_and_contrast_change_the_picture_alone(page):
         assert page.canvas() == outlines
         page.command("plain")
         assert np.array_equal(page.pixels(), before)
+    view = page.view()
+    page.find("#panel [name=brightness]").send_keys(Keys.ARROW_RIGHT)
+    assert page.js("return panel.elements.brightness.value") == "1.05" and page.view() == view
 
 
 def test_cells_are_drawn_in_the_colours_of_what_they_are(page):
