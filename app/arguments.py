@@ -110,7 +110,7 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for path in filter(os.path.isdir, options.weights):
         parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
-    options.cells |= options.measure or options.table is not None
+    options.cells |= options.measure or options.report or options.table is not None
     *inputs, second = options.paths[:2] if len(options.paths) > 1 else [*options.paths, None]
     if options.out:
         options.inputs, options.outputs = options.paths or [INPUTS], options.out
@@ -207,6 +207,12 @@ def add_exports(parser: argparse.ArgumentParser) -> None:
         help="also write NAME_preview.png (.jpg above 4 million pixels): the image as people see "
         "it, with the outlines of its cells; with `uncertainty` their colour says how uncertain "
         "they are, from blue (certain) to yellow",
+    )
+    add(
+        "--report",
+        action="store_true",
+        help="as --cells, and at the end a page to look at in a browser, report.html: every image "
+        "with its cells, and how large, sure and uncertain these are",
     )
     add(
         "--measure",

@@ -30,7 +30,7 @@ from typing import (
     Union,
 )
 
-from app import exports, images, outputs, privileges, summary
+from app import exports, images, outputs, privileges, report, summary
 from app.arguments import CannotStart, check, parse
 from app.cells import counted
 from app.exports import tables
@@ -93,11 +93,12 @@ def run(options: argparse.Namespace) -> int:
             rows[job] = attempt(title, job, segmenter, settings, options, wanted, progress)
     finally:
         write_summary(options.outputs, list(rows.values()), [row for _, row in before.values()])
-    now = {job: (job.target, row) for job, row in rows.items()}
-    joined = not options.table or write_run_table(options.table, jobs, {**before, **now})
+    found = {**before, **{job: (job.target, row) for job, row in rows.items()}}
+    joined = not options.table or write_run_table(options.table, jobs, found)
+    reported = options.report and write_report(jobs, found, options)
     done = len(before) + sum(row.is_done for row in rows.values())
-    tell_end(len(jobs), done, len(before), options)
-    return 0 if joined and done == len(jobs) else 1
+    tell_end(len(jobs), done, len(before), reported, options)
+    return 0 if joined and reported == options.report and done == len(jobs) else 1
 
 
 def check_run_table(options: argparse.Namespace) -> None:
@@ -108,7 +109,9 @@ def check_run_table(options: argparse.Namespace) -> None:
         )
 
 
-def tell_end(total: int, done: int, before: int, options: argparse.Namespace) -> None:
+def tell_end(
+    total: int, done: int, before: int, reported: bool, options: argparse.Namespace
+) -> None:
     """Say how many images are done, where the labels are, and what the weights are for."""
     from app.network.weights import licence_of  # late, as in load_segmenter
 
@@ -117,18 +120,37 @@ def tell_end(total: int, done: int, before: int, options: argparse.Namespace) ->
     print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
     if options.quiet:
         return
-    for line in (where_to_look(options), *map(licence_of, options.weights)):
+    for line in (where_to_look(options, reported), *map(licence_of, options.weights)):
         print(line, file=sys.stderr)
 
 
-def where_to_look(options: argparse.Namespace) -> str:
-    """How to look at what came out."""
+def where_to_look(options: argparse.Namespace, reported: bool) -> str:
+    """What there is to look at, and how to get the rest of it. reported: the page is there."""
+    there = [f"{options.outputs / report.NAME}, in a browser"] if reported else []
     if options.preview:
-        return f"To look at: the pictures *_preview.* in {options.outputs}"
-    return (
-        "Label images look black in most viewers. --preview adds pictures to look at, --export "
-        "geojson,roi,coco what QuPath, Fiji and COCO's tools open, --cells tables"
+        there.append(f"the pictures *_preview.* in {options.outputs}")
+    more = {
+        "report": "--report, a page for the browser",
+        "preview": "--preview, pictures",
+        "export": "--export geojson,roi,coco, what QuPath, Fiji and COCO's tools open",
+        "cells": "--cells, tables",
+    }
+    offers = "; ".join(text for name, text in more.items() if not getattr(options, name))
+    looks = (
+        f"To look at: {'; '.join(there)}" if there else "Label images look black in most viewers"
     )
+    return f"{looks}. There is more: {offers}" if offers else looks
+
+
+def write_report(
+    jobs: List[Job], found: Dict[Job, Tuple[Path, Row]], options: argparse.Namespace
+) -> bool:
+    """Write the page to look at, or say why not; whether it is there.
+
+    found: the label image of each job, and what became of it.
+    """
+    rows = ((shown(job.name), job.image, found[job][0]) for job in jobs)
+    return report.write(options.outputs, rows, quiet=options.quiet, **selection(options))
 
 
 def write_run_table(path: Path, jobs: List[Job], found: Dict[Job, Tuple[Path, Row]]) -> bool:

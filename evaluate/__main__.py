@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
 COMMANDS = {
     "score": ("score", "compare label images with the truth"),
     "time": ("timing", "time a container or a command on each image, by the organisers' protocol"),
-    "report": ("report", "write one HTML file to look at: scores, times, and every image"),
+    "report": ("report", "write a page to look at: scores, times, and every image"),
     "uncertainty": ("uncertainty", "how well predicted uncertainties tell the true errors"),
     "efficiency": ("efficiency", "parameters, multiply-adds, speed and memory of the network"),
 }

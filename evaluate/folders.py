@@ -148,7 +148,7 @@ def read_groups(path: Union[str, Path], label_suffixes: Iterable[str] = ()) -> G
     EvaluationError: not such a file. OSError: it cannot be opened.
     """
     groups = {}
-    for file_name, group in _group_rows(path):
+    for file_name, group in _rows(path, (("name", "image"), ("group", "modality"))):
         name = re.split(r"[/\\]", file_name)[-1]
         stem = (
             without_ending(
@@ -162,20 +162,32 @@ def read_groups(path: Union[str, Path], label_suffixes: Iterable[str] = ()) -> G
     return groups
 
 
-def _group_rows(path):
-    """The (file name, group) of each row."""
+def read_pairs(path: Union[str, Path]) -> Tuple[Files, Files]:
+    """The images, and the label images, by name, of a CSV file with columns name, image and labels.
+
+    The latter two are paths; label images that are not there are left out. A path of `-` is the
+    standard input. EvaluationError: not such a file. OSError: it cannot be opened.
+    """
+    images, labels = {}, {}
+    columns = ("name",), ("image",), ("labels",)
+    for name, image, label_image in _rows(path, columns, errors="surrogateescape"):
+        images[name] = [Path(image)]
+        if Path(label_image).exists():
+            labels[name] = [Path(label_image)]
+    return images, labels
+
+
+def _rows(path, choices, errors="strict"):
+    """Of each row of a CSV file, the values of columns: the first that is there of each choice."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as lines:
+        place = 0 if str(path) == "-" else path
+        with open(place, newline="", encoding="utf-8-sig", errors=errors) as lines:
             table = csv.DictReader(lines)
             header = table.fieldnames or []
-            columns = [
-                next((column for column in names if column in header), None)
-                for names in (("name", "image"), ("group", "modality"))
-            ]
+            columns = [next((name for name in names if name in header), None) for names in choices]
             if None in columns:
-                raise EvaluationError(
-                    f"{path} needs a header with the columns name and group (or image and modality)"
-                )
+                needed = ", ".join(" or ".join(names) for names in choices)
+                raise EvaluationError(f"{path} needs a header with the columns {needed}")
             return [[row[column] or "" for column in columns] for row in table]
     except (UnicodeDecodeError, csv.Error) as error:
         raise EvaluationError(f"{path} is no CSV file: {error}") from error

@@ -62,7 +62,10 @@ def _write_a(folder):
     """The image `a`: a cell of each match status; uncertainties that differ between the sides."""
     save(folder / "truth" / "a_label.png", drawn(SHAPE, MATCHED, MISSED, AT_FRAME))
     save(folder / "labels" / "a_label.tiff", drawn(SHAPE, MATCHED, FALSE_POSITIVE, AT_FRAME))
-    save(folder / "images" / "a.png", np.full(SHAPE, 100, np.uint8))
+    save(
+        folder / "images" / "a.png",
+        np.tile(np.linspace(20, 220, SHAPE[1]).astype(np.uint8), (SHAPE[0], 1)),
+    )
     write_cell_file(folder / "labels" / "a_cells.csv", range(1, 4))
 
 

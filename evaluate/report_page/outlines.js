@@ -1,7 +1,7 @@
 "use strict";
 
 // The cells of an image as paths to draw: outlines decoded, and coloured by what they are or by
-// uncertainty. Coordinates are pixels of the label image; (0, 0) is the centre of the top-left one.
+// uncertainty. Coordinates are pixels of the label image; (0, 0) is the top-left corner of it.
 
 const MATCH_STATUSES = ["matched", "false_positive", "missed", "unscored", "plain"];
 // Okabe and Ito's colours, in the order of drawing. What colour says, line and filling say too:
@@ -20,21 +20,16 @@ const SHADES = 16;
 const SHADED_WIDTH = 2.5;
 const CELLS_PER_TILE = 250;
 
-const settings = JSON.parse(document.getElementById("settings").textContent);
-
 // Outlines
 
-/** A ring of an outline, [x, y, dx, dy, …] as differences, as points [[x, y], …]. */
+/** A ring of an outline, [x, y, right, down, right, down, …] as steps, as points [[x, y], …]. */
 function decodeRing(ring) {
-  const points = [];
-  let x = 0;
-  let y = 0;
-  for (let i = 0; i < ring.length; i += 2) {
-    x += ring[i];
-    y += ring[i + 1];
-    points.push([x, y]);
-  }
-  return points;
+  const at = [ring[0], ring[1]];
+  return ring.slice(2).map((step, i) => {
+    const point = [...at];
+    at[i % 2] += step;
+    return point;
+  });
 }
 
 /** The cells of the truth or of the prediction of an image, as objects. */
@@ -66,13 +61,9 @@ function extend(box, left, top, right, bottom) {
   box[3] = Math.max(box[3], bottom);
 }
 
-/** Add the rings of a cell to a path; a cell of one pixel becomes that pixel. */
+/** Add the rings of a cell to a path. */
 function addRings(path, rings) {
   for (const ring of rings) {
-    if (ring.length === 1) {
-      path.rect(ring[0][0] - 0.5, ring[0][1] - 0.5, 1, 1);
-      continue;
-    }
     ring.forEach(([x, y], i) => (i ? path.lineTo(x, y) : path.moveTo(x, y)));
     path.closePath();
   }

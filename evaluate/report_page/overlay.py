@@ -1,14 +1,14 @@
-"""What the viewer of the page draws of one image: its picture, and outlines of its cells.
+"""What the viewer of the page draws of one image: outlines of its cells, and what is known of them.
 
 All becomes JSON. The cells of the truth, or of the prediction, are columns of equal length:
 labels, areas (pixels), outlines, and where they are known match_status (numbers of MATCH_STATUSES),
 ious (with the partner of a matched cell, else with the one that fits best; null at the frame),
-scores and uncertainties (top, right, bottom, left). An outline is a list of rings, a ring a flat
-list of whole pixels [x, y, dx, dy, ...]: the first point, then differences. Rings run through the
-centres of the border pixels, (0, 0) is the centre of the top-left pixel.
+scores and uncertainties (top, right, bottom, left). An outline is a list of rings along the edges
+of pixels. A ring is a flat list of whole numbers [x, y, right, down, right, down, ...]: its first
+corner, then how far it runs to the right and down by turns, until it is back. (0, 0) is the
+top-left corner of the image.
 """
 
-import base64
 from typing import Dict, List, Tuple
 
 import cv2
@@ -21,21 +21,6 @@ from ..uncertainty import CellFile
 MATCH_STATUSES = ("matched", "false_positive", "missed", "unscored")  # as in outlines.js
 MATCHED, FALSE_POSITIVE, MISSED, UNSCORED = range(len(MATCH_STATUSES))
 Matches = Dict[int, Tuple[int, float]]  # label: match status, IoU
-
-SIDE = 1024  # pixels of the longer side of a picture, at most
-QUALITY = 80  # of WebP
-TOLERANCE = 0.5  # pixels that an outline may be off, which leaves it half of its points
-
-
-def picture(image: np.ndarray, side: int = SIDE) -> str:
-    """An RGB image (H, W, 3) uint8, reduced to `side` pixels if larger, as WebP in base64."""
-    scale = side / max(image.shape[:2])
-    if scale < 1:
-        height, width = (max(1, round(n * scale)) for n in image.shape[:2])
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    settings = [cv2.IMWRITE_WEBP_QUALITY, QUALITY]
-    _, data = cv2.imencode(".webp", np.ascontiguousarray(image[..., ::-1]), settings)
-    return base64.b64encode(data).decode("ascii")
 
 
 def cells(labels: np.ndarray) -> dict:
@@ -89,7 +74,23 @@ def compare(truth: np.ndarray, labels: np.ndarray, tau: float) -> List[Matches]:
 
 
 def _rings(mask, corner):
-    """The rings of a mask (h, w) whose top-left pixel lies at `corner` (x, y) of the image."""
-    rings, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=corner)
-    simple = (cv2.approxPolyDP(ring, TOLERANCE, True)[:, 0] for ring in rings)
-    return [np.diff(ring, axis=0, prepend=0).ravel().tolist() for ring in simple]
+    """The rings of a mask (h, w) whose top-left pixel lies at `corner` (x, y) of the image.
+
+    OpenCV's contours run through the centres of pixels. Those of the mask at twice its size run
+    a quarter of a pixel inside (around holes, outside) the edges, which rounding up undoes.
+    """
+    double = mask.repeat(2, axis=0).repeat(2, axis=1)
+    rings, _ = cv2.findContours(double, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [_encoded((ring[:, 0] + 1) // 2 + corner) for ring in rings]
+
+
+def _encoded(points):
+    """The ring of the corners (n, 2) of a polygon along the edges of pixels."""
+    steps = np.diff(points, axis=0, append=points[:1])
+    points, steps = points[steps.any(axis=1)], steps[steps.any(axis=1)]
+    across = steps[:, 0] != 0
+    turns = across != np.roll(across, 1)  # the others lie between two corners
+    points, across = points[turns], across[turns]
+    points = np.roll(points, -across.argmax(), axis=0)  # the first step is to the right or left
+    steps = np.diff(points, axis=0, append=points[:1])
+    return [*points[0].tolist(), *steps.sum(axis=1).tolist()]

@@ -2,28 +2,29 @@
 
 import base64
 import hashlib
-import math
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Union
+from typing import Optional, Union
+from urllib.parse import quote
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .charts import f1_against_tau
-
-if TYPE_CHECKING:  # which imports this module
-    from ..report import Entry, Report
+from . import charts
+from .contents import Report
+from .folder import GENERATOR
+from .pictures import TILE
+from .table import table
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("table.js", "outlines.js", "viewer.js")
-MOST_UNCERTAINTY = 99  # percentile; uncertainties above it look all the same
+SCRIPTS = ("table.js", "outlines.js", "picture.js", "viewer.js")
 
 
-def page(report: "Report") -> str:
+def page(report: Report, files: Path) -> str:
     """The text of the page of an `evaluate.report.Report`.
 
-    Whatever the report holds is text in it: names that look like HTML stay what they are.
-    ValueError: a NaN among the data of the viewer, which is no JSON.
+    files: the folder of its files, in a folder beside the page. Whatever the report holds is text
+    in it: names that look like HTML stay what they are. ValueError: a NaN among the data of the
+    table, which is no JSON.
     """
     environment = Environment(
         loader=FileSystemLoader(str(FOLDER)),
@@ -32,17 +33,26 @@ def page(report: "Report") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, base64=base64_of)
+    environment.filters.update(number=number)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    shown = [entry for entry in report.entries if entry.overlay]
-    lines = report.f1_by_tau()
+    settings = {
+        "files": quote(os.fsencode(f"{files.parent.name}/{files.name}")),
+        "tile": TILE,
+        "mostUncertainty": report.most_uncertainty,
+    }
+    lines, runs = report.f1_by_tau(), report.runs()
     return environment.get_template("template.html").render(
         report=report,
-        chart=f1_against_tau(lines) if lines else None,
-        shown=shown,
-        most_uncertainty=most_uncertainty(shown),
+        strip=charts.strip,
+        most_dots=charts.DOTS,
+        f1_against_tau=charts.f1_against_tau(lines) if lines else None,
+        seconds_against_size=charts.seconds_against_size(runs) if runs else None,
+        distributions=[one for one in report.distributions.values() if one.counts.any()],
+        table=table(report),
+        settings=settings,
+        generator=GENERATOR,
         policy=policy(style, script),
         style=style,
         script=script,
@@ -56,27 +66,14 @@ def number(value: Optional[Union[int, float]], digits: int = 3) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
 
 
-def base64_of(text: str) -> str:
-    """A text as UTF-8 in base64."""
-    return base64.b64encode(text.encode("utf-8")).decode("ascii")
-
-
 def policy(style: str, script: str) -> str:
-    """What the browser is told to allow: this style and script and images inside, nothing else.
+    """What the browser is told to allow: this style, this script with the scripts that it adds, and
+    images from the page's own place or from disk (where for Firefox no place is a page's own).
 
-    So whatever got into the page, nothing of it runs and nothing is fetched.
+    So whatever got into the page, nothing of it runs and nothing is fetched from the network.
     """
-    rules = ["default-src 'none'", "img-src data:", "base-uri 'none'", "form-action 'none'"]
-    for name, text in (("style-src", style), ("script-src", script)):
+    rules = ["default-src 'none'", "img-src 'self' file:", "base-uri 'none'", "form-action 'none'"]
+    for name, text, more in (("style-src", style, ""), ("script-src", script, " 'strict-dynamic'")):
         digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-        rules.append(f"{name} 'sha256-{digest}'")
+        rules.append(f"{name} 'sha256-{digest}'{more}")
     return "; ".join(rules)
-
-
-def most_uncertainty(entries: List["Entry"]) -> float:
-    """The uncertainty at the end of the colour scale, the same for all images: 0.05, 0.1, ..."""
-    predictions = [entry.overlay.get("prediction", {}) for entry in entries]
-    kept = [np.ravel(cells["uncertainties"]) for cells in predictions if "uncertainties" in cells]
-    values = np.concatenate([np.zeros(0), *kept])
-    most = np.percentile(values, MOST_UNCERTAINTY) if len(values) else 1.0
-    return max(1, math.ceil(most * 20)) / 20

@@ -1,6 +1,7 @@
 "use strict";
 
-// The viewer: one image with the outlines of its cells on a canvas, made when it is opened.
+// The viewer: one image, and the outlines of its cells on a canvas above it. What is shown follows
+// the page's address, so that it has a link: #image=NAME.
 
 const DASH = { truth: [5, 4], prediction: [] };
 const CASING = { colour: "#0009", width: 2 };
@@ -17,7 +18,9 @@ const stage = document.getElementById("stage");
 const panel = document.getElementById("panel");
 const tooltip = document.getElementById("tooltip");
 
-// What is shown now; null while the viewer is closed.
+// The row whose image is wanted, and what is shown of it; null while the viewer is closed, and the
+// latter until the data have come.
+let wanted = null;
 let shown = null;
 
 // Drawing
@@ -49,12 +52,13 @@ function toImage(x, y) {
 function draw() {
   if (!shown) return;
   const { canvas, view } = shown;
-  const ratio = devicePixelRatio;
+  const zoom = devicePixelRatio * view.zoom;
+  const [x, y] = [devicePixelRatio * view.x, devicePixelRatio * view.y];
+  drawPicture({ zoom, x, y });
   const context = canvas.getContext("2d");
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  context.setTransform(ratio * view.zoom, 0, 0, ratio * view.zoom, ratio * view.x, ratio * view.y);
-  drawPicture(context);
+  context.setTransform(zoom, 0, 0, zoom, x, y);
   context.lineJoin = "round";
   const layers = visibleLayers();
   for (const { fill, path } of layers) {
@@ -66,13 +70,17 @@ function draw() {
   document.getElementById("viewer-zoom").textContent = `${Math.round(view.zoom * 100)} %`;
 }
 
-function drawPicture(context) {
-  const { picture, data, view } = shown;
+/** The picture has a canvas of its own, which has the light that is chosen. */
+function drawPicture({ zoom, x, y }) {
+  const { picture, backdrop, data } = shown;
+  const { image, brightness, contrast } = panel.elements;
+  backdrop.style.filter = `brightness(${brightness.value}) contrast(${contrast.value})`;
+  const context = backdrop.getContext("2d");
+  context.fillStyle = "#2b2f33";
+  context.fillRect(0, 0, backdrop.width, backdrop.height);
   context.fillStyle = "#222";
-  context.fillRect(-0.5, -0.5, data.width, data.height);
-  if (!picture || !panel.elements.image.checked) return;
-  context.imageSmoothingEnabled = view.zoom * data.width < 3 * picture.naturalWidth;
-  context.drawImage(picture, -0.5, -0.5, data.width, data.height);
+  context.fillRect(x, y, zoom * data.width, zoom * data.height);
+  if (picture && image.checked) picture.draw(context, { zoom, x, y });
 }
 
 /** Lines keep their width on the screen at any zoom; a casing parts them from light images. */
@@ -106,19 +114,21 @@ function drawSoon() {
 
 /** Show the whole image, in the middle. */
 function fit() {
+  if (!shown) return;
   const { data, view } = shown;
   const width = stage.clientWidth - 2 * MARGIN;
   const height = stage.clientHeight - 2 * MARGIN;
   view.zoom = Math.max(0.001, Math.min(width / data.width, height / data.height, MOST_ZOOM));
   view.least = view.zoom / 2;
-  view.x = (stage.clientWidth - (data.width - 1) * view.zoom) / 2;
-  view.y = (stage.clientHeight - (data.height - 1) * view.zoom) / 2;
+  view.x = (stage.clientWidth - data.width * view.zoom) / 2;
+  view.y = (stage.clientHeight - data.height * view.zoom) / 2;
   view.isFit = true;
   drawSoon();
 }
 
 /** Zoom so that what is at (x, y) of the stage stays there; its middle unless told. */
 function zoomBy(factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) {
+  if (!shown) return;
   const { view } = shown;
   const zoom = Math.max(view.least, Math.min(MOST_ZOOM, view.zoom * factor));
   view.x = x + ((view.x - x) * zoom) / view.zoom;
@@ -129,6 +139,7 @@ function zoomBy(factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) {
 }
 
 function panBy(dx, dy) {
+  if (!shown) return;
   shown.view.x += dx;
   shown.view.y += dy;
   shown.view.isFit = false;
@@ -138,8 +149,10 @@ function panBy(dx, dy) {
 /** Fill the stage with the canvas, in the pixels of the screen. */
 function resize() {
   if (!shown) return;
-  shown.canvas.width = Math.round(stage.clientWidth * devicePixelRatio);
-  shown.canvas.height = Math.round(stage.clientHeight * devicePixelRatio);
+  for (const canvas of [shown.backdrop, shown.canvas]) {
+    canvas.width = Math.round(stage.clientWidth * devicePixelRatio);
+    canvas.height = Math.round(stage.clientHeight * devicePixelRatio);
+  }
   if (shown.view.isFit) fit();
   else draw();
 }
@@ -156,14 +169,12 @@ function cellsAt(x, y) {
 
 function contains(cell, x, y) {
   const [left, top, right, bottom] = cell.box;
-  if (x < left - 0.5 || x > right + 0.5 || y < top - 0.5 || y > bottom + 0.5) return false;
+  if (x < left || x > right || y < top || y > bottom) return false;
   if (!cell.path) {
     cell.path = new Path2D();
     addRings(cell.path, cell.rings);
   }
-  const { probe } = shown;
-  // The outline runs through the centres of pixels, the outer half of which belong to the cell.
-  return probe.isPointInPath(cell.path, x, y, "evenodd") || probe.isPointInStroke(cell.path, x, y);
+  return shown.probe.isPointInPath(cell.path, x, y, "evenodd");
 }
 
 const STATUS_TEXTS = {
@@ -209,66 +220,93 @@ function block(lines) {
 
 // Opening an image
 
-/** The buttons that open an image, in the order of the table as it is sorted now. */
-function openers() {
-  return [...document.querySelectorAll("button.open")];
+/** The rows with something to look at, as the table is searched and sorted. */
+function choices() {
+  const all = found.filter(hasFiles);
+  return all.includes(wanted) || !wanted ? all : rows.filter(hasFiles);
 }
 
-/** Show the image of a button, in the viewer. */
-function openImage(opener) {
-  const data = JSON.parse(document.getElementById("image-" + opener.dataset.image).textContent);
+/** Open the image that the page's address names, or close the viewer where it names none. */
+function followAddress() {
+  const name = addressedName();
+  const row = rows.find((one) => hasFiles(one) && nameOf(one) === name);
+  if (row && row !== wanted) openImage(row);
+  if (!row && viewer.open) viewer.close();
+}
+
+function addressedName() {
+  const [, name] = location.hash.match(/^#image=(.*)$/) ?? [];
+  try {
+    return name && decodeURIComponent(name);
+  } catch {
+    return undefined; // it is no link of ours
+  }
+}
+
+/** Ask for the data of a row's image; they come to `receive`, by a script, since browsers let a
+    page load no other data from disk. */
+function openImage(row) {
   closeImage();
+  wanted = row;
+  fillHeader(row);
+  if (!viewer.open) viewer.showModal();
+  viewer.focus(); // keys count while the data are awaited
+  const script = document.createElement("script");
+  script.src = fileOf(row, "cells.js");
+  script.addEventListener("error", () => {
+    if (wanted === row) tell(`${script.src} is missing: the folder belongs beside this page`);
+  });
+  script.addEventListener("load", () => script.remove());
+  document.head.append(script);
+}
+
+/** Show the image of this number, whose data have come, unless another is wanted by now. */
+function receive(number, data) {
+  if (wanted?.image !== number || shown) return;
   const cells = ["truth", "prediction"].flatMap((source) =>
     data[source] ? decodeCells(source, data[source]) : [],
   );
-  shown = { opener, data, cells, view: {}, canvas: makeCanvas() };
+  const [backdrop, canvas] = [makeCanvas(), makeCanvas()];
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", "The image with the outlines of its cells");
+  stage.prepend(backdrop, canvas);
+  const size = [data.width, data.height];
+  const picture = data.hasPicture ? new Picture(wanted, size, data.step, drawSoon) : null;
+  shown = { data, cells, picture, view: {}, backdrop, canvas };
   shown.layers = layersByMatchStatus(shown);
   shown.hasUncertainty = Boolean(data.prediction?.uncertainties);
   shown.typicalSize = median(cells.map(({ box }) => box[2] - box[0] + box[3] - box[1])) / 2;
   shown.probe = document.createElement("canvas").getContext("2d");
-  showPicture(data.picture);
   fillPanel();
-  fillHeader();
-  if (!viewer.open) viewer.showModal();
+  tell([data.problem, reduction(data)].filter(Boolean).join("; "));
   shown.view.isFit = true;
   resize();
-  shown.canvas.focus();
+  canvas.focus();
 }
 
-function makeCanvas() {
-  const canvas = document.createElement("canvas");
-  canvas.tabIndex = 0;
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", "The image with the outlines of its cells");
-  stage.prepend(canvas);
-  return canvas;
+const makeCanvas = () => document.createElement("canvas");
+
+/** What there is to say of a picture that has not all pixels. */
+function reduction({ hasPicture, step }) {
+  return hasPicture && step > 1 ? `shown at 1 : ${step}, being larger than 10,000 × 10,000` : "";
+}
+
+function tell(text) {
+  document.getElementById("viewer-message").textContent = text;
 }
 
 function median(values) {
   return values.length ? values.sort((a, b) => a - b)[values.length >> 1] : 0;
 }
 
-/** Decode the picture; it appears when that is done, unless another image is shown by then. */
-function showPicture(picture) {
-  if (!picture) return;
-  const image = new Image();
-  const { canvas } = shown;
-  image.addEventListener("load", () => {
-    if (shown?.canvas !== canvas) return;
-    shown.picture = image;
-    drawSoon();
-  });
-  image.src = "data:image/webp;base64," + picture;
-}
-
-function fillHeader() {
-  const all = openers();
-  const { data, opener } = shown;
-  const place = `${all.indexOf(opener) + 1} of ${all.length}`;
-  document.getElementById("viewer-name").textContent = data.name;
+function fillHeader(row) {
+  const all = choices();
+  const size = row.values[columns.findIndex(({ kind }) => kind === "size")];
+  document.getElementById("viewer-name").textContent = nameOf(row);
   document.getElementById("viewer-place").textContent =
-    `${place} · ${data.width} × ${data.height} pixels`;
-  document.getElementById("viewer-message").textContent = data.problem ?? "";
+    `${all.indexOf(row) + 1} of ${all.length} · ${size.join(" × ")} pixels`;
+  tell("");
 }
 
 /** Offer what the image has: how many cells of each match status, uncertainties, scores. */
@@ -284,7 +322,8 @@ function fillPanel() {
   }
   // Each match is two cells, a true and a predicted one.
   setChoice("matched", isCompared, all("matchStatus", "matched").length / 2);
-  setChoice("image", Boolean(data.picture));
+  setChoice("image", data.hasPicture);
+  panel.elements.brightness.closest("fieldset").hidden = !data.hasPicture;
   setChoice("uncertainty", shown.hasUncertainty);
   panel.elements.matched.closest("fieldset").hidden = !isCompared;
   panel.elements.uncertainty.closest("fieldset").hidden = !shown.hasUncertainty;
@@ -307,15 +346,24 @@ function term([name, value]) {
 
 /** Open the image `step` places further in the table, round its ends. */
 function openNeighbour(step) {
-  const all = openers();
-  openImage(all[(all.indexOf(shown.opener) + step + all.length) % all.length]);
+  const all = choices();
+  const row = all[(all.indexOf(wanted) + step + all.length) % all.length];
+  openImage(row);
+  location.replace(linkTo(row));
 }
 
-/** Drop the canvas and all that belongs to the image shown. */
+/** Drop the canvases and all that belongs to the image shown. */
 function closeImage() {
   shown?.canvas.remove();
+  shown?.backdrop.remove();
   tooltip.hidden = true;
-  shown = null;
+  shown = wanted = null;
+}
+
+/** Give the picture back the light it has in its file. */
+function resetLight() {
+  for (const name of ["brightness", "contrast"]) panel.elements[name].value = 1;
+  drawSoon();
 }
 
 // Events
@@ -326,6 +374,7 @@ const COMMANDS = {
   in: () => zoomBy(ZOOM_STEP),
   out: () => zoomBy(1 / ZOOM_STEP),
   fit,
+  plain: resetLight,
   close: () => viewer.close(),
 };
 const KEYS = {
@@ -378,31 +427,33 @@ function startPointer() {
 function startKeys() {
   viewer.addEventListener("keydown", (event) => {
     const command = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!command || !shown || event.ctrlKey || event.metaKey || event.altKey) return;
+    const isSliding = event.target.type === "range" && event.key.startsWith("Arrow");
+    if (!command || isSliding || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     command();
   });
 }
 
 function startViewer() {
-  document.addEventListener("click", (event) => {
-    const opener = event.target.closest("button.open");
+  viewer.addEventListener("click", (event) => {
     const command = event.target.closest("button[data-command]");
-    if (opener) openImage(opener);
     if (command) COMMANDS[command.dataset.command]();
   });
-  panel.addEventListener("change", drawSoon);
+  panel.addEventListener("input", drawSoon);
   panel.addEventListener("submit", (event) => event.preventDefault());
-  // The event comes late: by then, the next image may have been opened.
   viewer.addEventListener("close", () => {
-    if (!viewer.open) closeImage();
+    if (viewer.open || !wanted) return; // the event comes late: another image is open or asked for
+    closeImage();
+    history.replaceState(null, "", location.pathname + location.search);
   });
+  addEventListener("hashchange", followAddress);
   new ResizeObserver(resize).observe(stage);
   const bar = document.getElementById("scale-bar");
   bar.style.backgroundImage = `linear-gradient(to right, ${CERTAIN_TO_UNCERTAIN.join()})`;
   document.getElementById("scale-end").textContent = `${settings.mostUncertainty} uncertain`;
   startPointer();
   startKeys();
+  followAddress();
 }
 
 startViewer();
