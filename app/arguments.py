@@ -89,6 +89,13 @@ def parse(arguments: List[str]) -> argparse.Namespace:
         "finished by a last run without it (with --resume). For the array jobs of a cluster",
     )
     add(
+        "--dask",
+        metavar="ADDRESS|local:N",
+        type=dask,
+        help="let the workers of this scheduler of dask.distributed do the images, and the windows "
+        "of large ones; local:N starts N workers here, of one thread each",
+    )
+    add(
         "--stage",
         choices=("plan", "work", "merge", "draw"),
         help="of large images (from 67 million pixels on, read by region) do this stage alone; "
@@ -110,6 +117,8 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for path in filter(os.path.isdir, options.weights):
         parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
+    if options.dask and (options.stage or options.part != (1, 1)):
+        parser.error("--dask shares the work itself, without --part and --stage")
     options.cells |= options.measure or options.report or options.table is not None
     *inputs, second = options.paths[:2] if len(options.paths) > 1 else [*options.paths, None]
     if options.out:
@@ -244,6 +253,16 @@ def part(text: str) -> Tuple[int, int]:
     if not 1 <= index <= count:
         raise argparse.ArgumentTypeError(f"there is no part {index} of {count}: they count from 1")
     return index, count
+
+
+def dask(text: str) -> str:
+    """An address, or local:N. ArgumentTypeError."""
+    kind, _, number = text.partition(":")
+    if not number or (kind == "local" and (not number.isdigit() or int(number) < 1)):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no address as tcp://host:8786, and no local:2"
+        )
+    return text
 
 
 def default_outputs(inputs: Path) -> Path:

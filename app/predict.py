@@ -86,11 +86,14 @@ def run(options: argparse.Namespace) -> int:
     segmenter, settings = load_segmenter(options)
     before = done_before(jobs, settings, options, wanted) if options.resume else {}
     waiting = [job for job in jobs if job not in before]
-    rows, progress = {}, Progress(len(waiting), shown=not options.quiet)
+    rows = {}
     try:
-        for number, job in enumerate(waiting, 1):
-            title = f"{number}/{len(waiting)} {shown(job.name)}"
-            rows[job] = attempt(title, job, segmenter, settings, options, wanted, progress)
+        if options.dask:
+            done = attempt_on_workers(waiting, settings, options)
+        else:
+            done = attempt_all(waiting, segmenter, settings, options, wanted)
+        for job, row in done:
+            rows[job] = row
     finally:
         write_summary(options.outputs, list(rows.values()), [row for _, row in before.values()])
     found = {**before, **{job: (job.target, row) for job, row in rows.items()}}
@@ -99,6 +102,39 @@ def run(options: argparse.Namespace) -> int:
     done = len(before) + sum(row.is_done for row in rows.values())
     tell_end(len(jobs), done, len(before), reported, options)
     return 0 if joined and reported == options.report and done == len(jobs) else 1
+
+
+def attempt_all(
+    jobs: List[Job],
+    segmenter: "Segmenter",
+    settings: dict,
+    options: argparse.Namespace,
+    wanted: Sequence[exports.Export],
+) -> Iterator[Tuple[Job, Row]]:
+    """Do all jobs, one after another; yields what became of each."""
+    progress, share = Progress(len(jobs), shown=not options.quiet), share_of(options)
+    for number, job in enumerate(jobs, 1):
+        title = f"{number}/{len(jobs)} {shown(job.name)}"
+        yield job, attempt(title, job, segmenter, settings, options, wanted, progress, share)
+
+
+def attempt_on_workers(
+    jobs: List[Job], settings: dict, options: argparse.Namespace
+) -> Iterator[Tuple[Job, Row]]:
+    """The same on the workers of dask.distributed (app.workers), in any order.
+
+    Raises CannotStart.
+    """
+    from app import workers  # late: few want it
+
+    here = argparse.Namespace(**vars(options))
+    here.weights = [path.resolve() for path in options.weights]
+    absolute = {Job(job.image.absolute(), job.name, job.target.absolute()): job for job in jobs}
+    with workers.connected(options.dask) as client:
+        progress = Progress(len(jobs), shown=not options.quiet)
+        for job, row in workers.attempt_all(client, list(absolute), settings, here):
+            with progress:
+                yield absolute[job], row
 
 
 def check_run_table(options: argparse.Namespace) -> None:
@@ -389,6 +425,7 @@ def attempt(
     options: argparse.Namespace,
     wanted: Sequence[exports.Export],
     progress: Progress,
+    share: "Share",
 ) -> Row:
     """Do one image (see files.segment_file), or say why not; a line on the screen either way."""
     from app import files  # late, as in load_segmenter
@@ -396,7 +433,7 @@ def attempt(
     start = time.perf_counter()
     record = settings  # as far as that is known
     how = {"with_table": options.cells, "wanted": wanted, "measure": options.measure}
-    how["share"] = share_of(options)
+    how["share"] = share
     how.update(selection(options))
     try:
         with progress as windows:

@@ -1,0 +1,140 @@
+"""--dask: images, and windows of large ones, by the workers of dask.distributed.
+
+Each worker is a process that has this checkout, its environment and the same folders; it makes the
+networks ready once. What a worker that died was doing is done again by another. Outputs are
+complete or absent, and a window's file is the same whoever writes it, so nothing comes twice.
+"""
+
+import io
+import math
+import pickle
+import sys
+from argparse import Namespace
+from collections import Counter
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import lru_cache
+from typing import TYPE_CHECKING, Iterator, List, Tuple
+
+from app import predict
+from app.arguments import CannotStart
+from app.files import is_large_file
+from app.jobs import Job
+from app.large.stages import EVERYTHING, Share
+from app.large.store import Store, folder_of
+from app.progress import Progress
+from app.summary import Row
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+LOCAL = "local:"
+WINDOWS = 8  # of a large image that are one task
+RETRIES = 2
+WAIT = 60  # seconds for a scheduler to answer
+
+
+@contextmanager
+def connected(address: str) -> Iterator["Client"]:
+    """A client of the scheduler at an address; "local:N": of N workers of its own, of one thread.
+
+    Raises CannotStart.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise CannotStart(
+            "--dask needs the library distributed: .venv/bin/python -m pip install -r "
+            "app/workers-requirements.txt (Python 3.11 or newer)"
+        ) from error
+    if not address.startswith(LOCAL):
+        try:
+            client = Client(address, timeout=WAIT)
+        except (OSError, ValueError) as error:
+            raise CannotStart(f"No scheduler of dask answers at {address}.") from error
+        with client:
+            yield client
+        return
+    how = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    count = int(address[len(LOCAL) :])
+    with LocalCluster(n_workers=count, **how) as cluster, Client(cluster) as client:
+        yield client
+
+
+def attempt_all(
+    client: "Client", jobs: List[Job], settings: dict, options: Namespace
+) -> Iterator[Tuple[Job, Row]]:
+    """Do all jobs on the workers; yields what became of each, in the order in which they end.
+
+    settings: as of predict.load_segmenter, which the workers' have to equal.
+    """
+    from distributed import as_completed
+
+    given = pickle.dumps((options, settings))
+    running, tasks, left, ended = as_completed(), {}, Counter(), set()
+    number = {job: index for index, job in enumerate(jobs, 1)}
+
+    def submit(job, share):
+        title = f"{number[job]}/{len(jobs)} {predict.shown(job.name)}"
+        future = client.submit(attempt, given, title, job, share, pure=False, retries=RETRIES)
+        tasks[future.key] = job, share
+        running.add(future)
+
+    for job in jobs:
+        submit(job, Share("plan") if is_large_file(job.image) else EVERYTHING)
+    for future in running:
+        job, share = tasks.pop(future.key)
+        if job in ended:
+            continue
+        row = _result(future, job)
+        if row.status != "part":
+            ended.add(job)
+            yield job, row
+        elif share.stage == "plan":
+            store = Store.find(folder_of(job.target), predict.record_of_job(job, settings))
+            left[job] = math.ceil(len(store.plan.windows) / WINDOWS)
+            for part in range(1, left[job] + 1):
+                submit(job, Share("work", part, left[job]))
+        else:
+            left[job] -= 1
+            if not left[job]:
+                submit(job, EVERYTHING)
+
+
+def _result(future, job):
+    """What became of a task; says on the screen what the worker did on its own."""
+    try:
+        row, said, complaints = future.result()
+    except Exception as error:  # whatever becomes of workers: the other images are still done
+        reason = f"its workers failed ({type(error).__name__}: {error})".splitlines()[0]
+        print(f"{predict.shown(job.name)}: failed, {reason}", file=sys.stderr)
+        return Row(predict.shown(job.name), "failed", reason=reason)
+    if row.status != "part":
+        print(said, end="")
+    print(complaints, end="", file=sys.stderr)
+    return row
+
+
+class OtherProgram(Exception):
+    """A worker would make other labels than this run's: one sentence."""
+
+
+def attempt(given: bytes, title: str, job: Job, share: Share) -> Tuple[Row, str, str]:
+    """predict.attempt on a worker; with what it said on both streams."""
+    options, settings, segmenter, wanted = _ready(given)
+    said, complaints = io.StringIO(), io.StringIO()
+    progress = Progress(1, shown=False)
+    with redirect_stdout(said), redirect_stderr(complaints):
+        row = predict.attempt(title, job, segmenter, settings, options, wanted, progress, share)
+    return row, said.getvalue(), complaints.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _ready(given):
+    """What a worker needs for all tasks of a run."""
+    options, settings = pickle.loads(given)  # what attempt_all has sent, nobody else
+    predict.images.silence_libraries()
+    segmenter, own = predict.load_segmenter(options)
+    if own != settings:
+        different = ", ".join(key for key in settings if own.get(key) != settings[key])
+        raise OtherProgram(f"a worker differs in: {different} (--no-amp makes precisions alike)")
+    return options, settings, segmenter, predict.wanted_exports(options)
