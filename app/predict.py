@@ -380,8 +380,8 @@ def check_for_users_file(
     """Raise UsersFile where the outputs of an image would replace one."""
     theirs = outputs.users_file(job.target, options.cells, wanted)
     if theirs:
-        name = shown(theirs.name)
-        raise UsersFile(f"{name} is not as this program wrote it (--overwrite replaces it)")
+        hint = "move it away" if theirs.is_dir() else "--overwrite replaces it"
+        raise UsersFile(f"{shown(theirs.name)} is not as this program wrote it ({hint})")
 
 
 def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:

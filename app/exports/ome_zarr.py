@@ -1,0 +1,158 @@
+"""OME-Zarr (NGFF 0.4): the folder NAME.ome.zarr, the image with its cells as labels in it.
+
+The image is there as well since that is what NGFF knows labels of, and what napari, Fiji and QuPath
+open: labels without an image are shown by few programs. Both have the same levels: the whole, and
+halves of the level before until one chunk holds all of it.
+"""
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import numpy as np
+import zarr
+from numcodecs import Blosc
+from ome_zarr.format import FormatV04
+from ome_zarr.writer import write_label_metadata, write_multiscales_metadata
+
+from app.atomic import new_folder
+from app.exports import Result
+from app.exports.preview import OKABE_ITO
+from app.exports.properties import properties
+
+LOOKS = True
+NAME = "cells"  # of the labels
+CHUNK = 1024  # pixels: side of a chunk
+COLOURS = ("FF0000", "00FF00", "0000FF")  # of the channels that the network looks at
+PERCENTILES = 0.1, 99.9  # of the values that a viewer shows as black and as white
+_FORMAT = FormatV04()
+
+
+def write(path: Path, result: Result) -> List[str]:
+    """Write the image and the cells of a Result; nothing is to be said.
+
+    Colours are those of the preview; properties of a label are what GeoJSON has as measurements.
+    """
+    labels, size = result.labels, result.image.pixel_size
+    stored = np.uint16 if len(result.cells) < 2**16 else np.uint32
+    with new_folder(path) as folder:
+        group = zarr.open_group(str(folder), mode="w", zarr_format=2)
+        smallest = write_levels(group, result.image.pixels, result.image.pixels.dtype, halved)
+        describe(group, result.path.name, size, {"omero": {"channels": channels(smallest)}})
+        of_labels = group.create_group("labels")
+        cells = of_labels.create_group(NAME)
+        write_levels(cells, labels, np.dtype(stored), lambda pixels: pixels[:, ::2, ::2])
+        describe(cells, NAME, size)
+        write_label_metadata(
+            of_labels,
+            NAME,
+            colors=colours(len(result.cells)),
+            properties=known_of(result),
+            fmt=_FORMAT,
+            source={"image": "../../"},
+        )
+    return []
+
+
+def write_levels(
+    group: zarr.Group, pixels: Any, dtype: np.dtype, half: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Write an image (H, W) or (H, W, C) as arrays (C, H, W) 0, 1 ...; gives the last of them.
+
+    pixels: an array or an images.TiffImage. half: of pixels (C, h, w) those of the next level. No
+    more than a row of chunks is in memory.
+    """
+    channels, shape = (1 if pixels.ndim == 2 else pixels.shape[2]), pixels.shape[:2]
+    level = _array(group, 0, (channels, *shape), dtype)
+    for top in range(0, shape[0], CHUNK):
+        rows = pixels[top : top + CHUNK, :]
+        level[:, top : top + CHUNK] = np.moveaxis(rows.reshape(*rows.shape[:2], channels), 2, 0)
+    while max(level.shape[1:]) > CHUNK:
+        larger, shape = level, [-(-side // 2) for side in level.shape[1:]]
+        level = _array(group, len(list(group.array_keys())), (channels, *shape), dtype)
+        for top in range(0, shape[0], CHUNK):
+            level[:, top : top + CHUNK] = half(larger[:, 2 * top : 2 * (top + CHUNK)])
+    return level[:]
+
+
+def _array(group, number, shape, dtype):
+    """A new array of a level. (Blosc is what all readers of NGFF 0.4 know.)"""
+    return group.create_array(
+        str(number),
+        shape=shape,
+        dtype=dtype,
+        chunks=(1, *(min(side, CHUNK) for side in shape[1:])),
+        compressors=Blosc("zstd"),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+    )
+
+
+def halved(pixels: np.ndarray) -> np.ndarray:
+    """The means of squares of four: (C, H, W) -> half of it, in the same dtype.
+
+    Those at an odd end are of two or one.
+    """
+    channels, height, width = pixels.shape
+    even = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    squares = even.reshape(channels, -(-height // 2), 2, -(-width // 2), 2)
+    means = squares.mean(axis=(2, 4), dtype=np.float64)
+    return (np.rint(means) if pixels.dtype.kind in "ui" else means).astype(pixels.dtype)
+
+
+def describe(
+    group: zarr.Group, name: str, pixel_size: Optional[float], metadata: Optional[dict] = None
+) -> None:
+    """Write what NGFF says of the levels 0, 1 ... in a group: axes, and how large pixels are.
+
+    pixel_size: in µm, where it is known.
+    """
+    unit = {"unit": "micrometer"} if pixel_size else {}
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": axis, "type": "space", **unit} for axis in "yx"]
+    datasets = []
+    for number in range(len(list(group.array_keys()))):
+        side = (pixel_size or 1.0) * 2**number
+        transformations = [{"type": "scale", "scale": [1.0, side, side]}]
+        datasets.append({"path": str(number), "coordinateTransformations": transformations})
+    how = {"metadata": metadata} if metadata else {}
+    write_multiscales_metadata(group, datasets, _FORMAT, axes, name=name, **how)
+
+
+def channels(image: np.ndarray) -> List[Dict[str, Any]]:
+    """How viewers show the channels of an image (C, H, W).
+
+    Grey in white, others in COLOURS; those that the network does not look at are off.
+    """
+    colours = COLOURS[: len(image)] if len(image) > 1 else ("FFFFFF",)
+    return [
+        {
+            "label": f"channel {number}",
+            "color": colour or "FFFFFF",
+            "active": colour is not None,
+            "window": window(values),
+        }
+        for number, (values, colour) in enumerate(zip_longest(image, colours), 1)
+    ]
+
+
+def window(values: np.ndarray) -> Dict[str, float]:
+    """Which values (h, w) of a channel are shown: 8 bit as they are, others between PERCENTILES."""
+    finite = values[np.isfinite(values)]
+    if values.dtype == np.uint8 or not finite.size:
+        least, start, end, most = 0, 0, 255, 255
+    else:
+        least, start, end, most = np.percentile(finite, (0, *PERCENTILES, 100)).tolist()
+    return {"min": least, "max": most, "start": start, "end": end}
+
+
+def colours(count: int) -> List[Dict[str, Any]]:
+    """A colour for each of the labels 1..count."""
+    return [
+        {"label-value": label, "rgba": [*OKABE_ITO[(label - 1) % len(OKABE_ITO)], 255]}
+        for label in range(1, count + 1)
+    ]
+
+
+def known_of(result: Result) -> List[Dict[str, Any]]:
+    """What is known of each label, as NGFF has it."""
+    return [{"label-value": known.pop("label"), **known} for known in properties(result)]
