@@ -48,18 +48,18 @@ def test_a_reader_finds_the_image_and_in_it_the_labels_at_the_same_levels(tmp_pa
     pixels = np.random.default_rng(0).integers(0, 60000, (2100, 1200, 3)).astype(np.uint16)
     image, _, labels = nodes_in(written(tmp_path, loaded(pixels, 0.5)))
     assert [level.shape for level in image.data] == [(3, 2100, 1200), (3, 1050, 600), (3, 525, 300)]
-    assert [level.shape[1:] for level in labels.data] == [level.shape[1:] for level in image.data]
+    assert [level.shape for level in labels.data] == [level.shape[1:] for level in image.data]
     assert np.array_equal(np.asarray(image.data[0]), np.moveaxis(pixels, 2, 0))
     means = pixels.reshape(1050, 2, 600, 2, 3).mean(axis=(1, 3))
     assert np.array_equal(np.asarray(image.data[1]), np.rint(np.moveaxis(means, 2, 0)))
     for number, level in enumerate(labels.data):  # nearest: no label that is none
         assert level.dtype == np.uint16
-        assert np.array_equal(np.asarray(level[0]), LABELS[:: 2**number, :: 2**number])
-    for node in (image, labels):
-        assert [axis["name"] for axis in node.metadata["axes"]] == ["c", "y", "x"]
-        assert [axis.get("unit") for axis in node.metadata["axes"]] == [None, *["micrometer"] * 2]
+        assert np.array_equal(np.asarray(level), LABELS[:: 2**number, :: 2**number])
+    for node, axes in ((image, "cyx"), (labels, "yx")):
+        assert "".join(axis["name"] for axis in node.metadata["axes"]) == axes
+        assert [axis["unit"] for axis in node.metadata["axes"][-2:]] == ["micrometer"] * 2
         scales = [of_level[0]["scale"] for of_level in node.metadata["coordinateTransformations"]]
-        assert scales == [[1, 0.5, 0.5], [1, 1, 1], [1, 2, 2]]
+        assert scales == [[1, side, side][-len(axes) :] for side in (0.5, 1, 2)]
 
 
 def test_each_label_has_a_colour_and_what_is_known_of_it(tmp_path):
@@ -114,7 +114,7 @@ def test_the_command_writes_it_and_knows_it_again(noise):  # noqa: F811
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
     for name, labels in read_labels(folder).items():
         image, _, found = nodes_in(folder / name.replace("_label.tiff", ".ome.zarr"))
-        assert np.array_equal(np.asarray(found.data[0][0]), labels)
+        assert np.array_equal(np.asarray(found.data[0]), labels)
         assert image.metadata["channel_names"] == ["channel 1", "channel 2", "channel 3"]
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     noise("--resume", "--export", "ome-zarr")

@@ -7,7 +7,7 @@ halves of the level before until one chunk holds all of it.
 
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import zarr
@@ -29,19 +29,26 @@ _FORMAT = FormatV04()
 
 
 def write(path: Path, result: Result) -> List[str]:
-    """Write the image and the cells of a Result; nothing is to be said.
+    """Write the image (c, y, x) and the labels (y, x) of a Result; nothing is to be said.
 
     Colours are those of the preview; properties of a label are what GeoJSON has as measurements.
     """
-    labels, size = result.labels, result.image.pixel_size
-    stored = np.uint16 if len(result.cells) < 2**16 else np.uint32
+    pixels, size, labels = result.image.pixels, result.image.pixel_size, result.labels
+    stored = np.dtype(np.uint16 if len(result.cells) < 2**16 else np.uint32)
+    count = 1 if pixels.ndim == 2 else pixels.shape[2]
+
+    def planes(top, bottom):
+        rows = pixels[top:bottom, :]
+        return np.moveaxis(rows.reshape(*rows.shape[:2], count), 2, 0)
+
     with new_folder(path) as folder:
-        group = zarr.open_group(str(folder), mode="w", zarr_format=2)
-        smallest = write_levels(group, result.image.pixels, result.image.pixels.dtype, halved)
-        describe(group, result.path.name, size, {"omero": {"channels": channels(smallest)}})
-        of_labels = group.create_group("labels")
+        image = zarr.open_group(str(folder), mode="w", zarr_format=2)
+        shape = count, *pixels.shape[:2]
+        smallest = write_levels(image, shape, pixels.dtype, planes, halved)
+        describe(image, result.path.name, size, {"omero": {"channels": channels(smallest)}})
+        of_labels = image.create_group("labels")
         cells = of_labels.create_group(NAME)
-        write_levels(cells, labels, np.dtype(stored), lambda pixels: pixels[:, ::2, ::2])
+        write_levels(cells, labels.shape, stored, lambda *rows: labels[slice(*rows)], nearest)
         describe(cells, NAME, size)
         write_label_metadata(
             of_labels,
@@ -55,23 +62,28 @@ def write(path: Path, result: Result) -> List[str]:
 
 
 def write_levels(
-    group: zarr.Group, pixels: Any, dtype: np.dtype, half: Callable[[np.ndarray], np.ndarray]
+    group: zarr.Group,
+    shape: Tuple[int, ...],
+    dtype: np.dtype,
+    rows_of: Callable[[int, int], np.ndarray],
+    half: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Write an image (H, W) or (H, W, C) as arrays (C, H, W) 0, 1 ...; gives the last of them.
+    """Write an image of this shape (..., H, W) as arrays 0, 1 ...; gives the last of them.
 
-    pixels: an array or an images.TiffImage. half: of pixels (C, h, w) those of the next level. No
+    rows_of: (top, bottom) -> these rows of the image. half: rows -> those of the next level. No
     more than a row of chunks is in memory.
     """
-    channels, shape = (1 if pixels.ndim == 2 else pixels.shape[2]), pixels.shape[:2]
-    level = _array(group, 0, (channels, *shape), dtype)
-    for top in range(0, shape[0], CHUNK):
-        rows = pixels[top : top + CHUNK, :]
-        level[:, top : top + CHUNK] = np.moveaxis(rows.reshape(*rows.shape[:2], channels), 2, 0)
-    while max(level.shape[1:]) > CHUNK:
-        larger, shape = level, [-(-side // 2) for side in level.shape[1:]]
-        level = _array(group, len(list(group.array_keys())), (channels, *shape), dtype)
-        for top in range(0, shape[0], CHUNK):
-            level[:, top : top + CHUNK] = half(larger[:, 2 * top : 2 * (top + CHUNK)])
+    level = _array(group, 0, shape, dtype)
+    for top in range(0, shape[-2], CHUNK):
+        level[..., top : top + CHUNK, :] = rows_of(top, top + CHUNK)
+    number = 0
+    while max(level.shape[-2:]) > CHUNK:
+        number, larger = number + 1, level
+        height, width = (-(-side // 2) for side in larger.shape[-2:])
+        level = _array(group, number, (*shape[:-2], height, width), dtype)
+        for top in range(0, height, CHUNK):
+            rows = larger[..., 2 * top : 2 * (top + CHUNK), :]
+            level[..., top : top + CHUNK, :] = half(rows)
     return level[:]
 
 
@@ -81,7 +93,7 @@ def _array(group, number, shape, dtype):
         str(number),
         shape=shape,
         dtype=dtype,
-        chunks=(1, *(min(side, CHUNK) for side in shape[1:])),
+        chunks=(*(1 for _ in shape[:-2]), *(min(side, CHUNK) for side in shape[-2:])),
         compressors=Blosc("zstd"),
         chunk_key_encoding={"name": "v2", "separator": "/"},
     )
@@ -99,6 +111,11 @@ def halved(pixels: np.ndarray) -> np.ndarray:
     return (np.rint(means) if pixels.dtype.kind in "ui" else means).astype(pixels.dtype)
 
 
+def nearest(labels: np.ndarray) -> np.ndarray:
+    """Every other label of every other row: (H, W) -> half of it."""
+    return labels[::2, ::2]
+
+
 def describe(
     group: zarr.Group, name: str, pixel_size: Optional[float], metadata: Optional[dict] = None
 ) -> None:
@@ -107,12 +124,14 @@ def describe(
     pixel_size: in µm, where it is known.
     """
     unit = {"unit": "micrometer"} if pixel_size else {}
-    axes = [{"name": "c", "type": "channel"}]
-    axes += [{"name": axis, "type": "space", **unit} for axis in "yx"]
+    axes = [{"name": axis, "type": "space", **unit} for axis in "yx"]
+    if group["0"].ndim == 3:
+        axes.insert(0, {"name": "c", "type": "channel"})
     datasets = []
     for number in range(len(list(group.array_keys()))):
         side = (pixel_size or 1.0) * 2**number
-        transformations = [{"type": "scale", "scale": [1.0, side, side]}]
+        scale = [side if axis["type"] == "space" else 1.0 for axis in axes]
+        transformations = [{"type": "scale", "scale": scale}]
         datasets.append({"path": str(number), "coordinateTransformations": transformations})
     how = {"metadata": metadata} if metadata else {}
     write_multiscales_metadata(group, datasets, _FORMAT, axes, name=name, **how)
