@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from app.segmenter import Segmenter
 
 
+MOST_WIDTH = 40  # characters: to so many the names of images are filled up on the screen
+
+
 class Stopped(BaseException):
     """The process was asked to stop, by the signal of this number."""
 
@@ -87,8 +90,7 @@ def run(options: argparse.Namespace) -> int:
     waiting = [job for job in jobs if job not in before]
     rows, progress = {}, Progress(len(waiting), shown=not options.quiet)
     try:
-        for number, job in enumerate(waiting, 1):
-            title = f"{number}/{len(waiting)} {shown(job.name)}"
+        for job, title in zip(waiting, titles(waiting)):
             rows[job] = attempt(title, job, segmenter, settings, options, wanted, progress)
     finally:
         write_summary(options.outputs, list(rows.values()), [row for _, row in before.values()])
@@ -97,6 +99,13 @@ def run(options: argparse.Namespace) -> int:
     done = len(before) + sum(row.is_done for row in rows.values())
     tell_end(len(jobs), done, len(before), options)
     return 0 if joined and done == len(jobs) else 1
+
+
+def titles(jobs: List[Job]) -> List[str]:
+    """What the line of each job begins with: its number and name, as wide as most of the others."""
+    names = [shown(job.name) for job in jobs]
+    width, digits = min(max(map(len, names), default=0), MOST_WIDTH), len(str(len(jobs)))
+    return [f"{k:{digits}}/{len(jobs)} {name:{width}}" for k, name in enumerate(names, 1)]
 
 
 def check_run_table(options: argparse.Namespace) -> None:
@@ -363,14 +372,14 @@ def attempt(
                 )
         return tell_done(title, job, done, time.perf_counter() - start)
     except UsersFile as error:
-        print(f"{title}: not done, {error}", file=sys.stderr)
+        print(f"{title.rstrip()}: not done, {error}", file=sys.stderr)
         return Row(shown(job.name), "kept", reason=str(error))
     except (images.ImageError, UnknownPixelSize) as error:
         reason = f"{error}{permission_hint(error)}"
     except Exception as error:  # whatever it is (no memory, say): the other images are still done
         first = (str(error).strip() or "no reason is given").splitlines()[0]
         reason = f"{type(error).__name__}: {first}"
-    print(f"{title}: failed, {reason}", file=sys.stderr)
+    print(f"{title.rstrip()}: failed, {reason}", file=sys.stderr)
     return Row(shown(job.name), "failed", warnings=see_to_stale(job, record), reason=reason)
 
 
@@ -390,7 +399,8 @@ def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:
     score = f"{cells.scores.mean():.2f}" if len(cells) else ""
     of_them = f", mean score {score}" if score else ""
     scaled = f" ×{scale:.3g}" if scale != 1 else ""
-    print(f"{title} {width}×{height}{scaled} {seconds:.2f} s {counted(len(cells))}{of_them}")
+    size = f"{width}×{height}{scaled}"
+    print(f"{title} {size:14} {seconds:7.2f} s {counted(len(cells)):>10}{of_them}")
     for remark in remarks:
         print(f"{shown(job.name)}: {remark}", file=sys.stderr)
     said = "; ".join(remarks)
