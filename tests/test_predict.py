@@ -526,7 +526,7 @@ def test_killed_at_any_moment_outputs_are_complete_or_absent_and_resume_does_the
     command = [sys.executable, "-m", "app.predict", str(inputs), str(labels), "--cells", "--resume"]
     whole = command[:4] + [str(undisturbed), "--cells"]
     said = subprocess.check_output(whole, cwd=str(ROOT), encoding="utf-8")
-    seconds = np.median([float(text) for text in re.findall(r" ([\d.]+) s \d+ cell", said)])
+    seconds = np.median([float(text) for text in re.findall(r" ([\d.]+) s +\d+ cell", said)])
     expected = {path.name: path.read_bytes() for path in undisturbed.glob("*_*")}
     assert len(expected) == 24
 
