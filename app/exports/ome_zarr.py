@@ -1,7 +1,7 @@
 """OME-Zarr (NGFF 0.4): the folder NAME.ome.zarr, the image with its cells as labels in it.
 
-The image is there as well since that is what NGFF knows labels of, and what napari, Fiji and QuPath
-open: labels without an image are shown by few programs. Both have the same levels: the whole, and
+The image is there as well since labels are those of an image in NGFF, and programs open the image
+and look for labels in it. Both have the same levels: the whole, and
 halves of the level before until one chunk holds all of it.
 """
 
