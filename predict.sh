@@ -10,10 +10,6 @@ set -eu
 # Threads that wait must not spin: with one busy neighbour that takes many times as long.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
-if [ -n "${CPN_CONTAINER:-}" ]; then # set by the Dockerfile: everything is installed
-    exec python3 -m app.predict "$@"
-fi
-
 self=$0
 while [ ! -e "$(dirname -- "$self")/environment.sh" ] && [ -h "$self" ]; do # a link to the checkout's
     target=$(readlink -- "$self")
@@ -23,13 +19,17 @@ while [ ! -e "$(dirname -- "$self")/environment.sh" ] && [ -h "$self" ]; do # a 
     esac
 done
 here=$(CDPATH='' cd -P -- "$(dirname -- "$self")" && pwd)
-unset PYTHONHOME PYTHONPATH # of another Python: nothing of it belongs into .venv
 
 # `python -m` would look for `app` in the current folder first; this looks in the checkout.
 module='import runpy, sys
 sys.path[0], name = sys.argv[1:3]
 del sys.argv[1:3]
 runpy.run_module(name, run_name="__main__", alter_sys=True)'
+
+if [ -n "${CPN_CONTAINER:-}" ]; then # set by the Dockerfile: everything is installed
+    exec python3 -c "$module" "$here" app.predict "$@"
+fi
+unset PYTHONHOME PYTHONPATH # of another Python: nothing of it belongs into .venv
 
 if [ $# -gt 0 ] && [ ! -e "$here/.venv/complete" ]; then # any Python knows what is wrong with them
     status=0

@@ -206,7 +206,8 @@ def add_exports(parser: argparse.ArgumentParser) -> None:
         type=parsed(parse_formats),
         default=[],
         help="also write the cells as other programs open them: geojson (QuPath: NAME.geojson.gz), "
-        "roi (Fiji, ImageJ: NAME_rois.zip), coco (NAME_coco.json)",
+        "roi (Fiji, ImageJ: NAME_rois.zip), coco (NAME_coco.json), ome-zarr (napari: the folder "
+        "NAME.ome.zarr, in which the image is as well)",
     )
     add(
         "--preview",

@@ -1,6 +1,7 @@
-"""Files that are complete or absent."""
+"""Files and folders that are complete or absent."""
 
 import os
+import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Iterator, Union
@@ -25,12 +26,54 @@ def replacing(path: Union[str, Path], text: bool = False) -> Iterator[IO]:
 def replaced(path: Union[str, Path]) -> Iterator[Path]:
     """As `replacing`, for writers that open files themselves: the temporary name to write to."""
     path = Path(path)
-    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
+    temporary = _hidden(path)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _settle(temporary)
         os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write into that gets the name `path` when it is complete.
+
+    Until then as in `replacing`. A folder with files that is there already is never replaced.
+    Raises OSError.
+    """
+    temporary = _hidden(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _settle(file)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(str(temporary), ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all in it, which is whole until it is gone. Raises OSError.
+
+    What a killed process leaves of a folder has a temporary name.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    temporary = _hidden(path)
+    path.rename(temporary)
+    shutil.rmtree(str(temporary))
+
+
+def _hidden(path):
+    """A temporary name beside `path`."""
+    return path.with_name(f".{os.urandom(8).hex()}.tmp")
+
+
+def _settle(path):
+    """See that the content of a file is on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

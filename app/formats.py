@@ -3,7 +3,7 @@ command line."""
 
 from typing import List
 
-FORMATS = ("geojson", "roi", "coco")
+FORMATS = ("geojson", "roi", "coco", "ome-zarr")
 PREVIEWS = {"outlines": "preview", "uncertainty": "uncertainty"}  # what users say: the export
 
 

@@ -65,4 +65,10 @@ def _folders(top: Path, outputs: Path) -> Iterator[Path]:
 
 def _is_entered(path):
     """Whether `--recursive` looks into a path instead of passing it over."""
-    return os.path.isdir(path) and not path.is_symlink() and not path.name.startswith(".")
+    is_image = path.name.lower().endswith(".zarr")  # of thousands of files that are its parts
+    return (
+        os.path.isdir(path)
+        and not path.is_symlink()
+        and not path.name.startswith(".")
+        and not is_image
+    )

@@ -24,7 +24,7 @@ from typing import (
 
 import numpy as np
 
-from app import __version__, exports, images
+from app import __version__, atomic, exports, images
 from app.atomic import replacing
 from app.cells import COLUMNS, Cells, Pixels, measure, table
 from app.digests import sha256_of
@@ -75,7 +75,7 @@ def prepare(folder: Path) -> None:
         if _TEMPORARY.fullmatch(path.name):
             with suppress(OSError):  # another run may be faster, or the file somebody else's
                 if time.time() - path.lstat().st_mtime > ABANDONED:
-                    path.unlink()
+                    atomic.remove(path)
 
 
 def save(
@@ -156,7 +156,7 @@ def _of_outputs(record, digest, rows, written):
         **record,
         "labels": digest.hexdigest(),
         "table": rows and _hash(rows),
-        "exports": {export.name: _hash(export.read_bytes()) for export in written},
+        "exports": {export.name: _hash_of(export) for export in written},
     }
 
 
@@ -294,7 +294,7 @@ def _remove_table(path):
 def _remove_exports(path):
     """Remove the exports beside the label image `path` that are ours."""
     for export in _our_exports(path):
-        export.unlink()
+        atomic.remove(export)
 
 
 def _our_exports(path):
@@ -302,8 +302,8 @@ def _our_exports(path):
     hashes = _record_in(path).get("exports")
     if not isinstance(hashes, dict):
         return []
-    files = [export for export in exports.all_paths(path) if export.is_file()]
-    return [export for export in files if hashes.get(export.name) == _hash(export.read_bytes())]
+    there = [export for export in exports.all_paths(path) if export.exists()]
+    return [export for export in there if hashes.get(export.name) == _hash_of(export)]
 
 
 def _is_our_table(path):
@@ -343,6 +343,15 @@ class _Hash:
 
     def hexdigest(self):
         return self._digest.hexdigest()
+
+
+def _hash_of(path):
+    """A hash of a file, or of the names and the content of all files in a folder."""
+    if not path.is_dir():
+        return _hash(path.read_bytes())
+    files = sorted(found for found in path.rglob("*") if found.is_file())
+    lines = (f"{_hash(file.read_bytes())} {file.relative_to(path)}\n" for file in files)
+    return _hash(os.fsencode("".join(lines)))
 
 
 def _hash(data):

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from app.segmenter import Segmenter
 
 
+MOST_WIDTH = 40  # characters: to so many the names of images are filled up on the screen
+
+
 class Stopped(BaseException):
     """The process was asked to stop, by the signal of this number."""
 
@@ -113,8 +116,7 @@ def attempt_all(
 ) -> Iterator[Tuple[Job, Row]]:
     """Do all jobs, one after another; yields what became of each."""
     progress, share = Progress(len(jobs), shown=not options.quiet), share_of(options)
-    for number, job in enumerate(jobs, 1):
-        title = f"{number}/{len(jobs)} {shown(job.name)}"
+    for job, title in zip(jobs, titles(jobs)):
         yield job, attempt(title, job, segmenter, settings, options, wanted, progress, share)
 
 
@@ -135,6 +137,13 @@ def attempt_on_workers(
         for job, row in workers.attempt_all(client, list(absolute), settings, here):
             with progress:
                 yield absolute[job], row
+
+
+def titles(jobs: List[Job]) -> List[str]:
+    """What the line of each job begins with: its number and name, as wide as most of the others."""
+    names = [shown(job.name) for job in jobs]
+    width, digits = min(max(map(len, names), default=0), MOST_WIDTH), len(str(len(jobs)))
+    return [f"{k:{digits}}/{len(jobs)} {name:{width}}" for k, name in enumerate(names, 1)]
 
 
 def check_run_table(options: argparse.Namespace) -> None:
@@ -447,14 +456,14 @@ def attempt(
         seconds = time.perf_counter() - start
         return tell_done(title, job, done, seconds) if done else tell_part(title, job, seconds)
     except UsersFile as error:
-        print(f"{title}: not done, {error}", file=sys.stderr)
+        print(f"{title.rstrip()}: not done, {error}", file=sys.stderr)
         return Row(shown(job.name), "kept", reason=str(error))
     except (images.ImageError, UnknownPixelSize) as error:
         reason = f"{error}{permission_hint(error)}"
     except Exception as error:  # whatever it is (no memory, say): the other images are still done
         first = (str(error).strip() or "no reason is given").splitlines()[0]
         reason = f"{type(error).__name__}: {first}"
-    print(f"{title}: failed, {reason}", file=sys.stderr)
+    print(f"{title.rstrip()}: failed, {reason}", file=sys.stderr)
     return Row(shown(job.name), "failed", warnings=see_to_stale(job, record), reason=reason)
 
 
@@ -464,8 +473,8 @@ def check_for_users_file(
     """Raise UsersFile where the outputs of an image would replace one."""
     theirs = outputs.users_file(job.target, options.cells, wanted)
     if theirs:
-        name = shown(theirs.name)
-        raise UsersFile(f"{name} is not as this program wrote it (--overwrite replaces it)")
+        hint = "move it away" if theirs.is_dir() else "--overwrite replaces it"
+        raise UsersFile(f"{shown(theirs.name)} is not as this program wrote it ({hint})")
 
 
 def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:
@@ -474,7 +483,8 @@ def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:
     score = f"{cells.scores.mean():.2f}" if len(cells) else ""
     of_them = f", mean score {score}" if score else ""
     scaled = f" ×{scale:.3g}" if scale != 1 else ""
-    print(f"{title} {width}×{height}{scaled} {seconds:.2f} s {counted(len(cells))}{of_them}")
+    size = f"{width}×{height}{scaled}"
+    print(f"{title} {size:14} {seconds:7.2f} s {counted(len(cells)):>10}{of_them}")
     for remark in remarks:
         print(f"{shown(job.name)}: {remark}", file=sys.stderr)
     said = "; ".join(remarks)

@@ -71,11 +71,10 @@ def attempt_all(
 
     given = pickle.dumps((options, settings))
     running, tasks, left, ended = as_completed(), {}, Counter(), set()
-    number = {job: index for index, job in enumerate(jobs, 1)}
+    title = dict(zip(jobs, predict.titles(jobs)))
 
     def submit(job, share):
-        title = f"{number[job]}/{len(jobs)} {predict.shown(job.name)}"
-        future = client.submit(attempt, given, title, job, share, pure=False, retries=RETRIES)
+        future = client.submit(attempt, given, title[job], job, share, pure=False, retries=RETRIES)
         tasks[future.key] = job, share
         running.add(future)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from app import exports, images
 from app.cells import Cells
+from app.formats import FORMATS
 from evaluate.folders import EvaluationError
 from experiments.pack_memory import peak_memory
 
@@ -23,7 +24,7 @@ SPACING, SAMPLES = 16, 64  # pixels between the cells; points of a contour
 def add_arguments(parser):
     """What the command takes."""
     parser.add_argument("--cells", type=int, default=500_000, help="default: %(default)s")
-    parser.add_argument("--format", choices=exports.FORMATS, default="geojson")
+    parser.add_argument("--format", choices=FORMATS, default="geojson")
 
 
 def run(options):
@@ -52,7 +53,12 @@ def measured(count, name):
         before, start, cpu_start = peak_memory(), time.perf_counter(), time.process_time()
         export.write(path, result)
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-        return seconds, cpu_seconds, peak_memory() - before, path.stat().st_size
+        return seconds, cpu_seconds, peak_memory() - before, size_of(path)
+
+
+def size_of(path):
+    """Bytes of a file, or of all files in a folder."""
+    return sum(part.stat().st_size for part in (path, *path.rglob("*")) if part.is_file())
 
 
 def drawn(count, path):
@@ -76,4 +82,6 @@ def drawn(count, path):
     boxes = np.concatenate([contours.min(axis=1), contours.max(axis=1)], axis=1)
     scores = rng.random(count, dtype=np.float32)
     cells = Cells(contours, boxes, scores, rng.random((count, 4), dtype=np.float32))
-    return exports.Result(path, images.Loaded(None, [], None, None), labels, cells)
+    return exports.Result(
+        path, images.Loaded(np.uint8(100) * (labels > 0), [], None, None), labels, cells
+    )

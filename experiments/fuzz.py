@@ -275,8 +275,8 @@ def problems(run, inputs, outputs):
     done, refused, found = {}, set(), []
     # From the sum of all on, lines are on all images.
     for line in takewhile(lambda line: not re.match(r"\d+ of \d+ images? done", line), run.lines):
-        match = re.match(r"\d+/\d+ (.*) (\d+)×(\d+)(?: ×[\d.]+)? [\d.]+ s \d+ cells?", line)
-        failure = re.match(r"\d+/\d+ (.*): failed, (.*)", line)
+        match = re.match(r" *\d+/\d+ (.*?) +(\d+)×(\d+)(?: ×[\d.]+)? +[\d.]+ s +\d+ cells?", line)
+        failure = re.match(r" *\d+/\d+ (.*): failed, (.*)", line)
         if match and match.group(1) in names:
             done[names[match.group(1)]] = match.group(3), match.group(2)
         elif failure and not re.match(

@@ -14,6 +14,7 @@ from test_predict import noise, read_labels  # noqa: F401 (noise is a fixture)
 from app import exports, images, predict
 from app.cells import Cells
 from app.exports import polygons
+from experiments.__main__ import main as experiments
 
 FORMATS = "geojson,roi,coco"
 FILES = ("a.geojson.gz", "a_coco.json", "a_rois.zip")
@@ -102,7 +103,7 @@ def test_rois_are_sub_pixel_outlines_named_by_label(discs):
     assert [roi.name for roi in rois] == ["1", "2", "3"]
     outlines = polygons.polygons(discs.cells, discs.labels)
     for roi, outline in zip(rois, outlines):
-        assert roi.coordinates() == pytest.approx(outline + 0.5, abs=1e-4)
+        assert roi.coordinates() == pytest.approx(outline, abs=1e-4)
         assert roi.subpixelresolution
 
 
@@ -148,7 +149,8 @@ def test_an_outline_that_crosses_itself_is_that_of_its_label():
     assert not shapely.Polygon(crossing()[0]).is_valid
     (outline,) = polygons.polygons(cells, labels)
     assert shapely.Polygon(outline).is_valid
-    inside = shapely.contains_xy(shapely.Polygon(outline), *np.indices((60, 40)).reshape(2, -1))
+    middles = np.indices((60, 40)).reshape(2, -1) + 0.5
+    inside = shapely.contains_xy(shapely.Polygon(outline), *middles)
     inside = inside.reshape(60, 40).T
     assert not (inside & (labels == 0)).any() and inside.sum() >= 0.45 * labels.sum()
 
@@ -189,6 +191,12 @@ def test_whatever_contours_come_the_polygons_are_valid():
         one = Cells(contour[None], boxes, np.ones(1), np.zeros((1, 4)))
         (outline,) = polygons.polygons(one, labels)
         assert shapely.Polygon(outline).is_valid
+
+
+@pytest.mark.parametrize("name", FORMATS.split(","))
+def test_what_very_many_cells_take_is_measured(name, capsys):
+    assert experiments(["export-memory", "--cells", "150", "--format", name]) == 0
+    assert f"{name}, 150 cells: " in capsys.readouterr().out
 
 
 # Through the command
@@ -262,4 +270,4 @@ def test_a_missing_library_is_one_sentence_that_says_what_to_do(noise, monkeypat
 def test_an_unknown_format_is_one_sentence(capsys):
     with pytest.raises(SystemExit):
         predict.parse(["in", "out", "--export", "geojson,svg"])
-    assert "one of geojson, roi, coco, not 'svg'" in capsys.readouterr().err
+    assert "one of geojson, roi, coco, ome-zarr, not 'svg'" in capsys.readouterr().err

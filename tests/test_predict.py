@@ -20,6 +20,7 @@ from tiny import tiny_config
 
 from app import arguments, images, predict, samples
 from app.cells import Cells
+from app.jobs import Job
 from app.names import output_name, table_path
 from app.network import weights
 from app.network.cpn import CPN
@@ -203,7 +204,7 @@ def test_the_container_only_starts_the_program(tmp_path):
     environment = dict(os.environ, CPN_CONTAINER="1", PATH=f"{tmp_path}:{os.environ['PATH']}")
     command = ["sh", str(ROOT / "predict.sh"), "in", "out", "--device", "cpu"]
     output = subprocess.check_output(command, env=environment, encoding="utf-8")
-    assert output == "-m app.predict in out --device cpu\n"
+    assert output.endswith(f" {ROOT} app.predict in out --device cpu\n")
 
 
 # What app.predict returns and says, with a network that finds one square in every image
@@ -235,12 +236,19 @@ def folders(tmp_path, monkeypatch):
     return inputs, tmp_path / "some" / "outputs"
 
 
+def test_the_lines_of_images_are_aligned(tmp_path):
+    names = ["a.tif", "a long name.tif", "b" * 60 + ".tif"]
+    lines = predict.titles([Job(tmp_path, name, tmp_path) for name in names * 4])
+    assert lines[0] == " 1/12 a.tif" + 35 * " " and lines[10] == "11/12 a long name.tif" + 25 * " "
+    assert lines[11] == f"12/12 {names[2]}"
+
+
 def test_a_line_for_each_image_in_order(folders, capsys):
     inputs, labels = folders
     assert predict.main([str(inputs), str(labels)]) == 0
     out, err = capsys.readouterr()
     first, second, last = out.splitlines()
-    assert first.startswith("1/2 a.tif 8×6 ") and first.endswith(" s 1 cell, mean score 1.00")
+    assert first.startswith("1/2 a.tif 8×6 ") and first.endswith(" s     1 cell, mean score 1.00")
     assert second.startswith("2/2 b.png 8×6 ")
     assert last == f"2 of 2 images done; the labels are in {labels}"
     assert err.count("a note of the segmenter") == 2
@@ -264,7 +272,7 @@ def test_whatever_fails_is_named_and_the_others_are_done(folders, capsys):
 def test_an_image_without_cells_has_no_mean_score(folders, capsys, monkeypatch):
     monkeypatch.setattr(OneSquare, "find", lambda *arguments: Found(Cells.empty(4), [], 1.0))
     assert predict.main([str(folder) for folder in folders]) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith(" s 0 cells")
+    assert capsys.readouterr().out.splitlines()[0].endswith(" s    0 cells")
 
 
 def test_what_can_not_be_started_is_one_sentence(folders, tmp_path, capsys):
@@ -466,7 +474,7 @@ def test_the_scale_stands_on_the_line_of_the_image_where_it_is_not_1(noise, caps
     assert " 64×90 ×0.5 " in first and " 64×64 ×0.5 " in second
     for given in ((), ("--scale", "1"), ("--diameter", "42")):
         noise(*given)
-        assert re.search(r" 64×90 \d", capsys.readouterr().out)
+        assert re.search(r" 64×90 +\d", capsys.readouterr().out)
 
 
 def test_channels_and_planes_are_those_wanted(noise):
@@ -518,7 +526,7 @@ def test_killed_at_any_moment_outputs_are_complete_or_absent_and_resume_does_the
     command = [sys.executable, "-m", "app.predict", str(inputs), str(labels), "--cells", "--resume"]
     whole = command[:4] + [str(undisturbed), "--cells"]
     said = subprocess.check_output(whole, cwd=str(ROOT), encoding="utf-8")
-    seconds = np.median([float(text) for text in re.findall(r" ([\d.]+) s \d+ cell", said)])
+    seconds = np.median([float(text) for text in re.findall(r" ([\d.]+) s +\d+ cell", said)])
     expected = {path.name: path.read_bytes() for path in undisturbed.glob("*_*")}
     assert len(expected) == 24
 

@@ -1,5 +1,7 @@
 """The cells of an image in the forms that other programs open, as files beside its label image.
 
+(One of them, OME-Zarr, is a folder; it is complete or absent like a file.)
+
 A format is a module of its own, imported when it is asked for: it has LOOKS (whether it needs the
 image's pixels) and write(path, result), which writes the file and returns sentences for the user.
 """
@@ -13,7 +15,7 @@ from typing import Callable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from app import images
+from app import atomic, images
 from app.cells import Cells
 from app.formats import PREVIEWS
 from app.names import LABEL_ENDING, PREVIEW_ENDINGS
@@ -22,6 +24,7 @@ ENDINGS = {  # of the files: NAME_label.tiff becomes NAME + ending
     "geojson": (".geojson.gz",),
     "roi": ("_rois.zip",),
     "coco": ("_coco.json",),
+    "ome-zarr": (".ome.zarr",),  # a folder
     "preview": PREVIEW_ENDINGS,  # the latter above PNG_PIXELS
     "uncertainty": PREVIEW_ENDINGS,
 }
@@ -61,7 +64,7 @@ class Export(NamedTuple):
 
     def is_done(self, target: Path) -> bool:
         """Whether its file is beside the label image `target`."""
-        found = [path for path in self.paths(target) if path.is_file()]
+        found = [path for path in self.paths(target) if path.exists()]
         if self.name not in PREVIEWS.values():
             return bool(found)
         return any(kind(self.name) in _head(path) for path in found)
@@ -85,7 +88,7 @@ def load(names: Sequence[str]) -> List[Export]:
 
 def _module(name: str) -> ModuleType:
     try:
-        return importlib.import_module(f"app.exports.{name}")
+        return importlib.import_module(f"app.exports.{name.replace('-', '_')}")
     except ImportError as error:
         raise MissingLibrary(
             f"the export {name} needs the package {error.name}; with Python 3.11 or newer this "
@@ -114,6 +117,9 @@ def written(
     fails, none of the files stays. Raises images.ImageError.
     """
     paths = [path for export in exports for path in export.paths(target)]
+    for path in paths:
+        if path.is_dir():  # of ours there is none any more
+            raise images.ImageError(f"{path.name} is a folder of yours, which is never replaced")
     try:
         try:
             _remove(paths)
@@ -122,7 +128,7 @@ def written(
         except OSError as error:
             reason = f"an export cannot be written ({error.strerror})"
             raise images.ImageError(reason) from error
-        yield [path for path in paths if path.is_file()]
+        yield [path for path in paths if path.exists()]
     except BaseException:
         with suppress(OSError):
             _remove(paths)
@@ -132,4 +138,4 @@ def written(
 def _remove(paths):
     for path in paths:
         with suppress(FileNotFoundError):
-            path.unlink()
+            atomic.remove(path)

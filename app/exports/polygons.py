@@ -9,15 +9,16 @@ from skimage.measure import find_contours
 from app.cells import Cells
 from app.outlines import star_shaped
 
-CORNER = 0.5  # to be added where (0, 0) is the top-left corner of an image, not its first pixel
+CORNER = 0.5  # pixels from the top-left corner of an image to the middle of its first pixel
 TOLERANCE = 0.1  # pixels by which a polygon may differ from its contour, to have fewer points
 DECIMALS = 2
 PART = 4096  # contours looked at at a time, for the memory's sake
 
 
 def polygons(cells: Cells, labels: np.ndarray) -> Iterator[np.ndarray]:
-    """The outline (m, 2) of each cell, x y in pixels from the centre of the first one, float64.
+    """The outline (m, 2) of each cell, x y in pixels from the corner of the image, float64.
 
+    The corner is the top-left one, as QuPath and ImageJ have it.
     m is 3 or more, the last point is not the first one again, and no outline crosses or touches
     itself: a contour that does is replaced by the outline of its label in labels (H, W).
     """
@@ -27,11 +28,13 @@ def polygons(cells: Cells, labels: np.ndarray) -> Iterator[np.ndarray]:
         # On average wider than a pixel: thinning does not move its middle out of it.
         wide = part.areas() > np.ptp(part.contours, axis=1).max(axis=1)
         trusted = star_shaped(contours) & wide
-        for row, contour in enumerate(contours):
-            polygon = thinned(contour)
-            if not trusted[row] and not is_simple(polygon):
-                polygon = outline_of(labels, start + row + 1, contour)
-            yield np.round(polygon.astype(np.float64), DECIMALS)
+        found = [thinned(contour) for contour in contours]
+        for row in np.flatnonzero(~trusted):
+            if not is_simple(found[row]):
+                found[row] = outline_of(labels, start + row + 1, contours[row])
+        ends = np.cumsum([len(polygon) for polygon in found])
+        joined = np.round(np.concatenate(found).astype(np.float64) + CORNER, DECIMALS)
+        yield from np.split(joined, ends[:-1])
 
 
 def thinned(contour: np.ndarray) -> np.ndarray:

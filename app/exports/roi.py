@@ -9,7 +9,7 @@ from roifile import ImagejRoi
 
 from app.atomic import replacing
 from app.exports import Result
-from app.exports.polygons import CORNER, polygons
+from app.exports.polygons import polygons
 
 LOOKS = False
 MOST = 60536  # pixels: what lies beyond, the format tells in whole numbers of 16 bits no more
@@ -23,8 +23,7 @@ def write(path: Path, result: Result) -> List[str]:
     """
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         for label, polygon in enumerate(polygons(result.cells, result.labels), 1):
-            points = (polygon + CORNER).astype(np.float32)
-            roi = ImagejRoi.frompoints(points, name=str(label))
+            roi = ImagejRoi.frompoints(polygon.astype(np.float32), name=str(label))
             entry = zipfile.ZipInfo(f"{label}.roi")  # a name alone would add the time of day
             archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
     if max(result.labels.shape) <= MOST:
