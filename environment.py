@@ -33,7 +33,9 @@ for pin in map(Requirement, sys.argv[1:]):
         try:
             for path in metadata.files(pin.name) or ():
                 parts = path.parts
-                if len(parts) == 1 and path.suffix == ".py" or parts[1:] == ("__init__.py",):
+                is_module = len(parts) == 1 and path.suffix == ".py"
+                is_there = path.locate().is_file()  # a list of sources names more than that
+                if is_there and (is_module or parts[1:] == ("__init__.py",)):
                     import_module(parts[0].split(".")[0])
         except Exception as error:
             sys.exit(f"{pin.name}: {type(error).__name__}: {error}")

@@ -27,11 +27,13 @@ def programs(tmp_path):
 def making(programs, tmp_path):
     """A function that starts environment.sh, of these requirements, in tmp_path; the folder.
 
-    The only index is a folder with the packages `good` and `bad`, which cannot be imported.
+    The only index is a folder with the packages `good`, `bad`, which cannot be imported, and
+    `listed`, which names a file that it does not install.
     """
     (programs / "python3").symlink_to(sys.executable)
     for name, content in (("good", "value = 1\n"), ("bad", "import missing_library\n")):
         write_wheel(tmp_path / "index", name, content)
+    write_wheel(tmp_path / "index", "listed", "value = 1\n", also_named="setup.py")
     folder = tmp_path / "an environment"
 
     def start(requirements, **variables):
@@ -48,8 +50,8 @@ def making(programs, tmp_path):
     return start, folder
 
 
-def write_wheel(folder, name, content):
-    """A package of one module."""
+def write_wheel(folder, name, content, also_named=""):
+    """A package of one module; also_named: a file that its list has and that is not in it."""
     folder.mkdir(exist_ok=True)
     about = f"{name}-1.0.dist-info"
     files = {
@@ -57,7 +59,7 @@ def write_wheel(folder, name, content):
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = "".join(f"{path},,\n" for path in [*files, f"{about}/RECORD"])
+    record = "".join(f"{path},,\n" for path in [*files, f"{about}/RECORD", also_named] if path)
     with zipfile.ZipFile(str(folder / f"{name}-1.0-py3-none-any.whl"), "w") as wheel:
         for path, text in {**files, f"{about}/RECORD": record}.items():
             wheel.writestr(path, text)
@@ -118,6 +120,13 @@ def test_what_cannot_be_imported_leaves_the_environment_as_it_was(making):
         assert works(folder)
     status, said = ended(start("bad==1.0\n"))
     assert "bad: ModuleNotFoundError" in said and "missing_library" in said
+
+
+def test_files_that_a_package_names_but_does_not_install_are_not_imported(making):
+    start, folder = making  # pip before 23.1 installs fvcore, which has no wheel, like that
+    status, said = ended(start("good==1.0\nlisted==1.0\n"))
+    assert status == 0, said
+    assert works(folder)
 
 
 def test_an_environment_whose_python_cannot_be_executed_is_made_anew(making):
