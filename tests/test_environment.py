@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -136,6 +137,39 @@ def test_an_environment_whose_python_cannot_be_executed_is_made_anew(making):
     python.unlink()
     python.symlink_to("/nowhere/python")
     assert ended(start("good==1.0\n"))[0] == 0
+    assert works(folder)
+
+
+def test_an_environment_keeps_its_python_when_python3_becomes_another(making, programs):
+    start, folder = making
+    python3 = programs / "python3"
+    python3.unlink()
+    python3.symlink_to(os.path.realpath(sys.executable))
+    assert ended(start("good==1.0\n"))[0] == 0
+    python3.unlink()
+    python3.symlink_to("/bin/true")
+    assert works(folder)
+
+
+def test_a_run_waits_for_what_a_killed_one_has_started(making, tmp_path):
+    start, folder = making
+    begun, go_on = tmp_path / "begun", tmp_path / "go on"
+    content = f"""import os, time
+open({str(begun)!r}, "w").close()
+while not os.path.exists({str(go_on)!r}):
+    time.sleep(0.01)
+"""
+    write_wheel(tmp_path / "index", "slow", content)
+    killed = start("slow==1.0\n")
+    while not begun.exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    second = start("good==1.0\n")
+    assert "waiting" in second.stderr.readline()
+    go_on.touch()
+    assert ended(second)[0] == 0
     assert works(folder)
 
 
