@@ -147,7 +147,7 @@ def test_an_environment_keeps_its_python_when_python3_becomes_another(making, pr
     python3.symlink_to(os.path.realpath(sys.executable))
     assert ended(start("good==1.0\n"))[0] == 0
     python3.unlink()
-    python3.symlink_to("/bin/true")
+    python3.symlink_to("/bin/false")
     assert works(folder)
 
 
