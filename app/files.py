@@ -60,9 +60,7 @@ def segment_file(
         from app.exports.measures import measures  # late: it takes a while, and few want it
 
         measured = measures(result)
-    said = []
-    others = exports.written(wanted, target, result, said) if wanted else None
     rows = cells if with_table else None
-    outputs.save(target, labels, record, rows, measured, image.pixel_size, others)
+    said = outputs.save(target, labels, record, rows, measured, image.pixel_size, wanted, result)
     hidden = [f"{counted(lost)} left out, being covered by others"] if lost else []
     return Segmented(shape, cells, remarks + notes + hidden + said, scale)

@@ -7,9 +7,9 @@ import os
 import re
 import tempfile
 import time
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from app import __version__, exports, images
 from app.atomic import replacing
 from app.cells import COLUMNS, Cells, table
 from app.digests import sha256_of
-from app.names import table_path
+from app.names import LABEL_ENDING, table_path
 from app.selection import Channels, Plane
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5 + ["%.0f"] * 4
 _MEASURED = "%.9g"
 _HEADER = ",".join(COLUMNS)
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp([._].*)?")
 ABANDONED = 3600  # seconds: a file that is still being written changes more often
 LARGE = 2**30  # bytes: of larger files only parts are read to tell them apart,
 PARTS, PART = 64, 2**20  # so many of so many bytes, the first of which holds the header
@@ -74,45 +74,85 @@ def save(
     cells: Optional[Cells] = None,
     measured: Optional[Dict[str, np.ndarray]] = None,
     pixel_size: Optional[float] = None,
-    others: Optional[ContextManager[List[Path]]] = None,
-) -> None:
-    """Write a label image (H, W), and the table of its cells if they are given.
+    wanted: Sequence[exports.Export] = (),
+    result: Optional[exports.Result] = None,
+) -> List[str]:
+    """Write a label image (H, W), the table of its cells if they are given, and exports.
 
     record: how the labels were made (see `record_for`); the file keeps it, with hashes of the
-    labels, the table and the others by which `existing` knows them again. cells: row k is label
+    labels, the table and the exports by which `existing` knows them again. cells: row k is label
     k + 1. measured: further columns (n,) of the table. pixel_size: in µm, which the label image
-    keeps. others: writes further files (exports.written).
-    A table or export of ours is always that of the label image beside it: those of earlier runs
-    go, and while new ones are written there is no label image. Raises images.ImageError.
+    keeps. wanted: exports of `result`. Returns what they say.
+    A table or export of ours is always that of the label image beside it, whenever the program is
+    killed: all are written aside first, those of earlier runs go, then the label image takes its
+    place and after it the others. Raises images.ImageError.
     """
     rows = None if cells is None else _csv(table(cells, labels), measured or {})
-    try:
-        _make_way(path, rows is not None, others is not None)
+    with _aside(path) as aside:
         if rows is not None:
-            with replacing(table_path(path)) as file:
+            what = "the table of cells cannot be written"
+            with _or_image_error(what), replacing(table_path(aside)) as file:
                 file.write(rows)
-    except OSError as error:
-        reason = f"the table of cells cannot be written ({error.strerror})"
-        raise images.ImageError(reason) from error
-    with others or nullcontext([]) as written:
+        with _or_image_error("an export cannot be written"):
+            said = exports.write(wanted, aside, result)
+        written = [pair for pair in _others(aside, path) if pair[0].is_file()]
         if record is not None:
             record = {
                 **record,
                 "labels": _hash_of_labels(labels),
                 "table": rows and _hash(rows),
-                "exports": {export.name: _hash(export.read_bytes()) for export in written},
+                "exports": {
+                    place.name: _hash(new.read_bytes())
+                    for new, place in written
+                    if place != table_path(path)
+                },
             }
+        with _or_image_error("a table or export of before cannot be removed"):
+            _make_way(path, wanted)
         images.write_labels(path, labels, record and json.dumps(record), pixel_size)
+        with _or_image_error("the table of cells or an export cannot be written"):
+            for new, place in written:
+                os.replace(new, place)
+    return said
 
 
-def _make_way(path, for_table, for_exports):
-    """Remove what would not be of the label image that is about to be written to `path`."""
-    if not for_table:
-        _remove_table(path)
+@contextmanager
+def _aside(path):
+    """A hidden name like that of the label image `path`; what is beside that in the end goes."""
+    aside = path.with_name(f".{os.urandom(8).hex()}.tmp{LABEL_ENDING}")
+    try:
+        yield aside
+    finally:
+        for new, _ in _others(aside, path):
+            with suppress(OSError):
+                new.unlink()
+
+
+def _others(*paths):
+    """What may be beside each of these label images: tuples of a file for each of them."""
+    return zip(*([table_path(path), *exports.all_paths(path)] for path in paths))
+
+
+@contextmanager
+def _or_image_error(what):
+    """Raise images.ImageError for an OSError: what cannot be done, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise images.ImageError(f"{what} ({error.strerror})") from error
+
+
+def _make_way(path, wanted):
+    """Remove what is not of the label image that is about to be written to `path`.
+
+    That is ours, or in the place of the exports that are wanted.
+    """
+    _remove_table(path)
     _remove_exports(path)
-    if for_table or for_exports:
-        with suppress(FileNotFoundError):
-            path.unlink()
+    for export in wanted:
+        for place in export.paths(path):
+            with suppress(FileNotFoundError):
+                place.unlink()
 
 
 def _csv(rows, measured):
@@ -235,15 +275,12 @@ def _our_exports(path):
 def _is_our_table(path):
     """Whether there is a table for the label image `path` that is as this program wrote it.
 
-    The label image knows; one without it was left by a run that was killed.
+    The label image knows.
     """
     try:
-        rows = table_path(path).read_bytes()
+        return _record_in(path).get("table") == _hash(table_path(path).read_bytes())
     except OSError:
         return False
-    if os.path.lexists(path):
-        return _record_in(path).get("table") == _hash(rows)
-    return rows.startswith((f"{_HEADER}\n".encode(), f"{_HEADER},".encode()))
 
 
 def _record_in(path):
