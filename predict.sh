@@ -31,8 +31,8 @@ sys.path[0], name = sys.argv[1:3]
 del sys.argv[1:3]
 runpy.run_module(name, run_name="__main__", alter_sys=True)'
 
-if [ $# -gt 0 ] && [ ! -e "$here/.venv/complete" ]; then # any Python knows what is wrong with them
-    status=0
+if [ $# -gt 0 ] && [ ! -e "$here/.venv/complete" ] && command -v python3 >/dev/null; then
+    status=0 # any Python knows what is wrong with them
     python3 -c "$module" "$here" app.arguments "$@" || status=$?
     case $status in 0 | 2) exit "$status" ;; esac
 fi

@@ -176,7 +176,7 @@ def record_of(
     labels of a GPU and a CPU are alike.
     """
     digests = [sha256_of(path) for path in weights]
-    return {
+    record = {
         "program": f"cpn {__version__}",
         "weights": digests,
         "precision": segmenter.precision,
@@ -189,6 +189,7 @@ def record_of(
         "channels": channels,
         "plane": plane,
     }
+    return json.loads(json.dumps(record))  # as it will be read
 
 
 def record_for(image: Path, settings: dict) -> dict:
@@ -203,7 +204,7 @@ def record_for(image: Path, settings: dict) -> dict:
                 file.seek((size - PART) * number // (PARTS - 1))
                 digest.update(file.read(PART))
     source = {"name": image.name, "size": size, "blake2b": digest.hexdigest()}
-    return json.loads(json.dumps({**settings, "input": source}))  # as it will be read
+    return {**settings, "input": source}
 
 
 def existing(path: Path) -> Optional[Existing]:

@@ -232,6 +232,12 @@ def test_help_and_wrong_arguments_need_no_environment(checkout):
     assert predict_sh(script, checkout).returncode == 9
 
 
+def test_a_missing_python3_is_not_complained_of_before_others_are_looked_for(checkout, programs):
+    command = [str(programs / "sh"), str(checkout / "predict.sh"), str(checkout)]
+    result = subprocess.run(command, env={"PATH": str(programs)}, capture_output=True)
+    assert (result.returncode, result.stderr) == (9, b"")
+
+
 def test_a_checkout_can_be_started_through_a_symbolic_link(checkout, tmp_path):
     (tmp_path / "links").mkdir()
     links = {
