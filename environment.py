@@ -33,7 +33,9 @@ for pin in map(Requirement, sys.argv[1:]):
         try:
             for path in metadata.files(pin.name) or ():
                 parts = path.parts
-                if len(parts) == 1 and path.suffix == ".py" or parts[1:] == ("__init__.py",):
+                is_module = len(parts) == 1 and path.suffix == ".py"
+                is_there = path.locate().is_file()  # a list of sources names more than that
+                if is_there and (is_module or parts[1:] == ("__init__.py",)):
                     import_module(parts[0].split(".")[0])
         except Exception as error:
             sys.exit(f"{pin.name}: {type(error).__name__}: {error}")
@@ -73,8 +75,9 @@ def main(folder, wanted, *requirements):
 
 @contextmanager
 def locked(folder):
-    """Be the only one who makes this environment; the lock ends with the process."""
+    """Be the only one who makes this environment; the lock ends with this process and its own."""
     with open(f"{folder}.lock", "w") as file:
+        os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -94,16 +97,22 @@ def make(place, requirements):
     """Make an environment and install the packages; whatever is there is replaced."""
     says = "(once; this downloads PyTorch and takes minutes)"
     print(f"Making the Python environment {place} {says}", file=sys.stderr)
-    if subprocess.call([sys.executable, "-m", "venv", "--clear", str(place)], stdout=sys.stderr):
+    base = os.path.realpath(sys.executable)  # `python3` may become another version
+    if call([base, "-m", "venv", "--clear", str(place)], stdout=sys.stderr):
         raise Failed("could not be made: the lines above say why.")
     python = str(place / "bin" / "python")
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     files = [word for file in requirements for word in ("-r", file)]
     environment = pip_environment(python)
-    if subprocess.call([*install, "--no-input", *files], env=environment, stdout=sys.stderr):
+    if call([*install, "--no-input", *files], env=environment, stdout=sys.stderr):
         raise Failed("is not complete: the lines above say why; start again when that is mended.")
-    if subprocess.call([python, "-c", IMPORT_ALL, *pins(requirements)]):
+    if call([python, "-c", IMPORT_ALL, *pins(requirements)]):
         raise Failed("does not work: the line above says what cannot be imported.")
+
+
+def call(command, **how):
+    """Run a command, which holds the lock as well: it may outlive this process."""
+    return subprocess.call(command, close_fds=False, **how)
 
 
 def pip_environment(python):

@@ -31,8 +31,8 @@ if [ -n "${CPN_CONTAINER:-}" ]; then # set by the Dockerfile: everything is inst
 fi
 unset PYTHONHOME PYTHONPATH # of another Python: nothing of it belongs into .venv
 
-if [ $# -gt 0 ] && [ ! -e "$here/.venv/complete" ]; then # any Python knows what is wrong with them
-    status=0
+if [ $# -gt 0 ] && [ ! -e "$here/.venv/complete" ] && command -v python3 >/dev/null; then
+    status=0 # any Python knows what is wrong with them
     python3 -c "$module" "$here" app.arguments "$@" || status=$?
     case $status in 0 | 2) exit "$status" ;; esac
 fi

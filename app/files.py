@@ -155,12 +155,9 @@ def _save(result, target, record, beside):
         from app.exports.measures import measures  # late: it takes a while, and few want it
 
         measured = measures(result)
-    said = []
-    others = exports.written(beside.wanted, target, result, said) if beside.wanted else None
-    rows = result.cells if beside.with_table else None
-    size = result.image.pixel_size
-    outputs.save(target, result.labels, record, rows, measured, size, others)
-    return said
+    rows, size = result.cells if beside.with_table else None, result.image.pixel_size
+    labels, wanted = result.labels, beside.wanted
+    return outputs.save(target, labels, record, rows, measured, size, wanted, result)
 
 
 def _hidden(lost):

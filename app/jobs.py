@@ -17,23 +17,43 @@ class Job(NamedTuple):
     target: Path
 
 
+class Found(NamedTuple):
+    """The jobs; what is passed over, with the reason; folders in the inputs that cannot be listed.
+
+    closed: the name of each on the screen, and the images.ImageError that says why.
+    """
+
+    jobs: List[Job]
+    passed_over: PassedOver
+    closed: List[Tuple[str, images.ImageError]]
+
+
 def find_jobs(
     inputs: List[Path], outputs: Path, recursive: bool = False, challenge: bool = False
-) -> Tuple[List[Job], PassedOver]:
-    """The jobs of one folder or of files, and what is passed over with the reason.
+) -> Found:
+    """What there is to do in one folder, or of files.
 
     recursive: with the folders in the folder, which `outputs` then gets as well. challenge: how
-    labels are named (names.output_names). Raises images.ImageError: a folder cannot be listed.
+    labels are named (names.output_names). Raises images.ImageError: the folder cannot be listed.
     """
     if len(inputs) > 1 or not os.path.isdir(inputs[0]):
         paths, passed_over = images.inputs_among(_different(inputs))
-        return _jobs(paths, Path(), outputs, challenge), passed_over
-    jobs, passed_over = [], []
+        return Found(_jobs(paths, Path(), outputs, challenge), passed_over, [])
+    found = Found([], [], [])
     for folder in _folders(inputs[0], outputs) if recursive else inputs:
-        paths, others = images.list_inputs(folder)
-        jobs += _jobs(paths, folder.relative_to(inputs[0]), outputs, challenge)
-        passed_over += [found for found in others if not (recursive and _is_entered(found[0]))]
-    return jobs, passed_over
+        inside = folder.relative_to(inputs[0])
+        try:
+            paths, others = images.list_inputs(folder)
+        except images.ImageError as error:
+            if folder == inputs[0]:
+                raise
+            found.closed.append((inside.as_posix(), error))
+            continue
+        found.jobs.extend(_jobs(paths, inside, outputs, challenge))
+        found.passed_over.extend(
+            other for other in others if not (recursive and _is_entered(other[0]))
+        )
+    return found
 
 
 def _jobs(paths, inside, outputs, challenge):
@@ -58,7 +78,11 @@ def _different(paths):
 def _folders(top: Path, outputs: Path) -> Iterator[Path]:
     """A folder and all in it, sorted, but for hidden ones and the outputs."""
     yield top
-    for path in sorted(filter(_is_entered, top.iterdir())):
+    try:
+        paths = sorted(filter(_is_entered, top.iterdir()))
+    except OSError:  # find_jobs says so
+        return
+    for path in paths:
         if os.path.realpath(path) != os.path.realpath(outputs):
             yield from _folders(path, outputs)
 

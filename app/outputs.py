@@ -7,12 +7,11 @@ import os
 import re
 import tempfile
 import time
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Callable,
-    ContextManager,
     Dict,
     Iterable,
     List,
@@ -28,7 +27,7 @@ from app import __version__, atomic, exports, images
 from app.atomic import replacing
 from app.cells import COLUMNS, Cells, Pixels, measure, table
 from app.digests import sha256_of
-from app.names import table_path
+from app.names import LABEL_ENDING, table_path
 from app.selection import Channels, Plane
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 _FORMAT = ["%d"] + ["%.3f"] * 4 + ["%d"] + ["%.3f"] * 2 + ["%.5f"] * 5 + ["%.0f"] * 4
 _MEASURED = "%.9g"
 _HEADER = ",".join(COLUMNS)
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp([._].*)?")
 ABANDONED = 3600  # seconds: a file that is still being written changes more often
 LARGE = 2**30  # bytes: of larger files only parts are read to tell them apart,
 PARTS, PART = 64, 2**20  # so many of so many bytes, the first of which holds the header
@@ -85,24 +84,33 @@ def save(
     cells: Optional[Cells] = None,
     measured: Optional[Dict[str, np.ndarray]] = None,
     pixel_size: Optional[float] = None,
-    others: Optional[ContextManager[List[Path]]] = None,
-) -> None:
-    """Write a label image (H, W), and the table of its cells if they are given.
+    wanted: Sequence[exports.Export] = (),
+    result: Optional[exports.Result] = None,
+) -> List[str]:
+    """Write a label image (H, W), the table of its cells if they are given, and exports.
 
     record: how the labels were made (see `record_for`); the file keeps it, with hashes of the
-    labels, the table and the others by which `existing` knows them again. cells: row k is label
+    labels, the table and the exports by which `existing` knows them again. cells: row k is label
     k + 1. measured: further columns (n,) of the table. pixel_size: in µm, which the label image
-    keeps. others: writes further files (exports.written).
-    A table or export of ours is always that of the label image beside it: those of earlier runs
-    go, and while new ones are written there is no label image. Raises images.ImageError.
+    keeps. wanted: exports of `result`. Returns what they say.
+    A table or export of ours is always that of the label image beside it, whenever the program is
+    killed: all are written aside first, those of earlier runs go, then the label image takes its
+    place and after it the others. Raises images.ImageError.
     """
     pixels = None if cells is None else measure(labels, len(cells))
     rows = pixels and _csv(table(cells, pixels), measured or {})
-    _write_table(path, rows, others is not None)
-    with others or nullcontext([]) as written:
+    with _aside(path) as aside:
+        _write_table(aside, rows)
+        with _or_image_error("an export cannot be written"):
+            said = exports.write(wanted, aside, result)
+        description = None
         if record is not None:
-            record = _of_outputs(record, _Hash(labels.shape, [labels]), rows, written)
-        images.write_labels(path, labels, record and json.dumps(record), pixel_size)
+            digest = _Hash(labels.shape, [labels])
+            description = json.dumps(_of_outputs(record, digest, rows, aside, path))
+        _make_way(path, wanted)
+        images.write_labels(path, labels, description, pixel_size)
+        _put_in_place(aside, path)
+    return said
 
 
 def save_strips(
@@ -114,7 +122,7 @@ def save_strips(
     with_table: bool = False,
     pixel_size: Optional[float] = None,
 ) -> None:
-    """As `save`, strip by strip (see images.write_label_strips).
+    """As `save`, strip by strip (see images.write_label_strips), without exports.
 
     cells: called when all strips are there; of each label its cell.
     """
@@ -127,47 +135,89 @@ def save_strips(
                 pixels.add(strip)
             yield strip
 
-    def describe():
-        rows = _csv(table(cells(), pixels), {}) if with_table else None
-        _write_table(path, rows, False)
-        return json.dumps(_of_outputs(record, digest, rows, []))
+    with _aside(path) as aside:
 
-    images.write_label_strips(path, seen(), shape, describe, pixel_size)
+        def describe():
+            rows = _csv(table(cells(), pixels), {}) if with_table else None
+            _write_table(aside, rows)
+            _make_way(path, ())
+            return json.dumps(_of_outputs(record, digest, rows, aside, path))
 
-
-def _write_table(path, rows, for_exports):
-    """Make way (see `_make_way`) for a label image, and write its table of cells, if there is one.
-
-    rows: as bytes. Raises images.ImageError.
-    """
-    try:
-        _make_way(path, rows is not None, for_exports)
-        if rows is not None:
-            with replacing(table_path(path)) as file:
-                file.write(rows)
-    except OSError as error:
-        reason = f"the table of cells cannot be written ({error.strerror})"
-        raise images.ImageError(reason) from error
+        images.write_label_strips(path, seen(), shape, describe, pixel_size)
+        _put_in_place(aside, path)
 
 
-def _of_outputs(record, digest, rows, written):
-    """The record that a label image keeps: with hashes of itself and what is beside it."""
+def _write_table(path, rows):
+    """Write the table of the label image `path`, if there is one, as bytes."""
+    if rows is not None:
+        what = "the table of cells cannot be written"
+        with _or_image_error(what), replacing(table_path(path)) as file:
+            file.write(rows)
+
+
+def _of_outputs(record, digest, rows, aside, path):
+    """The record that a label image keeps: with hashes of itself and of what will be beside it."""
+    written = ((new, place) for new, place in _others(aside, path) if new.exists())
     return {
         **record,
         "labels": digest.hexdigest(),
         "table": rows and _hash(rows),
-        "exports": {export.name: _hash_of(export) for export in written},
+        "exports": {
+            place.name: _hash_of(new) for new, place in written if place != table_path(path)
+        },
     }
 
 
-def _make_way(path, for_table, for_exports):
-    """Remove what would not be of the label image that is about to be written to `path`."""
-    if not for_table:
+def _put_in_place(aside, path):
+    """Give what was written beside `aside` its place beside `path`."""
+    with _or_image_error("the table of cells or an export cannot be written"):
+        for new, place in _others(aside, path):
+            if new.exists():
+                os.replace(new, place)
+
+
+@contextmanager
+def _aside(path):
+    """A hidden name like that of the label image `path`; what is beside that in the end goes."""
+    aside = path.with_name(f".{os.urandom(8).hex()}.tmp{LABEL_ENDING}")
+    try:
+        yield aside
+    finally:
+        for new, _ in _others(aside, path):
+            with suppress(OSError):
+                atomic.remove(new)
+
+
+def _others(*paths):
+    """What may be beside each of these label images: tuples of a file for each of them."""
+    return zip(*([table_path(path), *exports.all_paths(path)] for path in paths))
+
+
+@contextmanager
+def _or_image_error(what):
+    """Raise images.ImageError for an OSError: what cannot be done, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise images.ImageError(f"{what} ({error.strerror})") from error
+
+
+def _make_way(path, wanted):
+    """Remove what is not of the label image that is about to be written to `path`.
+
+    That is ours, or in the place of the exports that are wanted. Raises images.ImageError.
+    """
+    places = [place for export in wanted for place in export.paths(path)]
+    ours = _our_exports(path)
+    for place in places:
+        if place.is_dir() and place not in ours:
+            raise images.ImageError(f"{place.name} is a folder of yours, which is never replaced")
+    with _or_image_error("a table or export of before cannot be removed"):
         _remove_table(path)
-    _remove_exports(path)
-    if for_table or for_exports:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        _remove_exports(path)
+        for place in places:
+            with suppress(FileNotFoundError):
+                atomic.remove(place)
 
 
 def _csv(rows, measured):
@@ -191,7 +241,7 @@ def record_of(
     labels of a GPU and a CPU are alike.
     """
     digests = [sha256_of(path) for path in weights]
-    return {
+    record = {
         "program": f"cpn {__version__}",
         "weights": digests,
         "precision": segmenter.precision,
@@ -204,6 +254,7 @@ def record_of(
         "channels": channels,
         "plane": plane,
     }
+    return json.loads(json.dumps(record))  # as it will be read
 
 
 def record_for(image: Path, settings: dict) -> dict:
@@ -218,7 +269,7 @@ def record_for(image: Path, settings: dict) -> dict:
                 file.seek((size - PART) * number // (PARTS - 1))
                 digest.update(file.read(PART))
     source = {"name": image.name, "size": size, "blake2b": digest.hexdigest()}
-    return json.loads(json.dumps({**settings, "input": source}))  # as it will be read
+    return {**settings, "input": source}
 
 
 def existing(path: Path) -> Optional[Existing]:
@@ -309,15 +360,12 @@ def _our_exports(path):
 def _is_our_table(path):
     """Whether there is a table for the label image `path` that is as this program wrote it.
 
-    The label image knows; one without it was left by a run that was killed.
+    The label image knows.
     """
     try:
-        rows = table_path(path).read_bytes()
+        return _record_in(path).get("table") == _hash(table_path(path).read_bytes())
     except OSError:
         return False
-    if os.path.lexists(path):
-        return _record_in(path).get("table") == _hash(rows)
-    return rows.startswith((f"{_HEADER}\n".encode(), f"{_HEADER},".encode()))
 
 
 def _record_in(path):

@@ -84,7 +84,8 @@ def run(options: argparse.Namespace) -> int:
     warn_of_lost_outputs(options.outputs)
     wanted = wanted_exports(options)
     take_owner(options.outputs)
-    jobs = shared(jobs_of(options), options)
+    jobs, closed = jobs_of(options)
+    jobs = shared(jobs, options)
     make_ready({options.outputs, *(job.target.parent for job in jobs)})
     segmenter, settings = load_segmenter(options)
     before = done_before(jobs, settings, options, wanted) if options.resume else {}
@@ -103,8 +104,9 @@ def run(options: argparse.Namespace) -> int:
     joined = not options.table or write_run_table(options.table, jobs, found)
     reported = options.report and write_report(jobs, found, options)
     done = len(before) + sum(row.is_done for row in rows.values())
-    tell_end(len(jobs), done, len(before), reported, options)
-    return 0 if joined and reported == options.report and done == len(jobs) else 1
+    total = len(jobs) + closed  # folders, of which nobody knows how many images they hold
+    tell_end(total, done, len(before), reported, options)
+    return 0 if joined and reported == options.report and done == total else 1
 
 
 def attempt_all(
@@ -258,11 +260,14 @@ def take_owner(folder: Path) -> None:
         )
 
 
-def jobs_of(options: argparse.Namespace) -> List[Job]:
-    """The jobs; says what is passed over, and which labels need longer names."""
+def jobs_of(options: argparse.Namespace) -> Tuple[List[Job], int]:
+    """The jobs, and how many folders in the inputs cannot be listed.
+
+    Says which these are, what is passed over, and which labels need longer names.
+    """
     place = shown(str(options.inputs[0])) if len(options.inputs) == 1 else "these files"
     try:
-        jobs, passed_over = find_jobs(
+        jobs, passed_over, closed = find_jobs(
             options.inputs, options.outputs, options.recursive, options.challenge
         )
     except images.ImageError as error:
@@ -270,6 +275,8 @@ def jobs_of(options: argparse.Namespace) -> List[Job]:
         raise CannotStart(f"No images can be taken from {place}: {reason}.") from error
     for path, reason in passed_over:
         print(f"{shown(path.name)}: passed over, {reason}", file=sys.stderr)
+    for folder, error in closed:
+        print(f"{shown(folder)}: failed, {error}{permission_hint(error)}", file=sys.stderr)
     if not jobs:
         raise CannotStart(f"There is no image in {place}.")
     usual = short_stem if options.challenge else stem
@@ -280,7 +287,7 @@ def jobs_of(options: argparse.Namespace) -> List[Job]:
             f"{len(longer)} images would share names of labels: theirs are longer, as {name}",
             file=sys.stderr,
         )
-    return jobs
+    return jobs, len(closed)
 
 
 def shared(jobs: List[Job], options: argparse.Namespace) -> List[Job]:

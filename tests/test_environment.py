@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -27,11 +28,13 @@ def programs(tmp_path):
 def making(programs, tmp_path):
     """A function that starts environment.sh, of these requirements, in tmp_path; the folder.
 
-    The only index is a folder with the packages `good` and `bad`, which cannot be imported.
+    The only index is a folder with the packages `good`, `bad`, which cannot be imported, and
+    `listed`, which names a file that it does not install.
     """
     (programs / "python3").symlink_to(sys.executable)
     for name, content in (("good", "value = 1\n"), ("bad", "import missing_library\n")):
         write_wheel(tmp_path / "index", name, content)
+    write_wheel(tmp_path / "index", "listed", "value = 1\n", also_named="setup.py")
     folder = tmp_path / "an environment"
 
     def start(requirements, **variables):
@@ -48,8 +51,8 @@ def making(programs, tmp_path):
     return start, folder
 
 
-def write_wheel(folder, name, content):
-    """A package of one module."""
+def write_wheel(folder, name, content, also_named=""):
+    """A package of one module; also_named: a file that its list has and that is not in it."""
     folder.mkdir(exist_ok=True)
     about = f"{name}-1.0.dist-info"
     files = {
@@ -57,7 +60,7 @@ def write_wheel(folder, name, content):
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = "".join(f"{path},,\n" for path in [*files, f"{about}/RECORD"])
+    record = "".join(f"{path},,\n" for path in [*files, f"{about}/RECORD", also_named] if path)
     with zipfile.ZipFile(str(folder / f"{name}-1.0-py3-none-any.whl"), "w") as wheel:
         for path, text in {**files, f"{about}/RECORD": record}.items():
             wheel.writestr(path, text)
@@ -120,6 +123,13 @@ def test_what_cannot_be_imported_leaves_the_environment_as_it_was(making):
     assert "bad: ModuleNotFoundError" in said and "missing_library" in said
 
 
+def test_files_that_a_package_names_but_does_not_install_are_not_imported(making):
+    start, folder = making  # pip before 23.1 installs fvcore, which has no wheel, like that
+    status, said = ended(start("good==1.0\nlisted==1.0\n"))
+    assert status == 0, said
+    assert works(folder)
+
+
 def test_an_environment_whose_python_cannot_be_executed_is_made_anew(making):
     start, folder = making
     assert ended(start("good==1.0\n"))[0] == 0
@@ -127,6 +137,39 @@ def test_an_environment_whose_python_cannot_be_executed_is_made_anew(making):
     python.unlink()
     python.symlink_to("/nowhere/python")
     assert ended(start("good==1.0\n"))[0] == 0
+    assert works(folder)
+
+
+def test_an_environment_keeps_its_python_when_python3_becomes_another(making, programs):
+    start, folder = making
+    python3 = programs / "python3"
+    python3.unlink()
+    python3.symlink_to(os.path.realpath(sys.executable))
+    assert ended(start("good==1.0\n"))[0] == 0
+    python3.unlink()
+    python3.symlink_to("/bin/false")
+    assert works(folder)
+
+
+def test_a_run_waits_for_what_a_killed_one_has_started(making, tmp_path):
+    start, folder = making
+    begun, go_on = tmp_path / "begun", tmp_path / "go on"
+    content = f"""import os, time
+open({str(begun)!r}, "w").close()
+while not os.path.exists({str(go_on)!r}):
+    time.sleep(0.01)
+"""
+    write_wheel(tmp_path / "index", "slow", content)
+    killed = start("slow==1.0\n")
+    while not begun.exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    second = start("good==1.0\n")
+    assert "waiting" in second.stderr.readline()
+    go_on.touch()
+    assert ended(second)[0] == 0
     assert works(folder)
 
 
@@ -187,6 +230,12 @@ def test_help_and_wrong_arguments_need_no_environment(checkout):
         result = predict_sh(script, *wrong)
         assert result.returncode == 2 and not result.stdout and "Traceback" not in result.stderr
     assert predict_sh(script, checkout).returncode == 9
+
+
+def test_a_missing_python3_is_not_complained_of_before_others_are_looked_for(checkout, programs):
+    command = [str(programs / "sh"), str(checkout / "predict.sh"), str(checkout)]
+    result = subprocess.run(command, env={"PATH": str(programs)}, capture_output=True)
+    assert (result.returncode, result.stderr) == (9, b"")
 
 
 def test_a_checkout_can_be_started_through_a_symbolic_link(checkout, tmp_path):

@@ -236,16 +236,23 @@ def test_the_same_image_gives_the_same_bytes(noise):  # noqa: F811
     assert first == again and len(first) == 8
 
 
-def test_stopped_while_an_export_is_written_there_is_neither_it_nor_labels(noise, monkeypatch):  # noqa: F811
-    folder = noise("--export", "geojson,coco")
+def test_killed_while_an_export_is_written_the_next_run_goes_on(noise, monkeypatch):  # noqa: F811
+    folder = noise("--export", "geojson")
+    before = {path: path.read_bytes() for path in folder.glob("[ab][._]*")}
+
+    class Killed(BaseException):
+        pass
 
     def killed(*arguments):
-        raise KeyboardInterrupt
+        raise Killed
 
-    monkeypatch.setattr("app.exports.coco.annotations", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("app.exports.coco.annotations", killed)
+        patch.setattr("pathlib.Path.unlink", killed)  # what SIGKILL leaves is not tidied away
         noise("--export", "geojson,coco")
-    assert not (folder / "a_label.tiff").exists() and not (folder / "a.geojson.gz").exists()
+    assert {path: path.read_bytes() for path in folder.glob("[ab][._]*")} == before
+    noise("--export", "geojson,coco", "--resume")
+    assert (folder / "a_coco.json").exists()
 
 
 def test_an_export_that_cannot_be_written_is_one_sentence(noise, monkeypatch, capsys):  # noqa: F811

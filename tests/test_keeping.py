@@ -4,6 +4,7 @@ With a network that finds one square in every image, and has no memory for a fil
 """
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,6 +270,25 @@ def test_recursive_keeps_the_tree_and_leaves_the_outputs_out(folder, capsys):
         names = {path.relative_to(labels).as_posix() for path in labels.rglob("*.tiff")}
         assert names == {f"{stem}_label.tiff" for stem in ("a.b", "plate/w.1/x", "plate/y")}
     assert set(summary(folder, "inputs/labels")) == {"a.b.tif", "plate/w.1/x.png", "plate/y.png"}
+
+
+def test_a_closed_folder_in_the_inputs_is_named_and_the_others_are_done(
+    folder, capsys, monkeypatch
+):
+    for name in ("a/x.png", "b/y.png"):
+        write_image(folder / "inputs" / name)
+
+    def listed(path, iterdir=Path.iterdir):
+        if path.name == "a":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", listed)
+    assert run(folder, "--recursive") == 1
+    out, err = capsys.readouterr()
+    assert "a: failed, the folder cannot be listed (Permission denied): user" in err
+    assert "2 of 3 images done, 1 failed" in out
+    assert (folder / "outputs" / "b" / "y_label.tiff").is_file()
 
 
 def test_outputs_that_are_lost_with_the_container_are_warned_of(folder, capsys, monkeypatch):

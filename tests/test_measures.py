@@ -94,7 +94,10 @@ def test_a_table_of_a_run_that_cannot_be_written_is_one_sentence(noise, tmp_path
     assert "all.csv cannot be written (No such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\0\xff", b""])
+@pytest.mark.parametrize(
+    "content",
+    [b"a,b\n1,2\n", b"\0\xff", b"", b"image,label\na.tif,a_mask.png\n", b"image\na.tif\n"],
+)
 def test_a_file_of_the_users_is_no_place_for_the_table_of_a_run(noise, tmp_path, capsys, content):  # noqa: F811
     theirs = tmp_path / "all.csv"
     theirs.write_bytes(content)

@@ -71,9 +71,12 @@ def test_a_table_never_stands_beside_the_labels_of_another_run(path, cells, monk
             outputs.save(path, LABELS, RECORD, cells)
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
                 patch.setattr(step, killed)
-                outputs.save(path, LABELS, RECORD, with_table)
+                outputs.save(path, LABELS * 0, RECORD, with_table)
                 raise KeyboardInterrupt  # without a table, the first step is none
-            assert names(path) in (["a_cells.csv"], ["a_label.tiff"], [])
+            assert names(path) in (["a_cells.csv", "a_label.tiff"], ["a_label.tiff"])
+            assert (
+                not table_path(path).exists() or len(rows_of(path)) == tifffile.imread(path).max()
+            )
             assert outputs.users_file(path, True) is None, "what a killed run left is ours"
 
 
@@ -118,6 +121,7 @@ def test_a_table_that_changed_is_the_users(path, cells):
     outputs.save(path, LABELS, RECORD)
     outputs.remove(path)
     assert names(path) == ["a_cells.csv"], "it is not removed either"
+    assert outputs.users_file(path, True) == table_path(path), "nor is it ours without labels"
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -143,8 +147,9 @@ def test_an_image_is_known_by_its_name_size_and_content(tmp_path, monkeypatch, l
 
 def test_only_old_temporary_files_of_ours_are_tidied_away(tmp_path):
     old = time.time() - 2 * outputs.ABANDONED
-    ours, new, others = ".0123456789abcdef.tmp", ".fedcba9876543210.tmp", ".notes.tmp"
-    for name in (ours, new, others):
+    ours, table = ".0123456789abcdef.tmp", ".0123456789abcdef.tmp_cells.csv"
+    new, others = ".fedcba9876543210.tmp", ".notes.tmp"
+    for name in (ours, table, new, others):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, None if name == new else (old, old))
     outputs.prepare(tmp_path)

@@ -13,7 +13,7 @@ from app import images, predict
 
 RNG = np.random.default_rng(0)
 FULL = RNG.integers(0, 255, (48, 64), np.uint8)
-REDUCED = 1  # of NewSubfileType
+REDUCED, MASK = 1, 4  # of NewSubfileType
 
 
 @pytest.fixture
@@ -43,6 +43,16 @@ def test_reduced_images_are_not_the_first_image(segmented, kinds):
     write_pages(path, *zip(sizes, kinds))
     status, said = run()
     assert status == 0 and "64×48" in said and "several images" not in said
+    assert np.array_equal(images.read(path)[0], FULL)
+
+
+def test_a_transparency_mask_is_no_image(segmented):
+    run, path = segmented
+    with tifffile.TiffWriter(str(path)) as file:
+        file.write(FULL > 9, subfiletype=MASK, metadata=None, photometric="minisblack")
+        file.write(FULL, metadata=None, photometric="minisblack")
+    status, said = run()
+    assert status == 0 and "several images" not in said
     assert np.array_equal(images.read(path)[0], FULL)
 
 

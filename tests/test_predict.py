@@ -411,6 +411,18 @@ def test_cells_writes_a_table_and_leaves_the_labels_as_they_are(noise):
     assert not list(folder.glob("*_cells.csv"))
 
 
+def test_an_image_that_cannot_be_opened_keeps_the_labels_of_the_same_settings(noise, capsys):
+    folder = noise()
+    image = folder.parent / "inputs" / "a.png"
+    image.unlink()
+    image.symlink_to("nowhere")  # or a share that is gone for a moment
+    noise(status=1)
+    assert "a_label.tiff, which was there before, is kept" in capsys.readouterr().err
+    assert (folder / "a_label.tiff").exists()
+    noise("--min-size", "3", status=1)
+    assert not (folder / "a_label.tiff").exists()
+
+
 def test_resume_does_only_what_is_not_done_by_the_same_weights_and_settings(noise, capsys):
     folder = noise("--cells")
 

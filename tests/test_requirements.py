@@ -62,6 +62,17 @@ def test_the_pins_for_python_3_7_have_wheels_for_an_old_image(index, tmp_path):
     assert len(list(tmp_path.iterdir())) == len(wheels)
 
 
+@pytest.mark.parametrize("python", ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_the_pins_have_wheels_for_each_python(index, tmp_path, python):
+    wheels = [
+        pin.name + str(pin.specifier)
+        for pin in pins(python, *IMAGE_FILES)
+        if pin.name not in (*WITHOUT_WHEEL, "torch")  # torch is large, and its name varies
+    ]
+    options = ["--dry-run", "--only-binary=:all:", "--no-deps", f"--target={tmp_path}"]
+    pip("install", *options, f"--python-version={python}", *wheels)
+
+
 def test_packages_without_a_wheel_are_pure_python(index, tmp_path):
     sources = [
         f"{p.name}{p.specifier}" for p in pins("3.7", *IMAGE_FILES) if p.name in WITHOUT_WHEEL

@@ -10,6 +10,7 @@ import tifffile
 import torch
 from drawn import drawn, save
 from tiny import tiny_config
+from training_data import make_data
 
 from app.network import weights
 from app.network.cpn import CPN
@@ -68,6 +69,17 @@ def test_the_evaluator_writes_its_files(shown_so, tmp_path):
         shown_so("evaluate", "score", "--truth", "truth", "--labels", "labels", "--out", "o") == 0
     )
     assert (tmp_path / "o" / "scores.json").is_file()
+
+
+def test_a_training_goes_on(shown_so, tmp_path):
+    make_data(tmp_path / "data", count=1)
+    torch.manual_seed(0)
+    network = CPN(tiny_config())
+    weights.save(tmp_path / "w.safetensors", network.state_dict(), network.config)
+    words = ["--data", "data", "--out", "run", "--init", "w.safetensors", "--steps", "1"]
+    words += ["--device", "cpu", "--set", "crops=[[64,2]]", "positions=64", "samples=16"]
+    assert shown_so("training", *words) == 0
+    assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
 def test_a_stream_that_cannot_be_written_to_falls_silent():

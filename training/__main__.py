@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.network import weights
 from app.options import Extend
+from app.screen import screen
 from evaluate.score import aggregates, group_table, write_csv
 from training import catalog, generations, split, train, validation
 from training.stopping import Stopped
@@ -17,7 +18,13 @@ SAID = """Commands with a --help of their own: validate (predict a split and sco
 
 
 def main(arguments):
-    """Run the command; returns the exit status."""
+    """Run the command, whatever becomes of the screen; returns the exit status."""
+    with screen():
+        return run(arguments)
+
+
+def run(arguments):
+    """Run the command, and say what goes wrong; returns the exit status."""
     commands = {"validate": validate, "calibrate": calibrate}
     commands.update(split=split.main, generations=generations.main)
     warnings.formatwarning = one_line

@@ -8,14 +8,13 @@ image's pixels) and write(path, result), which writes the file and returns sente
 
 import importlib
 import sys
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from app import atomic, images
+from app import images
 from app.cells import Cells
 from app.formats import PREVIEWS
 from app.names import LABEL_ENDING, PREVIEW_ENDINGS
@@ -107,35 +106,12 @@ def all_paths(target: Path) -> List[Path]:
     return [beside(target, ending) for ending in endings]
 
 
-@contextmanager
-def written(
-    exports: Sequence[Export], target: Path, result: Result, remarks: List[str]
-) -> Iterator[List[Path]]:
-    """Write the exports for the label image `target`, which is written as long as this lasts.
+def write(exports: Sequence[Export], target: Path, result: Result) -> List[str]:
+    """Write the exports as those of the label image `target`; returns what is to be said.
 
-    Gives their files; what is to be said is added to the remarks. Where that or the label image
-    fails, none of the files stays. Raises images.ImageError.
+    Raises OSError.
     """
-    paths = [path for export in exports for path in export.paths(target)]
-    for path in paths:
-        if path.is_dir():  # of ours there is none any more
-            raise images.ImageError(f"{path.name} is a folder of yours, which is never replaced")
-    try:
-        try:
-            _remove(paths)
-            for export in exports:
-                remarks += export.write(beside(target, export.endings[0]), result)
-        except OSError as error:
-            reason = f"an export cannot be written ({error.strerror})"
-            raise images.ImageError(reason) from error
-        yield [path for path in paths if path.exists()]
-    except BaseException:
-        with suppress(OSError):
-            _remove(paths)
-        raise
-
-
-def _remove(paths):
-    for path in paths:
-        with suppress(FileNotFoundError):
-            atomic.remove(path)
+    remarks = []
+    for export in exports:
+        remarks += export.write(beside(target, export.endings[0]), result)
+    return remarks

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Iterator, List, Tuple
 
 from app.atomic import replacing
+from app.cells import COLUMNS
 from app.names import table_path
 
 MEASURED = "solidity"  # a column that only tables with measures have
+_EMPTY = b"image\n"  # a table of no image
 
 
 def is_measured(target: Path) -> bool:
@@ -21,7 +23,8 @@ def is_ours(path: Path) -> bool:
     if not os.path.lexists(path):
         return True
     try:
-        return _header(path)[:2] in (["image"], ["image", "label"])
+        columns = ["image", *COLUMNS]
+        return path.read_bytes() == _EMPTY or _header(path)[: len(columns)] == columns
     except (OSError, csv.Error):
         return False
 

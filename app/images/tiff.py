@@ -25,7 +25,7 @@ MAX_PLANES = 10**6
 SMALL = 2**26
 
 _DESCRIPTION = 270  # the tag
-_REDUCED = 1  # the bit of NewSubfileType
+_NO_IMAGE = 1 | 4  # bits of NewSubfileType: of an image made smaller, and of a transparency mask
 _STREAM, _STREAM_LENGTH = 513, 514  # tags of old-style JPEG: where its stream is
 _MAX_TAGS = 4096  # of a page, as tifffile has it
 # Tags that hold one whole number (sides, compression, ...), and the types for those. tifffile
@@ -138,12 +138,12 @@ def _check_ome(text):
 
 
 def first_image(tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    """The first series of pages that are no thumbnails of others; else the first."""
+    """The first series of pages that are no thumbnails or masks of others; else the first."""
     return next(filter(_is_full, tif.series), tif.series[0])
 
 
 def _is_full(series):
-    return not series.keyframe.subfiletype & _REDUCED
+    return not series.keyframe.subfiletype & _NO_IMAGE
 
 
 def _layout(tif, series, plane):
