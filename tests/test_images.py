@@ -48,7 +48,7 @@ def check(tmp_path, monkeypatch):
     def check(content, expected, warned=False, atol=0, name="image.tif"):
         (tmp_path / name).write_bytes(content)
         for small in (2**26, -1):
-            monkeypatch.setattr("app.images.tiff.SMALL", small)
+            monkeypatch.setattr("app.images.SMALL", small)
             image, warnings = read(tmp_path / name)
             assert image.dtype == expected.dtype and image.dtype.isnative
             assert image.shape == expected.shape and image.ndim == expected.ndim

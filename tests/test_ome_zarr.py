@@ -98,7 +98,7 @@ def test_channels_are_shown_with_the_contrast_that_they_need(tmp_path):
 
 
 def test_of_a_tiff_that_is_read_by_parts_all_parts_are_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("app.images.tiff.SMALL", -1)
+    monkeypatch.setattr("app.images.SMALL", -1)
     pixels = np.random.default_rng(0).integers(0, 255, (2100, 1200), np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(256, 256), compression="zlib")
     image = images.load(tmp_path / "a.tif")

@@ -15,7 +15,7 @@ GREY = {"photometric": "minisblack"}
 @pytest.fixture(params=[2**26, -1], ids=["at once", "by region"])
 def written(request, tmp_path, monkeypatch):
     """Writes an array as TIFF with these options of tifffile; the path. Read both ways."""
-    monkeypatch.setattr("app.images.tiff.SMALL", request.param)
+    monkeypatch.setattr("app.images.SMALL", request.param)
 
     def write(stored, **options):
         path = tmp_path / "image.tif"
@@ -70,7 +70,7 @@ def test_samples_of_a_pixel_are_channels_too(written):
 
 
 def test_only_the_planes_of_the_channels_are_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr("app.images.tiff.SMALL", -1)
+    monkeypatch.setattr("app.images.SMALL", -1)
     options = dict(GREY, compression="zlib", metadata={"axes": "CYX"}, rowsperstrip=40)
     path = tmp_path / "image.tif"
     tifffile.imwrite(str(path), STORED, **options)
