@@ -9,7 +9,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 from app import __version__
 from app.formats import PREVIEWS, parse_formats
@@ -123,7 +123,7 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     *inputs, second = options.paths[:2] if len(options.paths) > 1 else [*options.paths, None]
     if options.out:
         options.inputs, options.outputs = options.paths or [INPUTS], options.out
-    elif len(options.paths) > 2 or all(map(os.path.isfile, [*inputs, second or os.curdir])):
+    elif len(options.paths) > 2 or all(map(is_image, [*inputs, second or os.curdir])):
         parser.error("several files need --out DIR, the folder where their labels go")
     else:
         options.inputs = inputs or [INPUTS]
@@ -270,10 +270,15 @@ def default_outputs(inputs: Path) -> Path:
     """Where the labels of `inputs` go when nobody says: OUTPUTS, else beside the inputs."""
     if inputs == INPUTS or OUTPUTS.is_dir():
         return OUTPUTS
-    if os.path.isfile(inputs):
+    if is_image(inputs):
         return inputs.parent
     inputs = inputs.resolve()
     return inputs.parent / (inputs.name + "-labels")
+
+
+def is_image(path: Union[str, Path]) -> bool:
+    """Whether a path may be an image, and not a folder of such: a file, or an OME-Zarr."""
+    return os.path.isfile(path) or str(path).lower().endswith(".zarr")
 
 
 def are_of_the_challenge(inputs: List[Path]) -> bool:

@@ -73,9 +73,9 @@ def segment_file(
     return Segmented(shape, cells, remarks + notes + _hidden(lost) + said, scale)
 
 
-def is_large(image: Union[np.ndarray, images.TiffImage]) -> bool:
+def is_large(image: Union[np.ndarray, images.TiffImage, images.ZarrImage, None]) -> bool:
     """Whether an image (see images.load) is segmented by stages (app.large)."""
-    by_region = isinstance(image, images.TiffImage)
+    by_region = image is not None and not isinstance(image, np.ndarray)
     return by_region and image.shape[0] * image.shape[1] >= LARGE
 
 

@@ -36,7 +36,7 @@ def find_jobs(
     recursive: with the folders in the folder, which `outputs` then gets as well. challenge: how
     labels are named (names.output_names). Raises images.ImageError: the folder cannot be listed.
     """
-    if len(inputs) > 1 or not os.path.isdir(inputs[0]):
+    if len(inputs) > 1 or not os.path.isdir(inputs[0]) or images.is_zarr(inputs[0]):
         paths, passed_over = images.inputs_among(_different(inputs))
         return Found(_jobs(paths, Path(), outputs, challenge), passed_over, [])
     found = Found([], [], [])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Union
 
 EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")  # of images
-DOUBLE_EXTENSIONS = (".ome.tif", ".ome.tiff")
+DOUBLE_EXTENSIONS = (".ome.tif", ".ome.tiff", ".ome.zarr")
 LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
 LABEL_ENDING, TABLE_ENDING = "_label.tiff", "_cells.csv"  # of what prediction writes
 PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")  # pictures that are no inputs either

@@ -26,7 +26,7 @@ import numpy as np
 from app import __version__, atomic, exports, images
 from app.atomic import replacing
 from app.cells import COLUMNS, Cells, Pixels, measure, table
-from app.digests import sha256_of
+from app.digests import sha256_of, size_and_digest
 from app.names import LABEL_ENDING, table_path
 from app.selection import Channels, Plane
 
@@ -39,8 +39,6 @@ _MEASURED = "%.9g"
 _HEADER = ",".join(COLUMNS)
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp([._].*)?")
 ABANDONED = 3600  # seconds: a file that is still being written changes more often
-LARGE = 2**30  # bytes: of larger files only parts are read to tell them apart,
-PARTS, PART = 64, 2**20  # so many of so many bytes, the first of which holds the header
 STRIP = 512  # rows of a label image looked at at a time
 
 
@@ -259,16 +257,8 @@ def record_of(
 
 def record_for(image: Path, settings: dict) -> dict:
     """What decides the labels of this image: `record_of`, and the file. Raises OSError."""
-    digest, size = hashlib.blake2b(digest_size=32), os.stat(image).st_size
-    with open(image, "rb") as file:
-        if size <= LARGE:
-            for part in iter(lambda: file.read(PART), b""):
-                digest.update(part)
-        else:
-            for number in range(PARTS):
-                file.seek((size - PART) * number // (PARTS - 1))
-                digest.update(file.read(PART))
-    source = {"name": image.name, "size": size, "blake2b": digest.hexdigest()}
+    size, digest = size_and_digest(image)
+    source = {"name": image.name, "size": size, "blake2b": digest}
     return {**settings, "input": source}
 
 

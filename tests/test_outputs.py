@@ -127,8 +127,8 @@ def test_a_table_that_changed_is_the_users(path, cells):
 @pytest.mark.parametrize("large", [False, True])
 def test_an_image_is_known_by_its_name_size_and_content(tmp_path, monkeypatch, large):
     if large:
-        monkeypatch.setattr(outputs, "LARGE", 1000)
-        monkeypatch.setattr(outputs, "PART", 100)
+        monkeypatch.setattr("app.digests.LARGE", 1000)
+        monkeypatch.setattr("app.digests.PART", 100)
     image = tmp_path / "a.png"
     content = bytearray(np.random.default_rng(0).bytes(5000))
     image.write_bytes(content)

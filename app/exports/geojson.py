@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 from app.atomic import replacing
-from app.digests import sha256_of
+from app.digests import sha256_of, size_and_digest
 from app.exports import Result
 from app.exports.polygons import polygons
 from app.exports.properties import properties
@@ -31,7 +31,8 @@ def write(path: Path, result: Result) -> List[str]:
 
 def features(result: Result) -> Iterator[Dict[str, Any]]:
     """A GeoJSON feature for each cell, whose id is always the same for an image file and label."""
-    digest = sha256_of(result.path)
+    is_folder = result.path.is_dir()
+    digest = size_and_digest(result.path)[1] if is_folder else sha256_of(result.path)
     outlines = polygons(result.cells, result.labels)
     for measurements, outline in zip(properties(result), outlines):
         ring = outline.tolist()

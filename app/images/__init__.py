@@ -21,6 +21,7 @@ from app.images.labels import (
 )
 from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors, silence_libraries
 from app.images.metadata import Metadata
+from app.images.ome_zarr import ZarrImage, is_zarr, read_zarr
 from app.images.pictures import read_picture, read_png
 from app.images.selection import channel_indices, plane_indices, select
 from app.images.tiff import SMALL, TiffImage, guess_axes, read_tiff
@@ -34,8 +35,10 @@ __all__ = [
     "Loaded",
     "Plane",
     "TiffImage",
+    "ZarrImage",
     "guess_axes",
     "inputs_among",
+    "is_zarr",
     "is_void",
     "list_inputs",
     "load",
@@ -56,14 +59,14 @@ class Loaded(NamedTuple):
     """An image and what its file says of it.
 
     pixels: an array (H, W) or (H, W, C) in the file's own dtype (native byte order). Of a large
-        TIFF a TiffImage instead: rectangles of it are decoded where they are taken, as
-        pixels[y0:y1, x0:x1]. The file stays open until nothing refers to it any more.
+        TIFF or OME-Zarr a TiffImage or ZarrImage instead: rectangles of it are decoded where they
+        are taken, as pixels[y0:y1, x0:x1]. The file stays open until nothing refers to it any more.
     warnings: sentences about what was left out.
     pixel_size: side of a pixel in µm, where the file knows it.
     nodata: the value of pixels that are no image, where the file declares one.
     """
 
-    pixels: Union[np.ndarray, TiffImage]
+    pixels: Union[np.ndarray, TiffImage, ZarrImage]
     warnings: List[str]
     pixel_size: Optional[float]
     nodata: Optional[float]
@@ -77,7 +80,7 @@ def read(path: Union[str, Path]) -> Tuple[Union[np.ndarray, TiffImage], List[str
 def load(
     path: Union[str, Path], channels: Optional[Channels] = None, plane: Optional[Plane] = None
 ) -> Loaded:
-    """Read the image in a TIFF, PNG, JPEG, BMP or WebP file.
+    """Read the image in a TIFF, PNG, JPEG, BMP or WebP file, or in a folder that is an OME-Zarr.
 
     channels: one to three of them, in this order, by their numbers from 1 on or by the names that
     OME or ImageJ metadata have for them; by default all. plane: of a stack of images the one of
@@ -109,23 +112,26 @@ def load(
     return _load(path, channels, plane, SMALL)
 
 
-def load_by_region(path: Union[str, Path]) -> Optional[TiffImage]:
-    """The image of a TIFF of which nothing is decoded yet, however small it is.
+def load_by_region(path: Union[str, Path]) -> Union[TiffImage, ZarrImage, None]:
+    """The image of a TIFF or OME-Zarr of which nothing is decoded yet, however small it is.
 
     None for a file of another kind. Raises ImageError as `load` does.
     """
     try:
-        with open(path, "rb") as file:
-            if _kind(file.read(12)) != "TIFF":
-                return None
+        if not is_zarr(path):
+            with open(path, "rb") as file:
+                if _kind(file.read(12)) != "TIFF":
+                    return None
     except OSError as error:
         raise ImageError(f"the file cannot be opened ({error.strerror})") from error
     image = _load(path, None, None, small=-1).pixels
-    return image if isinstance(image, TiffImage) else None
+    return None if isinstance(image, np.ndarray) else image
 
 
 def _load(path, channels, plane, small):
     """As `load`; of TIFF, images of `small` bytes and more are read by region."""
+    if is_zarr(path):
+        return _load_zarr(path, channels, plane, small)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             raise ImageError("a directory, pipe or device is no image file")
@@ -139,6 +145,20 @@ def _load(path, channels, plane, small):
                 image.when_done(stack.pop_all().close)
     except OSError as error:
         raise ImageError(f"the file cannot be opened ({error.strerror})") from error
+    return _loaded(image, warnings, metadata)
+
+
+def _load_zarr(path, channels, plane, small):
+    """As `_load`, of a folder."""
+    image, warnings, metadata = read_zarr(path, plane)
+    if channels is not None:
+        count = 1 if image.ndim == 2 else image.shape[2]
+        image = image.select(channel_indices(channels, count, metadata.names))
+    return _loaded(image[:, :] if image.nbytes < small else image, warnings, metadata)
+
+
+def _loaded(image, warnings, metadata):
+    """What was read as Loaded. ImageError for what is no image."""
     if image.dtype.kind not in "uif":
         raise ImageError(f"pixels of type {image.dtype} are no intensities")
     if image.ndim == 3 and image.shape[2] > 3:
@@ -155,7 +175,7 @@ def is_void(image: Union[np.ndarray, TiffImage]) -> bool:
 
 def _selected(image, indices):
     """The channels of these indices, of an array or a TiffImage."""
-    return image.select(indices) if isinstance(image, TiffImage) else select(image, indices)
+    return select(image, indices) if isinstance(image, np.ndarray) else image.select(indices)
 
 
 def _decode(file, plane, small):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Iterable, List, Tuple, Union
 
 from app.images.limits import ImageError
+from app.images.ome_zarr import is_made_here, is_zarr
 from app.names import EXTENSIONS, LABEL_ENDINGS, PREVIEW_ENDINGS
 
 PassedOver = List[Tuple[Path, str]]  # files and why they are not taken
@@ -14,7 +15,7 @@ def list_inputs(folder: Union[str, Path]) -> Tuple[List[Path], PassedOver]:
     """The images of `folder` that are to be segmented, sorted by name.
 
     Returns (inputs, passed_over): a list of Path; a list of (Path, reason) for what is no input:
-    hidden files, folders, other files, label images (names that end in one of
+    hidden files, folders that are no OME-Zarr, other files, label images (names that end in one of
     app.names.LABEL_ENDINGS, in any case of letters), previews (PREVIEW_ENDINGS).
     Raises ImageError if the folder cannot be listed.
     """
@@ -37,6 +38,8 @@ def _no_input(path):
     name = path.name.lower()
     if name.startswith("."):
         return "hidden"
+    if is_zarr(path):
+        return "an OME-Zarr with cells of this program" if is_made_here(path) else None
     if os.path.isdir(path):  # not path.is_dir(), which Python 3.7 lets fail on a circle of links
         return "a folder"
     if os.path.exists(path) and not os.path.isfile(path):

@@ -9,7 +9,7 @@ import tifffile
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _GDAL_NODATA = 282, 283, 296, 42113  # tags
 _MINISBLACK, _RGB = 1, 2
-_MICROMETRES = {
+MICROMETRES = {
     "m": 1e6,
     "cm": 1e4,
     "mm": 1e3,
@@ -96,7 +96,7 @@ def _pixel_size(tif, page, ome):
 
 def _size(x, y, x_unit, y_unit):
     """The side in µm of a square of the area x times y; None where that is not known."""
-    area = x * y * _MICROMETRES.get(x_unit, math.nan) * _MICROMETRES.get(y_unit, math.nan)
+    area = x * y * MICROMETRES.get(x_unit, math.nan) * MICROMETRES.get(y_unit, math.nan)
     return math.sqrt(area) if 0 < area < math.inf else None
 
 
