@@ -117,8 +117,11 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for path in filter(os.path.isdir, options.weights):
         parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
-    if options.dask and (options.stage or options.part != (1, 1)):
+    shared = options.stage or options.part != (1, 1)
+    if options.dask and shared:
         parser.error("--dask shares the work itself, without --part and --stage")
+    if shared and (options.table or options.report):
+        parser.error("--table and --report are for the last run, without --part and --stage")
     options.cells |= options.measure or options.report or options.table is not None
     *inputs, second = options.paths[:2] if len(options.paths) > 1 else [*options.paths, None]
     if options.out:

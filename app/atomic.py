@@ -37,6 +37,22 @@ def replaced(path: Union[str, Path]) -> Iterator[Path]:
 
 
 @contextmanager
+def new_file(path: Path) -> Iterator[IO]:
+    """A new file of bytes that gets the name `path` when it is complete, unless there is one by
+    then, which stays. Raises OSError."""
+    temporary = _hidden(path)
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        _settle(temporary)
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A new folder to write into that gets the name `path` when it is complete.
 

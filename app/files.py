@@ -92,18 +92,19 @@ def _segment_large(segmenter, path, image, target, record, beside, share, progre
     sizes = segmenter.sizes.in_pixels(image.pixel_size)
     remarks, folder = image.warnings, folder_of(target)
     store = Store.find(folder, record) if record else None
-    if share.includes("plan"):
-        store = store or Store.new(folder, stages.plan(segmenter, image, record))
+    if share.includes("plan") and store is None:
+        store = Store.new(folder, stages.plan(segmenter, image, record), share.parts == 1)
     if store is None:
         raise images.ImageError(f"there is no plan for it in {folder.name}: that stage comes first")
     if share.includes("work"):
         numbers = share.of(len(store.plan.windows))
         remarks += stages.work(store, segmenter, image, numbers, progress)
-    merged = store.merged()
+    merged = None
     if share.includes("merge"):
         merged = stages.merge(store, segmenter, image, sizes)
     if not share.includes("draw"):
         return None
+    merged = merged or store.merged()
     if merged is None:
         raise images.ImageError(f"its cells are not merged in {folder.name}: that comes first")
     strips = stages.draw(store, merged, image)
@@ -127,11 +128,15 @@ def _segment_large(segmenter, path, image, target, record, beside, share, progre
             lambda: merged.cells(strips.labelled),
             beside.with_table,
             image.pixel_size,
+            beside.left_out,
         )
     cells = merged.cells(strips.labelled)
     lost = len(merged.row) - len(cells)
     said = stages.notes(store, merged) + _hidden(lost)
-    store.remove()
+    try:
+        store.remove()
+    except OSError as error:
+        said.append(f"{folder.name} is of no use any more and cannot be removed ({error.strerror})")
     return Segmented(store.plan.shape, cells, remarks + said, store.plan.factor)
 
 
@@ -145,7 +150,12 @@ class Beside(NamedTuple):
     @property
     def looks(self) -> bool:
         """Whether all labels are looked at together."""
-        return bool(self.wanted) or self.measure
+        return bool(self.left_out)
+
+    @property
+    def left_out(self) -> List[str]:
+        """What is not written where labels cannot be looked at together."""
+        return [export.name for export in self.wanted] + [outputs.MEASURE] * self.measure
 
 
 def _save(result, target, record, beside):

@@ -19,6 +19,7 @@ BAND = 2**22  # pixels looked at or converted at a time, so that memory does not
 GAMMA_FLOOR = 0.6  # exponent of black images
 TABLE_STEPS = 4096  # of A and of B, at which `Curve.tables` follows them
 LINES = 2**16  # pixels, in whole rows, by which noise, photographs and the edges of fills are told
+LEAST_LINES = 16  # rows, and columns, of large images: one or two may show a margin alone
 NOISE_RANGE = 20  # standard deviations of its noise over which a channel is stretched at least
 
 
@@ -306,13 +307,16 @@ def survey(
     """
     check(image)
     height, width = image.shape[:2]
-    every = math.ceil(height * width / LINES)
+    every, across = (
+        min(math.ceil(height * width / LINES), math.ceil(side / LEAST_LINES))
+        for side in (height, width)
+    )
     lines, columns, frame = [], [], []
 
     def looked_at():
         for rows, pixels in parts(image):
             lines.append(pixels[grid(rows, every)[0]].copy())
-            columns.append(pixels[:, ::every].copy())
+            columns.append(pixels[:, ::across].copy())
             ends = ([pixels[0]] if rows.start == 0 else []) + [pixels[:, 0], pixels[:, -1]]
             ends += [pixels[-1]] if rows.stop >= height else []
             frame.extend(end.copy() for end in ends)
@@ -321,7 +325,7 @@ def survey(
     channels = Histogram.of_channels(image, looked_at())
     lines, columns = np.concatenate(lines), np.concatenate(columns).swapaxes(0, 1)
     rows = np.arange(0, height, every)
-    looks = ((rows, lines), (np.arange(0, width, every), columns))
+    looks = ((rows, lines), (np.arange(0, width, across), columns))
     found = find(image.shape, frame, looks, partial(parts, image), nodata)
     if nodata is not None:
         channels = [part.without(nodata) for part in channels]

@@ -5,7 +5,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Union
 
-EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")  # of images
+# Of images; the second row is TIFF by other names: slides of Aperio, Hamamatsu, Leica, and BigTIFF.
+EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp") + (
+    (".svs", ".ndpi", ".scn", ".btf")
+)
 DOUBLE_EXTENSIONS = (".ome.tif", ".ome.tiff", ".ome.zarr")
 LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
 LABEL_ENDING, TABLE_ENDING = "_label.tiff", "_cells.csv"  # of what prediction writes

@@ -39,6 +39,7 @@ _MEASURED = "%.9g"
 _HEADER = ",".join(COLUMNS)
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp([._].*)?")
 ABANDONED = 3600  # seconds: a file that is still being written changes more often
+MEASURE = "measure"  # what is left out with --measure
 STRIP = 512  # rows of a label image looked at at a time
 
 
@@ -119,10 +120,12 @@ def save_strips(
     cells: Callable[[], Cells],
     with_table: bool = False,
     pixel_size: Optional[float] = None,
+    left_out: Sequence[str] = (),
 ) -> None:
     """As `save`, strip by strip (see images.write_label_strips), without exports.
 
-    cells: called when all strips are there; of each label its cell.
+    cells: called when all strips are there; of each label its cell. left_out: exports (and
+    MEASURE) that are wanted but not written, which the label image keeps.
     """
     digest, pixels = _Hash(shape), Pixels()
 
@@ -139,7 +142,8 @@ def save_strips(
             rows = _csv(table(cells(), pixels), {}) if with_table else None
             _write_table(aside, rows)
             _make_way(path, ())
-            return json.dumps(_of_outputs(record, digest, rows, aside, path))
+            found = _of_outputs(record, digest, rows, aside, path)
+            return json.dumps({**found, "left_out": list(left_out)})
 
         images.write_label_strips(path, seen(), shape, describe, pixel_size)
         _put_in_place(aside, path)
@@ -267,7 +271,7 @@ def existing(path: Path) -> Optional[Existing]:
     if not os.path.lexists(path):
         return None
     record = _record_in(path)
-    found = _as_written(path, record) if "labels" in record else None
+    found = _by_strips(path, record)
     if found:
         return found
     try:
@@ -277,22 +281,24 @@ def existing(path: Path) -> Optional[Existing]:
     return Existing(record, False, labels.shape, np.count_nonzero(np.unique(labels)))
 
 
-def _as_written(path, record):
-    """What is known of the label image at `path` if it is as its record has it, else None.
+def _by_strips(path, record):
+    """What is known of the label image at `path` that had this record, looked at strip by strip.
 
-    It is looked at strip by strip.
+    None where it is not as the record has it and small enough to be looked at as a whole.
     """
     try:
-        labels, cells = images.load(path).pixels, 0
-        digest = _Hash(labels.shape)
+        labels = images.load(path).pixels
+        digest, known = _Hash(labels.shape), np.zeros(0, np.int64)
         for top in range(0, labels.shape[0], STRIP):
             strip = labels[top : top + STRIP, :]
             digest.add(strip)
-            cells = max(cells, int(strip.max(initial=0)))
+            known = np.union1d(known, strip)
     except images.ImageError:
         return None
-    same = digest.hexdigest() == record["labels"]
-    return Existing(record, True, labels.shape, cells) if same else None
+    same = digest.hexdigest() == record.get("labels")
+    if not same and isinstance(labels, np.ndarray):
+        return None
+    return Existing(record, same, labels.shape[:2], np.count_nonzero(known))
 
 
 def users_file(
@@ -312,6 +318,11 @@ def users_file(
         if os.path.lexists(export) and export not in ours:
             return export
     return None
+
+
+def left_out(path: Path) -> List[str]:
+    """What `save_strips` left out beside the label image `path`."""
+    return list(_record_in(path).get("left_out", []))
 
 
 def has_table(path: Path) -> bool:

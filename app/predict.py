@@ -105,7 +105,8 @@ def run(options: argparse.Namespace) -> int:
     reported = options.report and write_report(jobs, found, options)
     done = len(before) + sum(row.is_done for row in rows.values())
     total = len(jobs) + closed  # folders, of which nobody knows how many images they hold
-    tell_end(total, done, len(before), reported, options)
+    parts = sum(row.status == "part" for row in rows.values())
+    tell_end(total, done - parts, parts, len(before), reported, options)
     return 0 if joined and reported == options.report and done == total else 1
 
 
@@ -157,14 +158,17 @@ def check_run_table(options: argparse.Namespace) -> None:
 
 
 def tell_end(
-    total: int, done: int, before: int, reported: bool, options: argparse.Namespace
+    total: int, done: int, parts: int, before: int, reported: bool, options: argparse.Namespace
 ) -> None:
-    """Say how many images are done, where the labels are, and what the weights are for."""
+    """Say how many images are done, before or in part, where the labels are, and what the weights
+    are for."""
     from app.network.weights import licence_of  # late, as in load_segmenter
 
     of_them = f" ({before} of them before)" if before else ""
-    failed = f", {total - done} failed" if done < total else ""
-    print(f"{done} of {total} images done{of_them}{failed}; the labels are in {options.outputs}")
+    in_part = f", {parts} in part" if parts else ""
+    failed = f", {total - done - parts} failed" if done + parts < total else ""
+    of_them += in_part + failed
+    print(f"{done} of {total} images done{of_them}; the labels are in {options.outputs}")
     if options.quiet:
         return
     for line in (where_to_look(options, reported), *map(licence_of, options.weights)):
@@ -415,9 +419,10 @@ def has_all(target: Path, options: argparse.Namespace, wanted: Sequence[exports.
     """Whether all that is asked for is beside a label image."""
     if options.cells and not outputs.has_table(target):
         return False
-    if options.measure and not tables.is_measured(target):
+    left_out = outputs.left_out(target)
+    if options.measure and not (tables.is_measured(target) or outputs.MEASURE in left_out):
         return False
-    return all(export.is_done(target) for export in wanted)
+    return all(export.is_done(target) or export.name in left_out for export in wanted)
 
 
 def is_for(found: outputs.Existing, job: Job, target: Path, record: dict) -> bool:

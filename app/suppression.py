@@ -14,7 +14,7 @@ from app.outlines import fill, star_shaped
 BEST_SCORES = 0.8  # the quantile of an image's scores that stands for its best ones
 SMALLNESS = 0.125  # a cell of half the typical area counts as one of 0.5 ** this times its score
 
-MASKS = 2**14  # of cells that are held, since their neighbours are often compared with them, too
+MASKS = 2**10  # of cells that are held, since their neighbours are often compared with them, too
 
 # Rows of bins lie this far apart in a bin's key: more than the columns of any image.
 _ROW = 1 << 24

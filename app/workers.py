@@ -84,13 +84,12 @@ def attempt_all(
         job, share = tasks.pop(future.key)
         if job in ended:
             continue
-        row = _result(future, job)
+        row, windows = _result(future, job)
         if row.status != "part":
             ended.add(job)
             yield job, row
         elif share.stage == "plan":
-            store = Store.find(folder_of(job.target), predict.record_of_job(job, settings))
-            left[job] = math.ceil(len(store.plan.windows) / WINDOWS)
+            left[job] = math.ceil(windows / WINDOWS)
             for part in range(1, left[job] + 1):
                 submit(job, Share("work", part, left[job]))
         else:
@@ -100,31 +99,37 @@ def attempt_all(
 
 
 def _result(future, job):
-    """What became of a task; says on the screen what the worker did on its own."""
+    """(what became of a task, how many windows the image has, if it is planned now); says on the
+    screen what the worker did on its own."""
     try:
-        row, said, complaints = future.result()
+        row, windows, said, complaints = future.result()
     except Exception as error:  # whatever becomes of workers: the other images are still done
         reason = f"its workers failed ({type(error).__name__}: {error})".splitlines()[0]
         print(f"{predict.shown(job.name)}: failed, {reason}", file=sys.stderr)
-        return Row(predict.shown(job.name), "failed", reason=reason)
+        return Row(predict.shown(job.name), "failed", reason=reason), 0
     if row.status != "part":
         print(said, end="")
     print(complaints, end="", file=sys.stderr)
-    return row
+    return row, windows
 
 
 class OtherProgram(Exception):
     """A worker would make other labels than this run's: one sentence."""
 
 
-def attempt(given: bytes, title: str, job: Job, share: Share) -> Tuple[Row, str, str]:
-    """predict.attempt on a worker; with what it said on both streams."""
+def attempt(given: bytes, title: str, job: Job, share: Share) -> Tuple[Row, int, str, str]:
+    """predict.attempt on a worker; with how many windows the plan has, if that was the task, and
+    what it said on both streams."""
     options, settings, segmenter, wanted = _ready(given)
     said, complaints = io.StringIO(), io.StringIO()
     progress = Progress(1, shown=False)
     with redirect_stdout(said), redirect_stderr(complaints):
         row = predict.attempt(title, job, segmenter, settings, options, wanted, progress, share)
-    return row, said.getvalue(), complaints.getvalue()
+    windows = 0
+    if share.stage == "plan" and row.is_done:
+        store = Store.find(folder_of(job.target), predict.record_of_job(job, settings))
+        windows = len(store.plan.windows)
+    return row, windows, said.getvalue(), complaints.getvalue()
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,7 @@ from evaluate.folders import EvaluationError
 from experiments.pack_memory import peak_memory
 
 PREDICT = Path(__file__).resolve().parents[1] / "predict.sh"
-SPACING, SAMPLES = 56, 64  # pixels between the nuclei of slides; points of a contour
+SPACING, SAMPLES = 52, 64  # pixels between the nuclei of slides; points of a contour
 CROWDED = 28  # pixels between the cells that are merged
 BLOCK, TILE = 2 * 32 * SPACING, 512  # pixels: slides repeat after BLOCK
 GLASS, TISSUE, NUCLEUS = (244, 242, 245), (225, 190, 215), (110, 70, 140)

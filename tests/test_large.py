@@ -365,8 +365,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, network_file):
     start = ["sh", str(ROOT / "predict.sh"), str(tmp_path / "image.tif")]
     options = ["--weights", str(tmp_path / "tiny.safetensors"), "--scale", "1", "--no-amp"]
 
-    def run(out):
-        given = [*start, "--out", str(tmp_path / out), *options, "--device", "cpu", "--resume"]
+    def run(out, *more):
+        given = [*start, "--out", str(tmp_path / out), *options, "--device", "cpu", *more]
         return subprocess.Popen(given, stderr=subprocess.PIPE, start_new_session=True)
 
     stopped, windows = run("killed"), tmp_path / "killed" / "image_windows"
@@ -376,6 +376,50 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, network_file):
     stopped.communicate()
     done = {path.name: path.stat().st_mtime_ns for path in windows.glob("window*")}
     assert done and not (tmp_path / "killed" / "image_label.tiff").exists()
+    assert run("killed", "--stage", "work").wait() == 0
+    again = {path.name: path.stat().st_mtime_ns for path in windows.glob("window*")}
+    assert len(again) > len(done) and all(again[name] == done[name] for name in done)
     assert run("killed").wait() == run("whole").wait() == 0
     assert np.array_equal(label_of(tmp_path / "killed"), label_of(tmp_path / "whole"))
     assert label_of(tmp_path / "whole").max() > 5
+
+
+def test_a_plan_of_others_is_taken_or_respected(worked, tmp_path):
+    """Parts that start at once plan the same; one with other settings leaves it all alone."""
+    store, _ = worked
+    same = Store.new(store.folder, store.plan)
+    assert same.plan.digest == store.plan.digest
+    other = Plan({"input": 2}, *list(vars(store.plan).values())[1:])
+    windows = sorted(path.name for path in store.folder.iterdir())
+    with pytest.raises(ImageError, match="other settings"):
+        Store.new(store.folder, other, alone=False)
+    assert sorted(path.name for path in store.folder.iterdir()) == windows
+    assert Store.new(store.folder, other).plan.digest == other.digest
+    assert [path.name for path in store.folder.iterdir()] == ["plan.json"]
+
+
+def test_a_window_that_vanishes_meanwhile_is_missing_and_not_background(
+    tmp_path, segmenter, by_stages, monkeypatch
+):
+    image = images.load(write(tmp_path / "image.tif", noise()))
+    store = Store.new(tmp_path / "image_windows", stages.plan(segmenter, image, {"input": 1}))
+    numbers, write_window = range(len(store.plan.windows)), store.write_window
+
+    def write_and_lose(number, *cells, **how):
+        write_window(number, *cells, **how)
+        if number == 1:
+            next(store.folder.glob("window-000001*")).unlink()
+
+    monkeypatch.setattr(store, "write_window", write_and_lose)
+    stages.work(store, segmenter, image, numbers)
+    assert store.missing(numbers) == [1]
+
+
+def test_what_was_left_out_is_done_for_resume(tmp_path, monkeypatch, network_file, by_stages):
+    monkeypatch.setattr(files, "WHOLE", 1)
+    image, out = write(tmp_path / "image.tif", noise()), tmp_path / "out"
+    more = "--scale", 1, "--preview", "--measure", "--resume"
+    assert command(image, out, network_file, *more) == 0
+    before = (out / "image_label.tiff").stat().st_mtime_ns
+    assert command(image, out, network_file, *more) == 0
+    assert (out / "image_label.tiff").stat().st_mtime_ns == before

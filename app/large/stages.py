@@ -45,7 +45,7 @@ EVERYTHING = Share()
 def plan(segmenter: Segmenter, image: Loaded, record: dict) -> Plan:
     """The plan for an image: looks at all of it for its values, and at a sample for its scale."""
     view = segmenter.view(image.pixels, image.nodata)
-    factor = segmenter.scale_of(view)
+    factor, _ = segmenter.with_retreats(lambda: segmenter.scale_of(view))
     return Plan(
         record,
         tuple(image.pixels.shape[:2]),
@@ -77,9 +77,9 @@ def work(
         numbers_of = {windows[number]: number for number in missing}
         for window, cells in parts:
             settled = settle_within(window, cells, *view.shape, segmenter.rules)
-            store.write_window(numbers_of[window], *settled)
+            store.write_window(numbers_of.pop(window), *settled)
         none = Cells.empty(segmenter.inference.samples)
-        for number in store.missing(numbers):
+        for number in numbers_of.values():  # those that were passed over
             store.write_window(number, none, none, background=True)
 
     return segmenter.with_retreats(all_missing)[1]

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from app.atomic import replacing
+from app.atomic import new_file, replacing
 from app.cells import Cells
 from app.images import ImageError
 from app.large.plan import Plan
@@ -69,9 +70,12 @@ class Store:
         return cls(folder, plan) if plan.record == record else None
 
     @classmethod
-    def new(cls, folder: Path, plan: Plan) -> "Store":
-        """One for a plan; what is left of other plans goes. Raises ImageError where the folder
-        holds anything else, or cannot be written."""
+    def new(cls, folder: Path, plan: Plan, alone: bool = True) -> "Store":
+        """One for a plan; if somebody was faster, theirs for the same image and settings.
+
+        alone: what is left of other plans goes; else others may be at work on these, and that is
+        an ImageError. So it is where the folder holds anything else, or cannot be written.
+        """
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(not _is_ours(name) for name in os.listdir(folder)):
@@ -79,20 +83,37 @@ class Store:
                     f"the folder {folder.name}, where its windows would be kept, holds files of "
                     "others: rename it"
                 )
-            store = cls(folder, plan)
-            with replacing(folder / PLAN) as file:
+            found = cls.find(folder, plan.record)
+            if found:
+                return found
+            if alone:
+                with suppress(FileNotFoundError):
+                    (folder / PLAN).unlink()
+            with new_file(folder / PLAN) as file:
                 file.write(plan.to_json().encode())
-            for name in os.listdir(folder):
-                if name != PLAN and name.endswith(".npz") and not name.endswith(store._ending):
-                    (folder / name).unlink()
+            store = cls.find(folder, plan.record)
+            if store is None:
+                raise ImageError(
+                    f"{folder.name} is of other settings, or of other bytes of the image: if no "
+                    "other part is at work there, remove it. (--no-amp makes all processors alike)"
+                )
+            if alone:
+                store._tidy_up()
+            return store
         except OSError as error:
             raise ImageError(f"{folder.name} cannot be written ({error.strerror})") from error
-        return store
+
+    def _tidy_up(self):
+        """Remove what is of other plans."""
+        for name in os.listdir(self.folder):
+            if name.endswith(".npz") and not name.endswith(self._ending):
+                with suppress(FileNotFoundError):
+                    (self.folder / name).unlink()
 
     def remove(self) -> None:
         """Remove all files, and the folder if nothing else is in it. Raises OSError."""
-        for name in os.listdir(self.folder):
-            if _is_ours(name):
+        for name in filter(_is_ours, os.listdir(self.folder)):
+            with suppress(FileNotFoundError):
                 (self.folder / name).unlink()
         if not os.listdir(self.folder):
             self.folder.rmdir()
