@@ -504,7 +504,7 @@ class Steps(Segmenter):
     """Finds one cell at each scale of an image, of the diameter (in pixels of the image) and the
     score that `found` has for the scale; `looked` are the scales that it looked at."""
 
-    def proposals(self, view, progress=None):
+    def proposals(self, view, progress=None, plan=None):
         diameter, score = self.found[view.factor]
         self.looked.append(view.factor)
         side = max(round(diameter * view.factor), 1)
@@ -660,7 +660,7 @@ def test_a_thorough_search_of_a_large_image_flips_once(monkeypatch):
     network, passes = random_network(window=64), []
     network.register_forward_pre_hook(lambda *_: passes.append(1))
     search = Segmenter(network, "cpu", scale=1.0, thorough=True)
-    image = np.zeros((64, 64), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
     for limit, expected in ((64 * 64, 4), (64 * 64 - 1, 2)):
         monkeypatch.setattr(segmenter, "ALL_FLIPS_UP_TO", limit)
         passes.clear()
