@@ -9,7 +9,7 @@ from app.scale import View
 from app.windows import Window
 from training import catalog
 
-SIDE = 192
+SIDE = 96
 NONE = np.zeros((64, 64), bool)
 
 
@@ -33,9 +33,10 @@ def test_the_faintest_nucleus_shows():
 
 
 def test_no_window_of_real_cells_is_taken_for_background(data):
-    """Of every fourth validation image; windows far smaller than those of prediction."""
+    """Of every other validation image; windows far smaller than those of prediction. (A cell
+    that a window cuts is another's.)"""
     passed_over = 0
-    for entry in list(catalog.entries(data, "val"))[::4]:
+    for entry in list(catalog.entries(data, "val"))[::2]:
         image, truth = images.read(entry.image)[0], images.read_labels(entry.label)
         curves = Curves.fit(image)
         view = View(image, curves, curves.no_image)
@@ -44,5 +45,6 @@ def test_no_window_of_real_cells_is_taken_for_background(data):
                 if is_background(*view.window(Window(left, top, left + SIDE, top + SIDE))):
                     passed_over += 1
                     seen = truth[top : top + SIDE, left : left + SIDE]
-                    assert np.bincount(seen.ravel())[1:].max(initial=0) <= 30, entry.image
+                    cut = np.concatenate([seen[0], seen[-1], seen[:, 0], seen[:, -1]])
+                    assert set(np.unique(seen)) <= {0, *cut.tolist()}, entry.image
     assert passed_over > 10
