@@ -1,5 +1,6 @@
 """What files are called: images that are tried, label images, tables of cells."""
 
+import hashlib
 import os
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp") + (
     (".svs", ".ndpi", ".scn", ".btf")
 )
 DOUBLE_EXTENSIONS = (".ome.tif", ".ome.tiff", ".ome.zarr")
+LONGEST = 240  # bytes of a stem: a file's name may have 255, of which our endings take up to 13
 LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
 LABEL_ENDING, TABLE_ENDING = "_label.tiff", "_cells.csv"  # of what prediction writes
 PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")  # pictures that are no inputs either
@@ -32,9 +34,22 @@ def short_stem(name: str) -> str:
     return name.split(".")[0]
 
 
+def fitting(stem: str) -> str:
+    """A stem that leaves room for our endings in what a file may be called.
+
+    A longer one is cut, and gets digits that tell it from others of that beginning.
+    """
+    encoded = os.fsencode(stem)
+    if len(encoded) <= LONGEST:
+        return stem
+    digits = hashlib.blake2b(encoded, digest_size=4).hexdigest()
+    kept = os.fsencode(stem)[: LONGEST - len(digits) - 1].decode(errors="ignore")
+    return f"{kept}_{digits}"
+
+
 def output_name(path: Union[str, Path]) -> str:
     """The name of the label image of an input alone: NAME.tif -> NAME_label.tiff."""
-    return stem(Path(path).name) + LABEL_ENDING
+    return fitting(stem(Path(path).name)) + LABEL_ENDING
 
 
 def output_names(paths: Sequence[Path], challenge: bool = False) -> Dict[Path, str]:
@@ -45,7 +60,8 @@ def output_names(paths: Sequence[Path], challenge: bool = False) -> Dict[Path, s
     x_jpg_label.tiff.
     """
     longer = {
-        path: iter((*own_stems(path)[not challenge :], *with_folders(path))) for path in paths
+        path: map(fitting, (*own_stems(path)[not challenge :], *with_folders(path)))
+        for path in paths
     }
     chosen = {path: next(longer[path]) for path in paths}
     shared = True
@@ -81,7 +97,7 @@ def without_ending(name: str, endings: Iterable[str]) -> Optional[str]:
 
 def earlier_names(path: Path) -> List[str]:
     """The names that label images of an input may have, alone or beside others."""
-    return [name + LABEL_ENDING for name in dict.fromkeys(own_stems(path))]
+    return [fitting(name) + LABEL_ENDING for name in dict.fromkeys(own_stems(path))]
 
 
 def table_path(path: Path) -> Path:

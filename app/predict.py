@@ -36,7 +36,7 @@ from app.cells import counted
 from app.exports import tables
 from app.formats import PREVIEWS
 from app.jobs import Job, find_jobs
-from app.names import LABEL_ENDING, earlier_names, short_stem, stem
+from app.names import LABEL_ENDING, earlier_names, fitting, short_stem, stem
 from app.progress import Progress
 from app.screen import quiet, screen
 from app.sizes import UnknownPixelSize
@@ -284,7 +284,9 @@ def jobs_of(options: argparse.Namespace) -> Tuple[List[Job], int]:
     if not jobs:
         raise CannotStart(f"There is no image in {place}.")
     usual = short_stem if options.challenge else stem
-    longer = [job for job in jobs if job.target.name != usual(job.image.name) + LABEL_ENDING]
+    longer = [
+        job for job in jobs if job.target.name != fitting(usual(job.image.name)) + LABEL_ENDING
+    ]
     if longer:
         name = shown(longer[0].target.name)
         print(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.names import earlier_names, output_name, output_names
+from app.names import LONGEST, earlier_names, output_name, output_names
 
 
 def named(*names, challenge=False):
@@ -40,3 +40,14 @@ def test_labels_of_an_earlier_run_may_have_any_of_these_names():
     assert earlier_names(Path("p.A01.ome.tif")) == [
         f"{name}_label.tiff" for name in ("p", "p.A01", "p.A01_ome_tif", "p.A01.ome.tif")
     ]
+
+
+def test_names_too_long_for_our_endings_are_cut_and_stay_apart():
+    """No image is refused for its name: 255 bytes are what a file may be called."""
+    first, second = "é" * 124 + "a.tif", "é" * 124 + "b.tif"
+    found = named(first, second, "short.tif")
+    assert len(set(found)) == 3 and found[2] == "short"
+    assert all(len(f"{name}_preview.png".encode()) <= 255 for name in found)
+    assert output_name(Path(first)) == f"{found[0]}_label.tiff" in earlier_names(Path(first))
+    edge = "x" * LONGEST
+    assert named(f"{edge}.tif") == [edge]
