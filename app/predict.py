@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import (
@@ -411,10 +411,21 @@ def found_before(
         if found is None:
             continue
         if found.is_of(record) and has_all(target, options, wanted):
+            remove_leftovers(target, record)
             return target, Row(shown(job.name), "done", found.cells)
         if not (found.is_ours or options.overwrite) and is_for(found, job, target, record):
             return target, Row(shown(job.name), "corrected", found.cells)
     return None
+
+
+def remove_leftovers(target: Path, record: dict) -> None:
+    """Remove what a run that was killed at its very end has left of a large image."""
+    from app.large.store import Store, folder_of  # late, as in load_segmenter
+
+    store = Store.find(folder_of(target), record)
+    if store:
+        with suppress(OSError):
+            store.remove()
 
 
 def has_all(target: Path, options: argparse.Namespace, wanted: Sequence[exports.Export]) -> bool:

@@ -348,6 +348,20 @@ def test_labels_of_a_large_image_are_known_again(tmp_path, network_file, by_stag
     assert np.array_equal(label_of(out), labels)
 
 
+def test_what_a_run_killed_at_its_very_end_leaves_goes_with_resume(
+    tmp_path, network_file, by_stages
+):
+    image, out = write(tmp_path / "image.tif", noise()), tmp_path / "out"
+    assert command(image, out, network_file, "--scale", 1, "--stage", "plan") == 0
+    plan = (out / "image_windows" / "plan.json").read_bytes()
+    assert command(image, out, network_file, "--scale", 1) == 0
+    assert not (out / "image_windows").exists()
+    (out / "image_windows").mkdir()
+    (out / "image_windows" / "plan.json").write_bytes(plan)
+    assert command(image, out, network_file, "--scale", 1, "--resume") == 0
+    assert not (out / "image_windows").exists()
+
+
 # The whole command
 
 
