@@ -320,6 +320,12 @@ def users_file(
     return None
 
 
+def input_of(path: Path) -> Optional[str]:
+    """The name of the image that the label image `path` is of, where it says so."""
+    source = _record_in(path).get("input")
+    return source.get("name") if isinstance(source, dict) else None
+
+
 def left_out(path: Path) -> List[str]:
     """What `save_strips` left out beside the label image `path`."""
     return list(_record_in(path).get("left_out", []))

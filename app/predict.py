@@ -474,10 +474,13 @@ def attempt(
             if not options.overwrite:
                 check_for_users_file(job, options, wanted)
             with traceback_of_failure(options.verbose):
-                record = record_of_job(job, settings)
+                record, before = record_of_job(job, settings), outputs.input_of(job.target)
                 done = files.segment_file(
                     segmenter, job.image, job.target, record, progress=windows, **how
                 )
+        if done and before not in (None, job.image.name):
+            name = shown(job.target.name)
+            done.remarks.append(f"{name} held the labels of {shown(before)}, which are replaced")
         seconds = time.perf_counter() - start
         return tell_done(title, job, done, seconds) if done else tell_part(title, job, seconds)
     except UsersFile as error:

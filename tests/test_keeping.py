@@ -56,6 +56,16 @@ def correct(path):
     return path.read_bytes()
 
 
+def test_labels_of_an_image_of_the_same_stem_are_replaced_aloud(folder, capsys):
+    """x.tif in one run and x.png in another have one name for their labels."""
+    write_image(folder / "others" / "a.b.png", seed=1)
+    assert run(folder) == 0 and run(folder) == 0
+    assert "held the labels" not in capsys.readouterr().err
+    assert run(folder, inputs="others") == 0
+    assert "a.b_label.tiff held the labels of a.b.tif" in capsys.readouterr().err
+    assert "a.b.tif" in summary(folder)["a.b.png"]["warnings"]
+
+
 def test_the_users_labels_are_not_replaced(folder, capsys):
     truth = folder / "inputs" / "a.b_label.tiff"
     tifffile.imwrite(str(truth), np.ones((6, 8), np.uint16))
