@@ -120,7 +120,7 @@ def _segment_large(segmenter, path, image, target, record, beside, share, progre
             remarks.append(
                 f"exports, previews and measures need an image of at most {WHOLE} pixels: left out"
             )
-        outputs.save_strips(
+        remarks += outputs.save_strips(
             target,
             strips,
             store.plan.shape,

@@ -91,7 +91,7 @@ def save(
     record: how the labels were made (see `record_for`); the file keeps it, with hashes of the
     labels, the table and the exports by which `existing` knows them again. cells: row k is label
     k + 1. measured: further columns (n,) of the table. pixel_size: in µm, which the label image
-    keeps. wanted: exports of `result`. Returns what they say.
+    keeps. wanted: exports of `result`. Returns what they say, and what is gone.
     A table or export of ours is always that of the label image beside it, whenever the program is
     killed: all are written aside first, those of earlier runs go, then the label image takes its
     place and after it the others. Raises images.ImageError.
@@ -106,10 +106,10 @@ def save(
         if record is not None:
             digest = _Hash(labels.shape, [labels])
             description = json.dumps(_of_outputs(record, digest, rows, aside, path))
-        _make_way(path, wanted)
+        gone = _make_way(path, wanted)
         images.write_labels(path, labels, description, pixel_size)
         _put_in_place(aside, path)
-    return said
+    return said + _removed(path, gone)
 
 
 def save_strips(
@@ -121,13 +121,13 @@ def save_strips(
     with_table: bool = False,
     pixel_size: Optional[float] = None,
     left_out: Sequence[str] = (),
-) -> None:
+) -> List[str]:
     """As `save`, strip by strip (see images.write_label_strips), without exports.
 
     cells: called when all strips are there; of each label its cell. left_out: exports (and
     MEASURE) that are wanted but not written, which the label image keeps.
     """
-    digest, pixels = _Hash(shape), Pixels()
+    digest, pixels, gone = _Hash(shape), Pixels(), []
 
     def seen():
         for strip in strips:
@@ -141,12 +141,13 @@ def save_strips(
         def describe():
             rows = _csv(table(cells(), pixels), {}) if with_table else None
             _write_table(aside, rows)
-            _make_way(path, ())
+            gone.extend(_make_way(path, ()))
             found = _of_outputs(record, digest, rows, aside, path)
             return json.dumps({**found, "left_out": list(left_out)})
 
         images.write_label_strips(path, seen(), shape, describe, pixel_size)
         _put_in_place(aside, path)
+    return _removed(path, gone)
 
 
 def _write_table(path, rows):
@@ -207,19 +208,28 @@ def _or_image_error(what):
 def _make_way(path, wanted):
     """Remove what is not of the label image that is about to be written to `path`.
 
-    That is ours, or in the place of the exports that are wanted. Raises images.ImageError.
+    That is ours, or in the place of the exports that are wanted. Returns all that was ours. Raises
+    images.ImageError.
     """
     places = [place for export in wanted for place in export.paths(path)]
     ours = _our_exports(path)
     for place in places:
         if place.is_dir() and place not in ours:
             raise images.ImageError(f"{place.name} is a folder of yours, which is never replaced")
+    gone = [*ours, *([table_path(path)] if _is_our_table(path) else [])]
     with _or_image_error("a table or export of before cannot be removed"):
         _remove_table(path)
         _remove_exports(path)
         for place in places:
             with suppress(FileNotFoundError):
                 atomic.remove(place)
+    return gone
+
+
+def _removed(path, gone):
+    """The sentence on what was of the labels before and is not made anew."""
+    names = sorted(place.name for place in gone if not place.exists())
+    return [f"{', '.join(names)} of the labels before went with them"] if names else []
 
 
 def _csv(rows, measured):

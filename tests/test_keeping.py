@@ -66,6 +66,14 @@ def test_labels_of_an_image_of_the_same_stem_are_replaced_aloud(folder, capsys):
     assert "a.b.tif" in summary(folder)["a.b.png"]["warnings"]
 
 
+def test_what_goes_with_the_labels_before_is_said(folder, capsys):
+    assert run(folder, "--cells", "--preview") == 0
+    assert run(folder, "--cells") == 0
+    assert "a.b_preview.png of the labels before went with them" in capsys.readouterr().err
+    assert run(folder, "--cells") == 0
+    assert "went with them" not in capsys.readouterr().err
+
+
 def test_the_users_labels_are_not_replaced(folder, capsys):
     truth = folder / "inputs" / "a.b_label.tiff"
     tifffile.imwrite(str(truth), np.ones((6, 8), np.uint16))
