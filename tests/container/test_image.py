@@ -183,12 +183,13 @@ def test_it_holds_the_program_and_no_more(engine, image):
 
 
 def test_all_modules_import_and_torch_is_the_bases_own(engine, image):
-    """But two exports, whose libraries are extras."""
+    """But three exports, whose libraries are extras."""
     script = """
 import importlib, pkgutil, app, evaluate, torch
 for package in app, evaluate:
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith(("__main__", "exports.coco", "exports.roi")):
+        extra = "exports.coco", "exports.roi", "exports.ome_zarr"
+        if not module.name.endswith(("__main__", *extra)):
             importlib.import_module(module.name)
 print(torch.__file__)
 """
