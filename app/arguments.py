@@ -13,6 +13,7 @@ from typing import List, Optional, Tuple, Union
 
 from app import __version__
 from app.formats import PREVIEWS, parse_formats
+from app.large import STAGES
 from app.options import Extend, parsed
 from app.screen import screen
 from app.selection import parse_channels, parse_plane
@@ -97,7 +98,7 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     )
     add(
         "--stage",
-        choices=("plan", "work", "merge", "draw"),
+        choices=STAGES,
         help="of large images (from 67 million pixels on, read by region) do this stage alone; "
         "others are passed over",
     )

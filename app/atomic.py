@@ -25,28 +25,30 @@ def replacing(path: Union[str, Path], text: bool = False) -> Iterator[IO]:
 @contextmanager
 def replaced(path: Union[str, Path]) -> Iterator[Path]:
     """As `replacing`, for writers that open files themselves: the temporary name to write to."""
-    path = Path(path)
-    temporary = _hidden(path)
-    try:
+    with _temporary(Path(path)) as temporary:
         yield temporary
         _settle(temporary)
         os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO]:
     """A new file of bytes that gets the name `path` when it is complete, unless there is one by
     then, which stays. Raises OSError."""
-    temporary = _hidden(path)
-    try:
+    with _temporary(path) as temporary:
         with open(temporary, "xb") as file:
             yield file
         _settle(temporary)
         with suppress(FileExistsError):
             os.link(temporary, path)
+
+
+@contextmanager
+def _temporary(path):
+    """A hidden name beside `path` for a file that is gone in the end, unless it was moved."""
+    temporary = _hidden(path)
+    try:
+        yield temporary
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -40,6 +40,13 @@ class Cells:
         return cls(*(np.zeros(shape, np.float32) for shape in shapes))
 
     @classmethod
+    def without_contours(
+        cls, boxes: np.ndarray, scores: np.ndarray, uncertainties: np.ndarray
+    ) -> "Cells":
+        """Cells of which all but the contours is given; these have no points."""
+        return cls(np.zeros((len(boxes), 0, 2), np.float32), boxes, scores, uncertainties)
+
+    @classmethod
     def cat(cls, parts: Sequence["Cells"]) -> "Cells":
         """All cells of a non-empty list of Cells, in order."""
         return cls(

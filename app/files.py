@@ -63,8 +63,7 @@ def segment_file(
         return _segment_large(segmenter, path, image, target, record or {}, beside, share, progress)
     shape, remarks = image.pixels.shape[:2], image.warnings
     cells, notes, scale = segmenter.find(image.pixels, progress, image.pixel_size, image.nodata)
-    if not len(cells) and images.is_void(image.pixels):
-        remarks.append("the image is empty: all of its pixels are NaN or infinite")
+    remarks += _void(cells, image)
     if not measure and not any(export.looks for export in wanted):
         image = image._replace(pixels=None)  # its memory is free before the labels need theirs
     labels, cells, lost = rasterize(cells, shape)
@@ -108,8 +107,8 @@ def _segment_large(segmenter, path, image, target, record, beside, share, progre
     if merged is None:
         raise images.ImageError(f"its cells are not merged in {folder.name}: that comes first")
     strips = stages.draw(store, merged, image)
-    labels, pixels = None, image.pixels.shape[0] * image.pixels.shape[1]
-    if beside.looks and pixels <= WHOLE:
+    height, width = store.plan.shape
+    if beside.looks and height * width <= WHOLE:
         labels = np.concatenate(list(strips)).astype(np.int32)
         at = np.flatnonzero(strips.labelled)
         contours = stages.contours_of(store, merged, image, at)
@@ -132,7 +131,7 @@ def _segment_large(segmenter, path, image, target, record, beside, share, progre
         )
     cells = merged.cells(strips.labelled)
     lost = len(merged.row) - len(cells)
-    said = stages.notes(store, merged) + _hidden(lost)
+    said = _void(cells, image) + stages.notes(store, merged) + _hidden(lost)
     try:
         store.remove()
     except OSError as error:
@@ -168,6 +167,13 @@ def _save(result, target, record, beside):
     rows, size = result.cells if beside.with_table else None, result.image.pixel_size
     labels, wanted = result.labels, beside.wanted
     return outputs.save(target, labels, record, rows, measured, size, wanted, result)
+
+
+def _void(cells, image):
+    """The remark on an image of no finite value, which has no cells."""
+    if len(cells) or not images.is_void(image.pixels):
+        return []
+    return ["the image is empty: all of its pixels are NaN or infinite"]
 
 
 def _hidden(lost):

@@ -178,7 +178,7 @@ def tell_end(
 def where_to_look(options: argparse.Namespace, reported: bool) -> str:
     """What there is to look at, and how to get the rest of it. reported: the page is there."""
     there = [f"{options.outputs / report.NAME}, in a browser"] if reported else []
-    if options.preview:
+    if options.preview and any(options.outputs.rglob("*_preview.*")):
         there.append(f"the pictures *_preview.* in {options.outputs}")
     more = {
         "report": "--report, a page for the browser",
@@ -390,10 +390,11 @@ def done_before(
     found = {job: before for job, before in found.items() if before}
     if found:
         print(f"{len(found)} of {len(jobs)} images were done before and are skipped")
+    unmade = "; no table, preview or export is made of it" if options.cells or wanted else ""
     for target, row in found.values():
         if row.status == "corrected":
-            name = shown(target.name)
-            print(f"{name} is not as this program wrote it: kept as the user's", file=sys.stderr)
+            kept = f"{shown(target.name)} is not as this program wrote it: kept as the user's"
+            print(f"{kept}{unmade}", file=sys.stderr)
     return found
 
 

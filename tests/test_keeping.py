@@ -150,6 +150,17 @@ def test_no_export_stays_without_its_labels(folder, monkeypatch):
     assert run(folder, "--preview") == 0
 
 
+def test_what_is_not_made_of_corrected_labels_is_said(folder, capsys):
+    assert run(folder) == 0
+    correct(folder / "outputs" / "a.b_label.tiff")
+    capsys.readouterr()
+    assert run(folder, "--resume", "--preview") == 0
+    said = capsys.readouterr().err
+    assert "no table, preview or export is made of it" in said and "*_preview.*" not in said
+    assert run(folder, "--resume") == 0
+    assert "is made of it" not in capsys.readouterr().err
+
+
 def test_the_table_of_a_run_has_no_cells_of_corrected_labels(folder, capsys):
     write_image(folder / "inputs" / "c.png")
     joined = folder / "all.csv"

@@ -40,6 +40,20 @@ def test_measures_are_those_of_scikit_image_and_of_every_channel():
         assert found["perimeter_um"][row] == pytest.approx(region.perimeter / 2)
 
 
+def test_pixels_that_are_no_image_count_in_no_mean_and_no_sum():
+    """NaN, and the value that the file declares; a cell of nothing else has no mean."""
+    pixels = np.random.default_rng(0).uniform(0, 9, (700, 40)).astype(np.float32)
+    pixels[5, 5], pixels[6, 6], pixels[699, 39] = np.nan, -9999, np.nan
+    result = result_of(pixels)
+    result = result._replace(image=result.image._replace(nodata=-9999))
+    found = measures(result)
+    values = pixels[(LABELS == 1) & np.isfinite(pixels) & (pixels != -9999)]
+    assert len(values) == (LABELS == 1).sum() - 2
+    assert found["mean_1"][0] == pytest.approx(values.mean())
+    assert found["sum_1"][0] == pytest.approx(values.sum())
+    assert np.isnan(found["mean_1"][2]) and found["sum_1"][2] == 0
+
+
 def test_without_a_pixel_size_there_are_no_micrometres_and_without_cells_no_rows():
     found = measures(result_of(LABELS.astype(np.float32)))
     assert list(found) == ["perimeter", "eccentricity", "solidity", "mean_1", "sum_1"]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import tifffile
 import torch
 from tiny import tiny_config
 
-from app import predict
+from app import predict, workers
 from app.network import weights
 from app.network.cpn import CPN
 
@@ -118,10 +119,6 @@ def test_local_workers_come_and_go_with_the_command(inputs, network, alone, tmp_
 
 def test_a_worker_of_other_weights_is_refused(network):
     """The labels of a run are of one kind."""
-    import pickle
-
-    from app import workers
-
     options = predict.parse(["here", "there", "--weights", str(network), *OPTIONS])
     _, settings = predict.load_segmenter(options)
     same = workers._ready(pickle.dumps((options, settings)))

@@ -10,3 +10,5 @@ Each stage does what is missing of it, so that all can be stopped and started ag
 processes can share the work. In between all lies in a folder beside the label image (store.py),
 which is removed when that is complete.
 """
+
+STAGES = ("plan", "work", "merge", "draw")

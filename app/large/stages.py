@@ -16,12 +16,10 @@ from app.sizes import Sizes
 from app.suppression import Outlined, convincing, weights
 from app.windows import reading_order, settle_across, settle_within
 
-STAGES = ("plan", "work", "merge", "draw")
-
 
 class Share(NamedTuple):
-    """What one process does: one of STAGES alone, or None for all; of the windows and of the files
-    the part `part` (1 to `parts`), or all of them."""
+    """What one process does: one of app.large.STAGES alone, or None for all; of the windows and of
+    the files the part `part` (1 to `parts`), or all of them."""
 
     stage: Optional[str] = None
     part: int = 1
@@ -104,7 +102,7 @@ def merge(store: Store, segmenter: Segmenter, image: Loaded, sizes: Sizes) -> Me
     whole, cut = (_Found.gathered(store, kind, order) for kind in range(len(KINDS)))
     outlined = Outlined(
         whole.boxes,
-        weights(whole.without_contours(), segmenter.rules.certainty),
+        weights(Cells.without_contours(*whole[:3]), segmenter.rules.certainty),
         whole.group,
         lambda index: store.outline(order[whole.group[index]], whole.row[index]),
     )
@@ -189,11 +187,6 @@ class _Found(NamedTuple):
     def filter(self, keep: np.ndarray) -> "_Found":
         """As of Cells."""
         return _Found(*(part[keep] for part in self))
-
-    def without_contours(self) -> Cells:
-        """As Cells of no contour points."""
-        contours = np.zeros((len(self.boxes), 0, 2), np.float32)
-        return Cells(contours, self.boxes, self.scores, self.uncertainties)
 
 
 def _in_image(store, view, window, kind, row) -> Iterator[Tuple[np.ndarray, Cells]]:

@@ -43,8 +43,8 @@ class Merged(NamedTuple):
 
     def cells(self, kept: np.ndarray) -> Cells:
         """Some of the cells without their contours."""
-        contours = np.zeros((len(self.boxes), 0, 2), np.float32)
-        return Cells(contours, self.boxes, self.scores, self.uncertainties).filter(kept)
+        cells = Cells.without_contours(self.boxes, self.scores, self.uncertainties)
+        return cells.filter(kept)
 
 
 def folder_of(target: Path) -> Path:

@@ -1,6 +1,6 @@
 """Contours to a label image strip by strip, the same as app.rasterize draws at once."""
 
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, Iterator, Tuple
 
 import cv2
 import numpy as np
@@ -11,8 +11,6 @@ from app.rasterize import DISPUTED, draw_all, grow, settle
 ROOM = 2**25  # pixels that are drawn at a time, if these are more rows than a few cells have
 LEAST_ROWS = 256
 MARGIN = 64  # rows above a strip that are drawn with it, if its cells are small
-
-Boxes = List[Tuple[slice, slice]]
 
 
 class Strips:
@@ -90,7 +88,7 @@ class Strips:
         disputed = (labels == DISPUTED).view(np.uint8)
         grow(labels)
         boxes = ndimage.find_objects(labels, len(cells))
-        first = last = None
+        first = last = 0
         if top > 0:
             first = self._reach(labels, disputed, boxes, stop[cells] - top, start[cells] < top)
         if bottom < height:
@@ -103,7 +101,7 @@ class Strips:
                 stop[cells] > bottom,
             )
         settle(labels, boxes)
-        return labels, cells, (top + (first or 0), bottom - (last or 0))
+        return labels, cells, (top + first, bottom - last)
 
     @staticmethod
     def _reach(labels, disputed, boxes, ends, cut):
