@@ -26,6 +26,7 @@ from app.network import fourier, weights
 from app.network.config import Inference
 from app.network.cpn import CPN, Maps, Proposals
 from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
+from app.network.folding import folded
 from app.scale import COARSER, View, are_seen, is_better
 from app.sizes import Size, Sizes, check_scale
 from app.suppression import Rules, convincing, mostly_on, suppress
@@ -116,7 +117,7 @@ class Segmenter:
         options: as of Segmenter. Warns of a GPU that cannot be used (network.device.DeviceWarning).
         """
         paths = paths if isinstance(paths, (list, tuple)) else [paths]
-        networks = [weights.load(path)[0] for path in paths]
+        networks = [folded(weights.load(path)[0]) for path in paths]
         return cls(networks, device, **options)
 
     @property

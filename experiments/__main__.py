@@ -14,6 +14,7 @@ COMMANDS = {
     "sizes": ("sizes", "F1 of validation images that are resized"),
     "nothing": ("nothing", "cells in frames that have none, or a few only"),
     "cases": ("cases", "F1 of each image of folders that users' cases are in"),
+    "stages": ("stages", "which stages of the prediction take how much of its time"),
     "step": ("step", "which parts of a training step take how much of its time"),
     "pack-memory": ("pack_memory", "what packed training images take of the disk and of memory"),
     "export-memory": ("export_memory", "what writing very many cells takes of time and memory"),

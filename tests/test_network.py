@@ -13,6 +13,7 @@ from tiny import TINY, tiny_config
 from app.network import weights
 from app.network.config import PRESETS, Architecture, Config, Inference
 from app.network.cpn import CPN, DisplacementField, boxes_of
+from app.network.folding import folded
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
 
@@ -43,6 +44,27 @@ def test_a_batch_is_its_single_images(tiny):
     for index in range(3):
         for batched, single in zip(together, tiny(images[index : index + 1])):
             assert torch.allclose(batched[index], single[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_a_folded_network_has_no_batch_normalisation_and_the_same_maps(block):
+    """Though its norms are not what they are at the start; the network itself stays as it is."""
+    torch.manual_seed(0)
+    network = CPN(tiny_config(block=block, decoder_norm="batch")).eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            for value in (layer.weight, layer.running_var):
+                torch.nn.init.uniform_(value, 0.5, 2)
+            for value in (layer.bias, layer.running_mean):
+                torch.nn.init.normal_(value)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images = torch.rand(2, 3, 65, 96)
+    with torch.no_grad():
+        for one, other in zip(network(images), folded(network)(images)):
+            assert torch.allclose(one, other, atol=1e-4 * one.abs().max())
+    kinds = {type(layer) for layer in folded(network).modules()}
+    assert torch.nn.BatchNorm2d not in kinds
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_grid_cells_have_their_centres_where_decision_10_puts_them(tiny):
