@@ -18,6 +18,7 @@ from app.rasterize import rasterize
 from app.segmenter import Segmenter
 from app.selection import Channels, Plane
 
+SMALL = 2**24  # pixels: up to these an image is worked on beside others
 LARGE = 2**26  # pixels: from these on an image that is read by region is segmented by stages
 WHOLE = 2**28  # pixels: of larger ones there are no exports, since these need all labels at once
 
@@ -58,18 +59,51 @@ def segment_file(
     images.ImageError for what cannot be read or written, and whatever the Segmenter does.
     """
     image = images.load(path, channels, plane)
-    if is_large(image.pixels):
-        beside = Beside(with_table, wanted, measure)
-        return _segment_large(segmenter, path, image, target, record or {}, beside, share, progress)
+    beside = Beside(with_table, wanted, measure)
+    return begin(segmenter, path, image, target, record, beside, progress, share).end()
+
+
+class Begun(NamedTuple):
+    """An image whose cells are found: `end` draws and writes them, for which no network is needed.
+
+    shape: (height, width). end() returns what `segment_file` does.
+    """
+
+    shape: Tuple[int, int]
+    end: Callable[[], Optional[Segmented]]
+
+
+def begin(
+    segmenter: Segmenter,
+    path: Path,
+    image: images.Loaded,
+    target: Path,
+    record: Optional[dict],
+    beside: "Beside",
+    progress: Optional[Callable[[int, int], None]] = None,
+    share: Share = EVERYTHING,
+) -> Begun:
+    """The first part of `segment_file`, of an image that is Loaded. A large one is done whole."""
     shape, remarks = image.pixels.shape[:2], image.warnings
+    if is_large(image.pixels):
+        done = _segment_large(segmenter, path, image, target, record or {}, beside, share, progress)
+        return Begun(shape, lambda: done)
     cells, notes, scale = segmenter.find(image.pixels, progress, image.pixel_size, image.nodata)
     remarks += _void(cells, image)
-    if not measure and not any(export.looks for export in wanted):
+    if not beside.measure and not any(export.looks for export in beside.wanted):
         image = image._replace(pixels=None)  # its memory is free before the labels need theirs
-    labels, cells, lost = rasterize(cells, shape)
-    result = exports.Result(path, image, labels, cells)
-    said = _save(result, target, record, Beside(with_table, wanted, measure))
-    return Segmented(shape, cells, remarks + notes + _hidden(lost) + said, scale)
+
+    def end():
+        labels, seen, lost = rasterize(cells, shape)
+        said = _save(exports.Result(path, image, labels, seen), target, record, beside)
+        return Segmented(shape, seen, remarks + notes + _hidden(lost) + said, scale)
+
+    return Begun(shape, end)
+
+
+def is_small(shape: Tuple[int, int]) -> bool:
+    """Whether an image of (height, width) needs so little memory that others are worked on, too."""
+    return shape[0] * shape[1] <= SMALL
 
 
 def is_large(image: Union[np.ndarray, images.TiffImage, images.ZarrImage, None]) -> bool:

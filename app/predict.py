@@ -13,7 +13,9 @@ import sys
 import time
 import traceback
 import warnings
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 from typing import (
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from app.segmenter import Segmenter
 
 
+AHEAD = 2**24  # bytes: files of more are not read ahead
 MOST_WIDTH = 40  # characters: to so many the names of images are filled up on the screen
 
 
@@ -93,11 +96,10 @@ def run(options: argparse.Namespace) -> int:
     rows = {}
     try:
         if options.dask:
-            done = attempt_on_workers(waiting, settings, options)
+            for job, row in attempt_on_workers(waiting, settings, options):
+                rows[job] = row
         else:
-            done = attempt_all(waiting, segmenter, settings, options, wanted)
-        for job, row in done:
-            rows[job] = row
+            attempt_all(waiting, segmenter, settings, options, wanted, rows)
     finally:
         write_summary(options.outputs, list(rows.values()), [row for _, row in before.values()])
     found = {**before, **{job: (job.target, row) for job, row in rows.items()}}
@@ -116,11 +118,35 @@ def attempt_all(
     settings: dict,
     options: argparse.Namespace,
     wanted: Sequence[exports.Export],
-) -> Iterator[Tuple[Job, Row]]:
-    """Do all jobs, one after another; yields what became of each."""
+    rows: Dict[Job, Row],
+) -> None:
+    """Do all jobs, one after another; what becomes of each comes into `rows`.
+
+    While one is segmented, the next is read, and the labels of the one before are drawn and
+    written; not of more at a time, for the memory's sake.
+    """
     progress, share = Progress(len(jobs), shown=not options.quiet), share_of(options)
-    for job, title in zip(jobs, titles(jobs)):
-        yield job, attempt(title, job, segmenter, settings, options, wanted, progress, share)
+    attempts = [
+        Attempt(title, job, segmenter, settings, options, wanted, progress, share)
+        for job, title in zip(jobs, titles(jobs))
+    ]
+
+    def end(one):
+        rows[one.job] = one.end()
+
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ending = None
+        for one, following in zip_longest(attempts, attempts[1:]):
+            if following:
+                following.read_by(reader)
+            one.begin()
+            if ending:
+                ending.result()
+            ending = writer.submit(end, one)
+            if not one.is_small:
+                ending.result()
+        if ending:
+            ending.result()
 
 
 def attempt_on_workers(
@@ -452,48 +478,108 @@ def is_for(found: outputs.Existing, job: Job, target: Path, record: dict) -> boo
         return False
 
 
-def attempt(
-    title: str,
-    job: Job,
-    segmenter: "Segmenter",
-    settings: dict,
-    options: argparse.Namespace,
-    wanted: Sequence[exports.Export],
-    progress: Progress,
-    share: "Share",
-) -> Row:
-    """Do one image (see files.segment_file), or say why not; a line on the screen either way."""
-    from app import files  # late, as in load_segmenter
+class Attempt:
+    """One image on its way: `begin` finds its cells, `end` writes their labels. A line on the
+    screen says what came of it, or why it could not be done, and the next image goes on."""
 
-    start = time.perf_counter()
-    record = settings  # as far as that is known
-    how = {"with_table": options.cells, "wanted": wanted, "measure": options.measure}
-    how["share"] = share
-    how.update(selection(options))
-    try:
-        with progress as windows:
-            if not options.overwrite:
-                check_for_users_file(job, options, wanted)
-            with traceback_of_failure(options.verbose):
-                record, before = record_of_job(job, settings), outputs.input_of(job.target)
-                done = files.segment_file(
-                    segmenter, job.image, job.target, record, progress=windows, **how
-                )
-        if done and before not in (None, job.image.name):
-            name = shown(job.target.name)
-            done.remarks.append(f"{name} held the labels of {shown(before)}, which are replaced")
-        seconds = time.perf_counter() - start
-        return tell_done(title, job, done, seconds) if done else tell_part(title, job, seconds)
-    except UsersFile as error:
-        print(f"{title.rstrip()}: not done, {error}", file=sys.stderr)
-        return Row(shown(job.name), "kept", reason=str(error))
-    except (images.ImageError, UnknownPixelSize) as error:
-        reason = f"{error}{permission_hint(error)}"
-    except Exception as error:  # whatever it is (no memory, say): the other images are still done
-        first = (str(error).strip() or "no reason is given").splitlines()[0]
-        reason = f"{type(error).__name__}: {first}"
-    print(f"{title.rstrip()}: failed, {reason}", file=sys.stderr)
-    return Row(shown(job.name), "failed", warnings=see_to_stale(job, record), reason=reason)
+    def __init__(
+        self,
+        title: str,
+        job: Job,
+        segmenter: "Segmenter",
+        settings: dict,
+        options: argparse.Namespace,
+        wanted: Sequence[exports.Export],
+        progress: Progress,
+        share: "Share",
+    ):
+        self.job = job
+        self.is_small = True  # so that its labels need not wait, nor be waited for
+        self._title, self._segmenter, self._record = title, segmenter, settings
+        self._options, self._progress, self._share = options, progress, share
+        self._wanted = wanted
+        self._read_ahead = self._begun = self._failure = self._before = None
+        self._seconds = 0.0
+
+    def read_by(self, reader: Executor) -> None:
+        """Have the file read, unless it is large, before `begin` needs it."""
+        with suppress(OSError):
+            if os.path.getsize(self.job.image) <= AHEAD:
+                self._read_ahead = reader.submit(self._read)
+
+    def begin(self) -> None:
+        """Find the cells."""
+        from app import files  # late, as in load_segmenter
+
+        with self._tried(), self._progress as windows:
+            if not self._options.overwrite:
+                check_for_users_file(self.job, self._options, self._wanted)
+            self._record = record_of_job(self.job, self._record)
+            self._before = outputs.input_of(self.job.target)
+            image = self._read_ahead.result() if self._read_ahead else self._read()
+            self._read_ahead = None
+            self._begun = files.begin(
+                self._segmenter,
+                self.job.image,
+                image,
+                self.job.target,
+                self._record,
+                files.Beside(self._options.cells, self._wanted, self._options.measure),
+                windows,
+                self._share,
+            )
+            self.is_small = files.is_small(self._begun.shape)
+
+    def end(self) -> Row:
+        """Write the labels, and say what came of the image."""
+        done = None
+        if self._begun:
+            with self._tried():
+                done = self._begun.end()
+            self._begun = None
+        with self._progress.hidden():
+            return self._tell(done)
+
+    def _read(self):
+        return images.load(self.job.image, **selection(self._options))
+
+    @contextmanager
+    def _tried(self):
+        """Keep an exception, whatever it is (no memory, say), and add up the time."""
+        start = time.perf_counter()
+        try:
+            yield
+        except Exception as error:
+            self._failure = error
+            if self._options.verbose and not isinstance(error, UsersFile):
+                with self._progress.hidden():
+                    traceback.print_exc()
+        self._seconds += time.perf_counter() - start
+
+    def _tell(self, done):
+        job, title, failure = self.job, self._title, self._failure
+        if isinstance(failure, UsersFile):
+            print(f"{title.rstrip()}: not done, {failure}", file=sys.stderr)
+            return Row(shown(job.name), "kept", reason=str(failure))
+        if failure:
+            reason = reason_of(failure)
+            print(f"{title.rstrip()}: failed, {reason}", file=sys.stderr)
+            stale = see_to_stale(job, self._record)
+            return Row(shown(job.name), "failed", warnings=stale, reason=reason)
+        if not done:
+            return tell_part(title, job, self._seconds)
+        if self._before not in (None, job.image.name):
+            name, before = shown(job.target.name), shown(self._before)
+            done.remarks.append(f"{name} held the labels of {before}, which are replaced")
+        return tell_done(title, job, done, self._seconds)
+
+
+def reason_of(failure: Exception) -> str:
+    """Why an image could not be done, in one sentence."""
+    if isinstance(failure, (images.ImageError, UnknownPixelSize)):
+        return f"{failure}{permission_hint(failure)}"
+    first = (str(failure).strip() or "no reason is given").splitlines()[0]
+    return f"{type(failure).__name__}: {first}"
 
 
 def check_for_users_file(
@@ -575,17 +661,6 @@ def permission_hint(error: Exception) -> str:
 def shown(name: str) -> str:
     """A file's name on one line: a line break in it becomes \\n, and so on."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
-
-
-@contextmanager
-def traceback_of_failure(verbose: bool) -> Iterator[None]:
-    """Print where an exception comes from, if verbose, and let it go on."""
-    try:
-        yield
-    except Exception:
-        if verbose:
-            traceback.print_exc()
-        raise
 
 
 def stop(number: int, frame: Optional[FrameType]) -> None:

@@ -118,13 +118,15 @@ class OtherProgram(Exception):
 
 
 def attempt(given: bytes, title: str, job: Job, share: Share) -> Tuple[Row, int, str, str]:
-    """predict.attempt on a worker; with how many windows the plan has, if that was the task, and
+    """predict.Attempt on a worker; with how many windows the plan has, if that was the task, and
     what it said on both streams."""
     options, settings, segmenter, wanted = _ready(given)
     said, complaints = io.StringIO(), io.StringIO()
     progress = Progress(1, shown=False)
     with redirect_stdout(said), redirect_stderr(complaints):
-        row = predict.attempt(title, job, segmenter, settings, options, wanted, progress, share)
+        one = predict.Attempt(title, job, segmenter, settings, options, wanted, progress, share)
+        one.begin()
+        row = one.end()
     windows = 0
     if share.stage == "plan" and row.is_done:
         store = Store.find(folder_of(job.target), predict.record_of_job(job, settings))

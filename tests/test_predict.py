@@ -330,7 +330,8 @@ def noise(tmp_path, monkeypatch):
     for name, side in (("a.png", 90), ("b.tif", 64)):
         pixels = np.random.default_rng(side).integers(0, 255, (side, 64, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(str(inputs / name))
-    for seed, name in enumerate(("first", "second")):
+    # Seeds by whose networks each switch shows in both images.
+    for seed, name in ((4, "first"), (9, "second")):
         torch.manual_seed(seed)
         config = tiny_config(window=64, window_stride=32, score_threshold=0.45)
         weights.save(tmp_path / f"{name}.safetensors", CPN(config).state_dict(), config)

@@ -52,6 +52,10 @@ def test_a_terminal_shows_a_bar_with_the_time_left(monkeypatch):
         raise ValueError
     assert " 38 %|" in screen.getvalue()
     assert screen.getvalue().endswith("\r"), "the line is free for what is said of the image"
+    with progress as windows:
+        windows(1, 2)
+        with progress.hidden():
+            assert screen.getvalue().endswith("\r"), "and so it is for what another thread says"
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
