@@ -25,7 +25,13 @@ from app.intensity import Curve, Curves, no_image
 from app.network import fourier, weights
 from app.network.config import Inference
 from app.network.cpn import CPN, Maps, Proposals
-from app.network.device import computing, is_out_of_memory, pick_device, reduced_precision
+from app.network.device import (
+    computing,
+    is_out_of_memory,
+    pick_device,
+    reduced_precision,
+    times_in_memory,
+)
 from app.network.folding import folded
 from app.scale import COARSER, View, are_seen, is_better
 from app.sizes import Size, Sizes, check_scale
@@ -44,6 +50,7 @@ ALL_FLIPS_UP_TO = 10000000
 # Windows of an image too large to be tried at all scales: so many are looked at, and so many of
 # those that show anything are segmented.
 LOOKED_AT, SAMPLE = 96, 12
+MOST_WINDOWS = 16  # at a time, even where memory has room for more: it gets no faster
 CPU = torch.device("cpu")
 T = TypeVar("T")
 
@@ -156,6 +163,9 @@ class Segmenter:
         """Go to a torch.device, with all that it can take."""
         self.device = device
         self.batch = self.inference.batch  # windows at a time
+        # Pixels of windows that are done at a time, instead, where the device has a memory of its
+        # own: what the first ones take tells how many.
+        self._room = None if device.type == "cuda" else 0
         self.division = 1  # of the windows' side and stride
         for network in self.networks:
             network.to(device).to(memory_format=torch.channels_last)
@@ -250,6 +260,9 @@ class Segmenter:
         """Need less of the GPU's memory from now on; returns the sentence that says how."""
         full = "the GPU's memory is full: from now on"
         side = self.inference.window // (2 * self.division)
+        if self._room:
+            self._room = 0
+            return f"{full} windows are done {self.batch} at a time"
         if self.batch > 1:
             self.batch //= 2
             return f"{full} windows are done {self.batch} at a time"
@@ -281,16 +294,33 @@ class Segmenter:
         plan = self.plan(view.shape) if plan is None else plan
         few_pixels = view.shape[0] * view.shape[1] <= ALL_FLIPS_UP_TO
         flips = FLIPS if few_pixels else FLIPS[:1]
-        for start in range(0, len(plan), self.batch):
-            batch = plan[start : start + self.batch]
+        start = 0
+        while start < len(plan):
+            batch = plan[start : start + self._windows_at_once(plan)]
             shown = [(window, *view.window(window)) for window in batch]
             shown = [one for one in shown if not is_background(*one[1:])]
-            found = self.detect(np.stack([rgb for _, rgb, _ in shown]), flips) if shown else []
+            found = self._found(np.stack([rgb for _, rgb, _ in shown]), flips) if shown else []
             for (window, _, none), cells in zip(shown, found):
                 kept = cells.filter(~mostly_on(cells, none))
                 yield window, kept.shift(window.x0, window.y0)
+            start += len(batch)
             if progress:
-                progress(start + len(batch), len(plan))
+                progress(start, len(plan))
+
+    def _found(self, crops, flips):
+        """`detect`; the first time on a GPU with a look at how much of its memory that takes."""
+        if self._room is not None:
+            return self.detect(crops, flips)
+        found, times = times_in_memory(self.device, lambda: self.detect(crops, flips))
+        self._room = int(times * crops[..., 0].size)
+        return found
+
+    def _windows_at_once(self, plan):
+        """How many windows of a plan go through the networks at a time."""
+        if not self._room:
+            return self.batch
+        largest = max((window.x1 - window.x0) * (window.y1 - window.y0) for window in plan)
+        return min(max(self._room // largest, 1), MOST_WINDOWS)
 
     def postprocess(
         self, parts: Iterable[Tuple[Window, Cells]], shape: Sequence[int]

@@ -1,9 +1,10 @@
 """python -m experiments stages: which stages of the prediction take how much of its time.
 
-One drawn image full of nuclei is read, segmented at the scale 1 and written. The network's rate is
-told beside that of a product of matrices, about the most that the cores can do. With --beside, the
-prediction commands of this and of another checkout do the image in turns, and the other's time is
-told as a multiple of this one's, after what each takes for an image of next to nothing.
+Images (by default one that is drawn, full of nuclei) are read, segmented at the scale 1 and
+written. The network's rate is told beside that of a product of matrices, about the most that the
+cores can do. With --beside, the prediction commands of this and of another checkout do the images
+in turns, and the other's time is told as a multiple of this one's, after what each takes for an
+image of next to nothing.
 """
 
 import os
@@ -24,6 +25,7 @@ from fvcore.nn import FlopCountAnalysis
 
 from app import files, images, outputs
 from app.arguments import WEIGHTS
+from app.jobs import find_jobs
 from app.network import weights
 from app.network.cpn import CPN, DisplacementField
 from app.network.device import use_threads
@@ -55,7 +57,9 @@ MATRIX, PRODUCTS = 2048, 4
 def add_arguments(parser):
     """What the command takes."""
     add = parser.add_argument
-    add("--side", type=int, default=2048, help="of the image, in pixels (default: %(default)s)")
+    add("--side", type=int, default=2048, help="of the drawn image (default: %(default)s pixels)")
+    add("--images", metavar="DIR", type=Path, help="these images instead")
+    add("--choose-scale", action="store_true", help="for each image, instead of the scale 1")
     add("--runs", type=int, default=3, help="the median is told (default: %(default)s)")
     add("--beside", metavar="CHECKOUT", type=Path, help="another checkout of this program")
 
@@ -63,15 +67,23 @@ def add_arguments(parser):
 def run(options):
     """Measure and print; returns the exit status. EvaluationError."""
     use_threads()
+    scale = None if options.choose_scale else 1
     with tempfile.TemporaryDirectory(prefix="stages-") as temporary:
-        image, nothing = Path(temporary) / "nuclei.tif", Path(temporary) / "nothing.tif"
-        tifffile.imwrite(str(image), drawn_nuclei(options.side))
-        tifffile.imwrite(str(nothing), drawn_nuclei(NOTHING))
+        folder = Path(temporary)
+        inputs = options.images or drawn(folder / "nuclei", options.side)
         if options.beside:
-            tell_beside(image, nothing, options.beside, options.runs)
+            nothing = drawn(folder / "nothing", NOTHING)
+            tell_beside(inputs, nothing, folder, options.beside, options.runs, scale)
         else:
-            tell_stages(image, options.runs)
+            tell_stages(inputs, folder, options.runs, scale)
     return 0
+
+
+def drawn(folder, side):
+    """A new folder with one image of drawn nuclei."""
+    folder.mkdir()
+    tifffile.imwrite(str(folder / "nuclei.tif"), drawn_nuclei(side))
+    return folder
 
 
 def drawn_nuclei(side):
@@ -90,19 +102,21 @@ def drawn_nuclei(side):
     return (pixels + rng.normal(0, 5, pixels.shape)).clip(0, 255).astype(np.uint8)
 
 
-def tell_stages(image, runs):
+def tell_stages(inputs, folder, runs, scale):
     """Print the time of each stage, and the network's rate beside that of the cores."""
-    segmenter = Segmenter.load(WEIGHTS, "cpu", scale=1)
+    segmenter = Segmenter.load(WEIGHTS, "cpu", scale=scale)
     count = operations_of_a_pixel()
-    files.segment_file(segmenter, image, image.with_name("first_label.tiff"))  # allocates
+    jobs = find_jobs([inputs], folder).jobs
     found, rates = [], []
-    for number in range(runs):
+    for _ in range(1 + runs):
         watch = Stopwatch()
         with watch.on(STAGES):
-            files.segment_file(segmenter, image, image.with_name(f"{number}_label.tiff"))
+            for job in jobs:
+                files.segment_file(segmenter, job.image, job.target)
         found.append(watch.seconds)
         rate = count * watch.pixels / watch.seconds["network"]
         rates.append((rate, products_rate()))
+    del found[0], rates[0]  # the first one allocates
     seconds = {stage: statistics.median(one[stage] for one in found) for stage in STAGES}
     whole = sum(seconds.values())
     rows = [(stage, f"{own:.2f}", f"{100 * own / whole:.1f}") for stage, own in seconds.items()]
@@ -165,17 +179,17 @@ def products_rate():
     return 2 * MATRIX**3 * PRODUCTS / (time.perf_counter() - start)
 
 
-def tell_beside(image, nothing, other, runs):
+def tell_beside(inputs, nothing, folder, other, runs, scale):
     """Print the times of this and of another checkout, and how many times the other's is ours."""
     checkouts = {"this": ROOT, "other": other.resolve()}
-    found = {(name, kind): [] for name in checkouts for kind in (image, nothing)}
+    found = {(name, kind): [] for name in checkouts for kind in (inputs, nothing)}
     for number in range(runs):
         for (name, kind), times in found.items():
-            out = image.with_name(f"{name}_{kind.stem}_{number}")
-            times.append(times_of(checkouts[name], kind, out))
+            out = folder / f"{name}_{kind.name}_{number}"
+            times.append(times_of(checkouts[name], kind, out, scale))
     rows, whole = [], {}
     for name in checkouts:
-        taken, start = (np.median(found[name, kind], axis=0) for kind in (image, nothing))
+        taken, start = (np.median(found[name, kind], axis=0) for kind in (inputs, nothing))
         whole[name] = taken - start
         rows.append((name, *(f"{value:.2f}" for value in (*taken, *start))))
     print(text_table(("checkout", "wall s", "cores s", "start, wall s", "start, cores s"), rows))
@@ -183,20 +197,17 @@ def tell_beside(image, nothing, other, runs):
     print(f"without the start this one is {wall:.2f} times as fast, by its cores {cores:.2f} times")
 
 
-def times_of(checkout, image, out):
+def times_of(checkout, inputs, out, scale):
     """(seconds by the clock, seconds of all cores) of a checkout's command. EvaluationError."""
-    inputs = out.with_name(out.name + "_in")
-    inputs.mkdir()
-    os.link(str(image), str(inputs / image.name))
-    command = ["sh", str(checkout / "predict.sh"), str(inputs), str(out)]
-    shown = subprocess.run([*command[:2], "--help"], capture_output=True, text=True)
-    scale = ["--scale", "1"] if "--scale" in shown.stdout else []
+    command = ["sh", str(checkout / "predict.sh")]
+    knows = subprocess.run([*command, "--help"], capture_output=True, text=True).stdout
+    command += [str(inputs), str(out)]
+    if scale and "--scale" in knows:  # the others have no other scale
+        command += ["--scale", str(scale)]
     start, before = time.perf_counter(), os.times()
-    result = subprocess.run([*command, *scale], capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True)
     wall, after = time.perf_counter() - start, os.times()
     if result.returncode:
         raise EvaluationError(f"{' '.join(command)} failed:\n{result.stderr}")
-    spent = (after.children_user + after.children_system) - (
-        before.children_user + before.children_system
-    )
-    return wall, spent
+    user = after.children_user - before.children_user
+    return wall, user + after.children_system - before.children_system

@@ -363,6 +363,13 @@ def test_then_the_windows_are_halved_and_then_the_cpu_is_used(cramped, tiny, noi
     assert same(cells, expected)
 
 
+def test_where_even_what_seemed_to_fit_does_not_it_goes_on_as_the_settings_have_it(cramped, noise):
+    found = cramped(WINDOW)
+    found.batch, found._room = 1, WINDOW
+    cells, notes = found.segment(noise)
+    assert len(cells) and "1 at a time" in notes[0] and "the CPU" not in " ".join(notes)
+
+
 def test_other_errors_are_not_taken_for_full_memory(cramped, noise):
     with pytest.raises(RuntimeError, match="an illegal memory access"):
         cramped(0, RuntimeError("CUDA error: an illegal memory access")).segment(noise)
@@ -430,6 +437,33 @@ def test_without_amp_a_gpu_computes_in_float32_not_in_tf32(monkeypatch):
     with device.computing(torch.device("cuda"), amp=False):
         pass
     assert asked == {"enabled": True, "allow_tf32": False}
+
+
+@pytest.mark.parametrize(("free", "at_once"), [(3.5, 1), (8, 4), (10**6, 16)])
+def test_a_gpu_does_as_many_windows_at_a_time_as_half_of_its_free_memory_has_room_for(
+    monkeypatch, free, at_once
+):
+    """As the first one tells, which takes 100 bytes here; torch keeps 50 free ones for itself."""
+    figures = {
+        "reset_peak_memory_stats": None,
+        "memory_allocated": 1000,
+        "max_memory_allocated": 1100,
+        "memory_reserved": 1050,
+        "mem_get_info": (free * 100 - 50, 10**9),
+    }
+    for name, value in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value, raising=False)
+    settings = {"window": 32, "window_stride": 16, "window_plan": "exact", "batch": 1}
+    found, sizes = Segmenter(random_network(**settings), "cpu", scale=1.0), []
+    found.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    image = np.random.default_rng(5).integers(0, 255, (100, 160, 3)).astype(np.uint8)
+    alone, _ = found.segment(image)
+    assert set(sizes) == {1} and len(sizes) == 6 * 9
+    sizes.clear()
+    found._room = None  # as on a GPU
+    cells, _ = found.segment(image)
+    assert sizes[0] == 1 and max(sizes[1:]) == at_once and sum(sizes) == 6 * 9
+    assert len(cells) == len(alone) > 0
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [((7, 5), None), ((8, 0), torch.bfloat16)])

@@ -2,7 +2,7 @@
 
 import warnings
 from contextlib import nullcontext
-from typing import ContextManager, Optional
+from typing import Callable, ContextManager, Optional, Tuple, TypeVar
 
 import torch
 
@@ -11,6 +11,7 @@ from app import threads
 # The base image whose torch has kernels for today's GPUs (see the Dockerfile).
 NEW_IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
 NO_GPU = "torch finds no GPU"
+T = TypeVar("T")
 
 
 class DeviceWarning(UserWarning):
@@ -85,6 +86,20 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether this RuntimeError says that the GPU's memory is full."""
     kinds = getattr(torch.cuda, "OutOfMemoryError", ())  # torch 1.13 and newer
     return isinstance(error, kinds) or "CUDA out of memory" in str(error)
+
+
+def times_in_memory(device: torch.device, work: Callable[[], T]) -> Tuple[T, float]:
+    """(what `work` returns, how many times what it takes fits into half of a GPU's free memory).
+
+    Half: what is done next may take more, and others may use the GPU, too.
+    """
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    result = work()
+    taken = torch.cuda.max_memory_allocated(device) - before
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + kept  # by torch, for what comes
+    return result, free / 2 / max(taken, 1)
 
 
 def reduced_precision(device: torch.device, training: bool = False) -> Optional[torch.dtype]:
