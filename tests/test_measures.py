@@ -43,10 +43,10 @@ def test_measures_are_those_of_scikit_image_and_of_every_channel():
 
 @pytest.mark.parametrize("blur", [0.1, 1, 4])
 def test_shapes_of_whatever_form_are_those_of_scikit_image(blur):
-    """Of single pixels, with holes, of pieces that touch at corners, at the frame, across strips."""
+    """Single pixels, with holes, pieces that touch at corners, at the frame, across strips."""
     rng = np.random.default_rng(0)
-    noise = cv2.GaussianBlur(rng.normal(size=(300, 200)), (0, 0), blur)
-    labels = label(noise > noise.std() / 2, connectivity=2).astype(np.int32)
+    ground = cv2.GaussianBlur(rng.normal(size=(300, 200)), (0, 0), blur)
+    labels = label(ground > ground.std() / 2, connectivity=2).astype(np.int32)
     found = measures(result_of(labels, labels=labels, cells=Cells.empty()))
     regions = regionprops(labels)
     assert len(regions) > 20
