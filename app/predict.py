@@ -30,7 +30,7 @@ from typing import (
     Union,
 )
 
-from app import exports, images, outputs, privileges, report, summary
+from app import exports, extras, images, outputs, privileges, report, summary
 from app.arguments import CannotStart, check, parse
 from app.cells import counted
 from app.exports import tables
@@ -233,7 +233,7 @@ def wanted_exports(options: argparse.Namespace) -> List[exports.Export]:
     names = options.export + ([PREVIEWS[options.preview]] if options.preview else [])
     try:
         return exports.load(names)
-    except exports.MissingLibrary as error:
+    except extras.Unusable as error:
         raise CannotStart(error) from error
 
 

@@ -271,7 +271,18 @@ def test_a_missing_library_is_one_sentence_that_says_what_to_do(noise, monkeypat
     noise("--export", "roi", status=2)
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert "needs the package roifile" in err and "-m pip install -r" in err
+    assert "needs the package roifile" in err and "extras/roi.txt" in err
+
+
+def test_a_broken_library_is_not_called_missing(noise, monkeypatch, tmp_path, capsys):  # noqa: F811
+    (tmp_path / "roifile.py").write_text("raise ImportError('libroi.so: cannot be opened')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "roifile")
+    monkeypatch.delitem(sys.modules, "app.exports.roi", raising=False)
+    noise("--export", "roi", status=2)
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert "cannot be imported (libroi.so: cannot be opened)" in err and "reinstall" in err
 
 
 def test_an_unknown_format_is_one_sentence(capsys):

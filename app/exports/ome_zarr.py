@@ -161,6 +161,9 @@ def window(values: np.ndarray) -> Dict[str, float]:
         least, start, end, most = 0, 0, 255, 255
     else:
         least, start, end, most = np.percentile(finite, (0, *PERCENTILES, 100)).tolist()
+        if start == end:  # nearly all have one value
+            most = max(most, least + 1)
+            start, end = least, most
     return {"min": least, "max": most, "start": start, "end": end}
 
 
