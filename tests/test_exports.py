@@ -77,7 +77,9 @@ def test_geojson_is_as_qupath_takes_it(discs):
         properties = feature["properties"]
         assert properties["objectType"] == "detection"
         measured = properties["measurements"]
-        assert measured["label"] == row + 1 and measured["area"] == (discs.labels == row + 1).sum()
+        pixels = (discs.labels == row + 1).sum()
+        assert measured["label"] == row + 1 and measured["label_area_px"] == pixels
+        assert outline.area + outline.length / 2 == pytest.approx(pixels, rel=0.02)
         assert measured["score"] == pytest.approx(discs.cells.scores[row])
         sides = [measured[f"uncertainty_{side}"] for side in ("top", "right", "bottom", "left")]
         assert sides == pytest.approx(discs.cells.uncertainties[row], abs=1e-5)
