@@ -150,8 +150,16 @@ def titles(jobs: List[Job]) -> List[str]:
 
 
 def check_run_table(options: argparse.Namespace) -> None:
-    """Raise CannotStart where the table of the run would replace a file of the user's."""
-    if options.table and not options.overwrite and not tables.is_ours(options.table):
+    """Raise CannotStart where the table of the run would replace a file of the user's, or cannot
+    be written: before hours of work, not after."""
+    if not options.table:
+        return
+    folder = options.table.parent
+    if options.table.is_dir():
+        raise CannotStart(f"{options.table} is a folder: --table names the file to write.")
+    if not folder.is_dir() and folder.resolve() != options.outputs.resolve():
+        raise CannotStart(f"There is no folder {folder} for the file that --table names.")
+    if not options.overwrite and not tables.is_ours(options.table):
         raise CannotStart(
             f"{options.table} is no table of this program: name another, or --overwrite it."
         )

@@ -118,9 +118,28 @@ def test_the_command_measures_and_joins_the_tables_of_a_run(noise, tmp_path, cap
     assert "of them before" not in capsys.readouterr().out
 
 
-def test_a_table_of_a_run_that_cannot_be_written_is_one_sentence(noise, tmp_path, capsys):  # noqa: F811
-    noise("--table", str(tmp_path / "missing" / "all.csv"), status=1)
-    assert "all.csv cannot be written (No such file" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("place", "said"), [("missing/all.csv", "There is no folder"), ("", "is a folder")]
+)
+def test_no_place_for_the_table_is_said_before_the_run(noise, tmp_path, capsys, place, said):  # noqa: F811
+    noise("--table", str(tmp_path / place), "--overwrite", status=2)
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and said in err
+
+
+def test_a_table_of_a_run_may_be_in_the_folder_that_the_run_makes(noise, tmp_path):  # noqa: F811
+    assert not (tmp_path / "labels").exists()
+    folder = noise("--table", str(tmp_path / "labels" / "all.csv"))
+    assert len(rows_in(folder / "all.csv")) > 0
+
+
+def test_a_table_that_cannot_be_written_is_one_sentence(noise, tmp_path, monkeypatch, capsys):  # noqa: F811
+    def full(*arguments, **how):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("app.exports.tables.replacing", full)
+    noise("--table", str(tmp_path / "all.csv"), status=1)
+    assert "all.csv cannot be written (No space left" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
