@@ -49,10 +49,9 @@ def test_a_dark_image_of_16_bits_is_bright_to_the_eye(picture):
 
 
 def test_uncertainty_is_from_blue_to_yellow(picture):
-    certain, uncertain = (picture("uncertainty", value)[2, 2] for value in (0, 0.5))
+    certain, uncertain = (picture("uncertainty", value)[2, 2] for value in (0, 1))
     assert certain[2] > 100 and certain[2] > certain[0]
     assert uncertain[:2].min() > 200 and uncertain[2] < 80
-    assert np.array_equal(picture("uncertainty", 1)[2, 2], uncertain)
 
 
 def test_below_it_a_key_says_what_the_colours_mean(picture):

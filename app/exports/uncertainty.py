@@ -9,7 +9,6 @@ import numpy as np
 from app.exports import Result, preview
 
 LOOKS = True
-MOST = 0.5  # from this mean uncertainty on the colour is the same
 # Viridis (which OpenCV has blue first) without its darkest quarter, so that certain cells are seen
 # on black: (192, 3).
 COLOURS = cv2.applyColorMap(np.arange(64, 256, dtype=np.uint8), cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
@@ -20,8 +19,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 def write(path: Path, result: Result) -> List[str]:
     """As preview.write, in colours from blue (certain) to yellow (uncertain), and a key below."""
-    share = np.clip(result.cells.uncertainties.mean(axis=1) / MOST, 0, 1)
-    levels = np.rint(share * (len(COLOURS) - 1)).astype(int)
+    levels = np.rint(result.cells.uncertainties.mean(axis=1) * (len(COLOURS) - 1)).astype(int)
     rgb, remarks = preview.picture(result, COLOURS[levels])
     legend = key(rgb.shape[1])
     rgb = np.pad(rgb, ((0, 0), (0, legend.shape[1] - rgb.shape[1]), (0, 0)))
@@ -33,7 +31,7 @@ def key(width: int) -> np.ndarray:
     """What the colours mean, for a picture of this width: (h, w, 3) uint8, w at least the width."""
     size = max(1, width // KEY_EVERY)
     gap, height = KEY_GAP * size, KEY_HEIGHT * size
-    texts = "certain 0", f"{MOST:g}+ uncertain"
+    texts = "certain 0", "1 uncertain"
     before, after = (cv2.getTextSize(text, FONT, KEY_LETTERS * size, size)[0][0] for text in texts)
     bar = gap + before + gap
     end = bar + len(COLOURS) // 2 * size + gap
