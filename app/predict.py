@@ -32,7 +32,7 @@ from typing import (
     Union,
 )
 
-from app import exports, images, outputs, privileges, report, summary
+from app import exports, extras, images, outputs, privileges, report, summary
 from app.arguments import CannotStart, check, parse
 from app.cells import counted
 from app.exports import tables
@@ -176,8 +176,16 @@ def titles(jobs: List[Job]) -> List[str]:
 
 
 def check_run_table(options: argparse.Namespace) -> None:
-    """Raise CannotStart where the table of the run would replace a file of the user's."""
-    if options.table and not options.overwrite and not tables.is_ours(options.table):
+    """Raise CannotStart where the table of the run would replace a file of the user's, or cannot
+    be written: before hours of work, not after."""
+    if not options.table:
+        return
+    folder = options.table.parent
+    if options.table.is_dir():
+        raise CannotStart(f"{options.table} is a folder: --table names the file to write.")
+    if not folder.is_dir() and folder.resolve() != options.outputs.resolve():
+        raise CannotStart(f"There is no folder {folder} for the file that --table names.")
+    if not options.overwrite and not tables.is_ours(options.table):
         raise CannotStart(
             f"{options.table} is no table of this program: name another, or --overwrite it."
         )
@@ -259,7 +267,7 @@ def wanted_exports(options: argparse.Namespace) -> List[exports.Export]:
     names = options.export + ([PREVIEWS[options.preview]] if options.preview else [])
     try:
         return exports.load(names)
-    except exports.MissingLibrary as error:
+    except extras.Unusable as error:
         raise CannotStart(error) from error
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import lru_cache
 from typing import TYPE_CHECKING, Iterator, List, Tuple
 
-from app import predict
+from app import extras, predict
 from app.arguments import CannotStart
 from app.files import is_large_file
 from app.jobs import Job
@@ -40,12 +40,10 @@ def connected(address: str) -> Iterator["Client"]:
     Raises CannotStart.
     """
     try:
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise CannotStart(
-            "--dask needs the library distributed: .venv/bin/python -m pip install -r "
-            "app/workers-requirements.txt (Python 3.11 or newer)"
-        ) from error
+        with extras.imported("--dask", "dask"):
+            from distributed import Client, LocalCluster
+    except extras.Unusable as error:
+        raise CannotStart(error) from error
     if not address.startswith(LOCAL):
         try:
             client = Client(address, timeout=WAIT)

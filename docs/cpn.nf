@@ -10,7 +10,8 @@
 // options of predict.sh, as '--preview' or '--export geojson'; what they write is for `publishDir`
 // or an output of your own. A task may have several images and starts the program once, which takes
 // 2 s; one that cannot be done makes it fail when the others are done, so give those you do not
-// trust tasks of their own. 4 GB of memory are enough for any image; a GPU is used if it is there.
+// trust tasks of their own. 4 GB of memory are enough for 88 million pixels, and without previews,
+// exports and measures for TIFF of any size; a GPU is used if it is there.
 // Nextflow itself could not be had where this was written: tests/test_nextflow.py runs the script
 // with the real command, and checks what it leaves against the outputs.
 

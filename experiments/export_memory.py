@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app import exports, images
+from app import exports, extras, images
 from app.cells import Cells
 from app.formats import FORMATS
 from evaluate.folders import EvaluationError
@@ -31,7 +31,7 @@ def run(options):
     """Measure and print; returns the exit status. EvaluationError."""
     try:
         exports.load([options.format])
-    except exports.MissingLibrary as error:
+    except extras.Unusable as error:
         raise EvaluationError(error) from error
     with get_context("spawn").Pool(1) as pool:
         seconds, cpu_seconds, memory, size = pool.apply(measured, (options.cells, options.format))

@@ -4,6 +4,7 @@ import gzip
 import json
 import sys
 import uuid
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -77,7 +78,9 @@ def test_geojson_is_as_qupath_takes_it(discs):
         properties = feature["properties"]
         assert properties["objectType"] == "detection"
         measured = properties["measurements"]
-        assert measured["label"] == row + 1 and measured["area"] == (discs.labels == row + 1).sum()
+        pixels = (discs.labels == row + 1).sum()
+        assert measured["label"] == row + 1 and measured["label_area_px"] == pixels
+        assert outline.area + outline.length / 2 == pytest.approx(pixels, rel=0.02)
         assert measured["score"] == pytest.approx(discs.cells.scores[row])
         sides = [measured[f"uncertainty_{side}"] for side in ("top", "right", "bottom", "left")]
         assert sides == pytest.approx(discs.cells.uncertainties[row], abs=1e-5)
@@ -271,7 +274,19 @@ def test_a_missing_library_is_one_sentence_that_says_what_to_do(noise, monkeypat
     noise("--export", "roi", status=2)
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert "needs the package roifile" in err and "-m pip install -r" in err
+    assert "needs the package roifile" in err
+    assert "roifile==" in Path(err.split(" -r ")[1].strip()).read_text()
+
+
+def test_a_broken_library_is_not_called_missing(noise, monkeypatch, tmp_path, capsys):  # noqa: F811
+    (tmp_path / "roifile.py").write_text("raise ImportError('libroi.so: cannot be opened')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "roifile")
+    monkeypatch.delitem(sys.modules, "app.exports.roi", raising=False)
+    noise("--export", "roi", status=2)
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert "cannot be imported (libroi.so: cannot be opened)" in err and "reinstall" in err
 
 
 def test_an_unknown_format_is_one_sentence(capsys):

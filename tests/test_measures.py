@@ -2,23 +2,24 @@
 
 import csv
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 from drawn import cells_of, drawn
-from skimage.measure import regionprops
+from skimage.measure import label, regionprops
 from test_predict import noise, read_labels  # noqa: F401 (noise is a fixture)
 
 from app import exports, images
+from app.cells import Cells
 from app.exports.measures import measures
 
 LABELS = drawn((700, 40), (2, 2, 12, 22), (500, 3, 530, 12), (699, 39, 700, 40)).astype(np.int32)
 
 
-def result_of(pixels, pixel_size=None, labels=LABELS):
-    return exports.Result(
-        None, images.Loaded(pixels, [], pixel_size, None), labels, cells_of(labels)
-    )
+def result_of(pixels, pixel_size=None, labels=LABELS, cells=None):
+    cells = cells_of(labels) if cells is None else cells
+    return exports.Result(None, images.Loaded(pixels, [], pixel_size, None), labels, cells)
 
 
 def rows_in(path):
@@ -38,6 +39,20 @@ def test_measures_are_those_of_scikit_image_and_of_every_channel():
             assert found[f"sum_{channel + 1}"][row] == values.sum()
         assert found["area_um2"][row] == region.area / 4
         assert found["perimeter_um"][row] == pytest.approx(region.perimeter / 2)
+
+
+@pytest.mark.parametrize("blur", [0.1, 1, 4])
+def test_shapes_of_whatever_form_are_those_of_scikit_image(blur):
+    """Single pixels, with holes, pieces that touch at corners, at the frame, across strips."""
+    rng = np.random.default_rng(0)
+    ground = cv2.GaussianBlur(rng.normal(size=(300, 200)), (0, 0), blur)
+    labels = label(ground > ground.std() / 2, connectivity=2).astype(np.int32)
+    found = measures(result_of(labels, labels=labels, cells=Cells.empty()))
+    regions = regionprops(labels)
+    assert len(regions) > 20
+    for name in ("perimeter", "eccentricity", "solidity"):
+        expected = [region[name] for region in regions]
+        assert found[name] == pytest.approx(expected, rel=1e-9, abs=1e-6)
 
 
 def test_pixels_that_are_no_image_count_in_no_mean_and_no_sum():
@@ -103,9 +118,28 @@ def test_the_command_measures_and_joins_the_tables_of_a_run(noise, tmp_path, cap
     assert "of them before" not in capsys.readouterr().out
 
 
-def test_a_table_of_a_run_that_cannot_be_written_is_one_sentence(noise, tmp_path, capsys):  # noqa: F811
-    noise("--table", str(tmp_path / "missing" / "all.csv"), status=1)
-    assert "all.csv cannot be written (No such file" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("place", "said"), [("missing/all.csv", "There is no folder"), ("", "is a folder")]
+)
+def test_no_place_for_the_table_is_said_before_the_run(noise, tmp_path, capsys, place, said):  # noqa: F811
+    noise("--table", str(tmp_path / place), "--overwrite", status=2)
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and said in err
+
+
+def test_a_table_of_a_run_may_be_in_the_folder_that_the_run_makes(noise, tmp_path):  # noqa: F811
+    assert not (tmp_path / "labels").exists()
+    folder = noise("--table", str(tmp_path / "labels" / "all.csv"))
+    assert len(rows_in(folder / "all.csv")) > 0
+
+
+def test_a_table_that_cannot_be_written_is_one_sentence(noise, tmp_path, monkeypatch, capsys):  # noqa: F811
+    def full(*arguments, **how):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("app.exports.tables.replacing", full)
+    noise("--table", str(tmp_path / "all.csv"), status=1)
+    assert "all.csv cannot be written (No space left" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

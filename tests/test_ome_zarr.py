@@ -16,6 +16,7 @@ if sys.version_info < (3, 11):
 zarr = pytest.importorskip("zarr")
 reader = pytest.importorskip("ome_zarr.reader")
 parse_url = pytest.importorskip("ome_zarr.io").parse_url
+ome_zarr = pytest.importorskip("app.exports.ome_zarr")
 
 SUMMARY = "summary.csv"  # is of the last run
 LABELS = drawn((2100, 1200), (10, 20, 40, 60), (1000, 900, 1200, 1100), (2090, 1190, 2100, 1200))
@@ -95,6 +96,14 @@ def test_channels_are_shown_with_the_contrast_that_they_need(tmp_path):
         0,
         255,
     )
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_channel_of_one_value_or_of_few_others_has_a_width_too(dtype):
+    constant = np.full((50, 50), 7, dtype)
+    assert ome_zarr.window(constant) == {"min": 7, "max": 8, "start": 7, "end": 8}
+    constant[3, 3] = 900
+    assert ome_zarr.window(constant) == {"min": 7, "max": 900, "start": 7, "end": 900}
 
 
 def test_of_a_tiff_that_is_read_by_parts_all_parts_are_there(tmp_path, monkeypatch):

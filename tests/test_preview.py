@@ -8,14 +8,14 @@ from test_predict import noise, read_labels  # noqa: F401 (noise is a fixture)
 
 from app import exports, images
 from app.cells import Cells
-from app.exports import preview
+from app.exports import preview, uncertainty
 
 
-def result_of(pixels, labels, path, uncertainty=0.0):
+def result_of(pixels, labels, path, uncertain=0.0):
     n = labels.max()
     cells = Cells.empty(4)
     cells.scores = np.ones(n, np.float32)
-    cells.uncertainties = np.full((n, 4), uncertainty, np.float32)
+    cells.uncertainties = np.full((n, 4), uncertain, np.float32)
     return exports.Result(path, images.Loaded(pixels, [], None, None), labels, cells)
 
 
@@ -25,10 +25,10 @@ def picture(tmp_path):
     pixels = np.linspace(100, 900, 600).reshape(20, 30).astype(np.uint16)
     labels = drawn((20, 30), (2, 2, 10, 10), (2, 10, 10, 20)).astype(np.int32)
 
-    def make(name, uncertainty=0.0):
+    def make(name, uncertain=0.0):
         (export,) = exports.load([name])
         path = tmp_path / "a_preview.png"
-        export.write(path, result_of(pixels, labels, tmp_path / "a.tif", uncertainty))
+        export.write(path, result_of(pixels, labels, tmp_path / "a.tif", uncertain))
         return np.array(Image.open(path))
 
     return make
@@ -49,10 +49,34 @@ def test_a_dark_image_of_16_bits_is_bright_to_the_eye(picture):
 
 
 def test_uncertainty_is_from_blue_to_yellow(picture):
-    certain, uncertain = (picture("uncertainty", value)[2, 2] for value in (0, 0.5))
+    certain, uncertain = (picture("uncertainty", value)[2, 2] for value in (0, 1))
     assert certain[2] > 100 and certain[2] > certain[0]
     assert uncertain[:2].min() > 200 and uncertain[2] < 80
-    assert np.array_equal(picture("uncertainty", 1)[2, 2], uncertain)
+
+
+def test_below_it_a_key_says_what_the_colours_mean(picture):
+    plain, keyed = picture("preview"), picture("uncertainty", 0.25)
+    height, width = plain.shape[:2]
+    assert keyed.shape[0] > height and keyed.shape[1] > width, "wide enough to be read"
+    assert not keyed[:height, width:].any(), "pixels of the image keep their places"
+    bar = keyed[height + uncertainty.KEY_HEIGHT // 2]
+    for colour in (uncertainty.COLOURS[0], uncertainty.COLOURS[-2], keyed[2, 2]):
+        assert np.abs(bar.astype(int) - colour).max(axis=1).min() <= 4
+    assert uncertainty.key(4000).shape == (uncertainty.KEY_HEIGHT * 5, 4000, 3), "grows with it"
+
+
+@pytest.mark.parametrize("limit", ["MOST_PIXELS", "MOST_SIDE"])
+def test_what_is_too_large_for_a_picture_is_reduced_and_that_is_said(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(preview, limit, {"MOST_PIXELS": 33 * 50, "MOST_SIDE": 60}[limit])
+    pixels = np.zeros((65, 99), np.uint16)
+    pixels[::2, 1::2] = pixels[1::2, ::2] = 600  # means of a half, not every other pixel
+    labels = drawn((65, 99), (10, 10, 30, 40)).astype(np.int32)
+    (export,) = exports.load(["preview"])
+    said = export.write(tmp_path / "a_preview.png", result_of(pixels, labels, tmp_path / "a.tif"))
+    assert said == ["the preview is reduced to 1 : 2"]
+    rgb = np.array(Image.open(tmp_path / "a_preview.png"))
+    assert rgb.shape == (33, 50, 3) and (rgb[2:4, 2:4] > 0).all()
+    assert (rgb[5, 5:20] == preview.OKABE_ITO[0]).all()
 
 
 def test_large_pictures_are_jpeg(tmp_path):

@@ -23,6 +23,7 @@ from drawn import drawn, random_labels, save
 from report_example import HOSTILE, PLAIN, SHAPE, report_options, write_cell_file, write_example
 
 from app import images
+from app.exports import preview
 from evaluate import strict
 from evaluate.__main__ import main
 from evaluate.report_page import overlay, pictures
@@ -219,7 +220,7 @@ def noisy(height, width):
 
 
 def seen(pixels):
-    return pictures.as_seen(images.Loaded(pixels, [], None, None))
+    return preview.as_seen(images.Loaded(pixels, [], None, None))
 
 
 def test_tiles_are_the_image_at_full_resolution_and_ever_smaller():
@@ -241,7 +242,7 @@ def test_pictures_have_the_contrast_that_people_need():
 
 
 def test_larger_images_are_reduced_and_that_is_said(folders, monkeypatch):
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 30 * 40)
+    monkeypatch.setattr(preview, "MOST_PIXELS", 30 * 40)
     write_pair(folders, "a", image=noisy(*SHAPE))  # 64 x 80 pixels
     assert main(report_options(folders)) == 0
     page = Page(folders / "report.html")

@@ -7,14 +7,13 @@ image's pixels) and write(path, result), which writes the file and returns sente
 """
 
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Callable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from app import images
+from app import extras, images
 from app.cells import Cells
 from app.formats import PREVIEWS
 from app.names import LABEL_ENDING, PREVIEW_ENDINGS
@@ -29,11 +28,6 @@ ENDINGS = {  # of the files: NAME_label.tiff becomes NAME + ending
 }
 PNG_PIXELS = 4 * 10**6
 HEAD = 1024  # bytes of a preview, within which it says of which kind it is
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-
-
-class MissingLibrary(Exception):
-    """A format needs what is not installed: one sentence that says how to install it."""
 
 
 class Result(NamedTuple):
@@ -80,19 +74,14 @@ def _head(path):
 
 
 def load(names: Sequence[str]) -> List[Export]:
-    """The Exports of these names of formats. Raises MissingLibrary."""
+    """The Exports of these names of formats. Raises extras.Unusable."""
     modules = ((name, _module(name)) for name in names)
     return [Export(name, ENDINGS[name], module.LOOKS, module.write) for name, module in modules]
 
 
 def _module(name: str) -> ModuleType:
-    try:
+    with extras.imported(f"the export {name}", name):
         return importlib.import_module(f"app.exports.{name.replace('-', '_')}")
-    except ImportError as error:
-        raise MissingLibrary(
-            f"the export {name} needs the package {error.name}; with Python 3.11 or newer this "
-            f"installs it: {sys.executable} -m pip install -r {REQUIREMENTS}"
-        ) from error
 
 
 def beside(target: Path, ending: str) -> Path:

@@ -1,16 +1,13 @@
 """What is measured of each cell beyond app.cells.table: its shape, and the image's intensities."""
 
-import warnings
 from typing import Dict, Optional, Tuple
 
 import numpy as np
-from skimage.measure import regionprops_table
 
-from app.cells import STRIP
+from app.cells import STRIP, measure
 from app.exports import Result
+from app.exports.shapes import shapes
 from app.no_image import NoImage
-
-SHAPES = ("perimeter", "eccentricity", "solidity")
 
 
 def measures(result: Result) -> Dict[str, np.ndarray]:
@@ -21,8 +18,8 @@ def measures(result: Result) -> Dict[str, np.ndarray]:
     value that the file declares); and, where the size of a pixel is known, area_um2 and
     perimeter_um.
     """
-    found, image = shapes(result.labels), result.image
-    areas = np.bincount(result.labels.ravel(), minlength=len(result.cells) + 1)[1:]
+    image, pixels = result.image, measure(result.labels, len(result.cells))
+    found = shapes(result.labels, pixels)
     counts, channels = intensities(image.pixels, result.labels, image.nodata)
     for channel, sums in enumerate(channels, 1):
         with np.errstate(invalid="ignore"):  # of cells that have no other pixels
@@ -30,18 +27,9 @@ def measures(result: Result) -> Dict[str, np.ndarray]:
         found[f"sum_{channel}"] = sums
     size = result.image.pixel_size
     if size:
-        found["area_um2"] = areas * size**2
+        found["area_um2"] = pixels.area * size**2
         found["perimeter_um"] = found["perimeter"] * size
     return found
-
-
-def shapes(labels: np.ndarray) -> Dict[str, np.ndarray]:
-    """SHAPES (n,) of the labels 1..n of an image (H, W)."""
-    if not labels.any():
-        return {name: np.zeros(0) for name in SHAPES}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of cells too small to have a hull
-        return regionprops_table(labels, properties=SHAPES)
 
 
 def intensities(

@@ -31,7 +31,7 @@ _FORMAT = FormatV04()
 def write(path: Path, result: Result) -> List[str]:
     """Write the image (c, y, x) and the labels (y, x) of a Result; nothing is to be said.
 
-    Colours are those of the preview; properties of a label are what GeoJSON has as measurements.
+    Colours are those of the preview; of each label it has what app.exports.properties knows.
     """
     pixels, size, labels = result.image.pixels, result.image.pixel_size, result.labels
     stored = np.dtype(np.uint16 if len(result.cells) < 2**16 else np.uint32)
@@ -161,6 +161,9 @@ def window(values: np.ndarray) -> Dict[str, float]:
         least, start, end, most = 0, 0, 255, 255
     else:
         least, start, end, most = np.percentile(finite, (0, *PERCENTILES, 100)).tolist()
+        if start == end:  # nearly all have one value
+            most = max(most, least + 1)
+            start, end = least, most
     return {"min": least, "max": most, "start": start, "end": end}
 
 

@@ -5,12 +5,12 @@ from typing import List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from app import extras
 from app.images.limits import ImageError, failures_as_image_errors, product
 from app.images.metadata import MICROMETRES, Metadata
 from app.images.selection import plane_indices, project
 from app.selection import Plane
 
-REQUIREMENTS = Path(__file__).resolve().parents[1] / "exports" / "requirements.txt"
 LARGEST_CHUNK = 2**29  # bytes, decoded: larger ones are made to exhaust the memory
 OURS = "cells"  # the labels in what --export ome-zarr makes
 _UNITS = {"micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm"}
@@ -81,12 +81,10 @@ def read_zarr(
 ) -> Tuple[ZarrImage, List[str], Metadata]:
     """(the image at full resolution, warnings, its Metadata) of a folder; see `app.images.load`."""
     try:
-        import zarr
-    except ImportError as error:
-        raise ImageError(
-            "OME-Zarr needs the package zarr; with Python 3.11 or newer this installs it: "
-            f".venv/bin/python -m pip install -r {REQUIREMENTS}"
-        ) from error
+        with extras.imported("OME-Zarr", "ome-zarr"):
+            import zarr
+    except extras.Unusable as error:
+        raise ImageError(str(error)) from error
     with failures_as_image_errors("OME-Zarr"):
         group = zarr.open_group(str(path), mode="r")
         attributes = group.attrs.asdict()

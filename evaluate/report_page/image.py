@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from app import images
+from app.exports import preview
 from app.names import LABEL_ENDINGS, TABLE_ENDING, without_ending
 
 from ..folders import LabelError, only, read_one
@@ -84,11 +85,11 @@ def read_image(entry: Entry, paths: List[Path], options: argparse.Namespace) -> 
 
 
 def as_seen(image: Optional[images.Loaded]) -> Optional[Tuple[np.ndarray, int]]:
-    """`pictures.as_seen` of an image, if there is one. LabelError: its data are damaged."""
+    """`preview.as_seen` of an image, if there is one. LabelError: its data are damaged."""
     if image is None:
         return None
     with failures_as_label_errors():
-        return pictures.as_seen(image)
+        return preview.as_seen(image)
 
 
 @contextmanager

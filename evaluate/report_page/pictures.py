@@ -1,48 +1,18 @@
 """The pictures of one image, as files: a thumbnail, and tiles of the image at several sizes."""
 
-import math
 from pathlib import Path
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
-from app.exports.preview import borders
-from app.images import Loaded
-from app.intensity import Curves, bands
+from app.exports.preview import borders, reduced
 
 TILE = 1024  # pixels of a side; an image up to this size is one file
-MOST_PIXELS = 10**8  # of an image that is shown at full resolution
 THUMBNAIL = 144  # pixels of the longer side
 QUALITY = 90  # of WebP
 NO_IMAGE = 60  # the grey of a thumbnail without an image
 Painted = Tuple[np.ndarray, Sequence[int], np.ndarray]  # see `thumbnail`
-
-
-def as_seen(image: Loaded) -> Tuple[np.ndarray, int]:
-    """An image as people see it, with contrast per channel: (h, w, 3) uint8 RGB, and its `step`.
-
-    Above MOST_PIXELS, step × step pixels of the file become one (else step is 1).
-    """
-    pixels = image.pixels
-    height, width = pixels.shape[:2]
-    step = math.ceil(math.sqrt(height * width / MOST_PIXELS))
-    curves = Curves.fit(pixels, nodata=image.nodata)
-    rgb = np.empty((-(-height // step), -(-width // step), 3), np.uint8)
-    for rows in bands(pixels.shape, step):
-        part = reduced(curves(pixels[rows, :], (rows.start, 0)), step)
-        rgb[rows.start // step :][: len(part)] = part
-    return rgb, step
-
-
-def reduced(rgb: np.ndarray, step: int) -> np.ndarray:
-    """The means of step × step pixels of (h, w, 3), whose last row and column are repeated."""
-    if step == 1:
-        return rgb
-    height, width = (-(-side // step) for side in rgb.shape[:2])
-    beyond = [(0, height * step - rgb.shape[0]), (0, width * step - rgb.shape[1]), (0, 0)]
-    rgb = np.pad(rgb, beyond, mode="edge")
-    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def tiles(rgb: np.ndarray) -> Iterator[Tuple[str, np.ndarray]]:
