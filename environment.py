@@ -16,6 +16,8 @@ from ast import literal_eval
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.screen import screen
+
 # Settings of pip that put packages elsewhere, or none anywhere.
 ELSEWHERE = ("target", "prefix", "root", "user", "python", "dry-run")
 # Run by the new Python, with the lines of the requirements: imports what they installed. (pip's own
@@ -120,18 +122,27 @@ def pip_environment(python):
 
     Those of its files are given as variables, and the files are left out.
     """
-    listed = subprocess.check_output([python, "-m", "pip", "config", "list"], encoding="utf-8")
+    given = {name: value for name, value in os.environ.items() if value}  # as pip has it
+    # Its way to say that it need not start itself again, by the Python of its settings.
+    how = {"env": {**given, "_PIP_RUNNING_IN_SUBPROCESS": "1"}, "encoding": "utf-8"}
+    try:
+        listed = subprocess.check_output([python, "-m", "pip", "config", "list"], **how)
+    except subprocess.CalledProcessError as error:
+        raise Failed("could not be made: pip cannot read its own settings (see above).") from error
     found = {"global": {}, "install": {}}
     for line in listed.splitlines():
         name, _, value = line.partition("=")
         section, _, setting = name.partition(".")
         if section in found:
             found[section]["PIP_" + setting.upper().replace("-", "_")] = literal_eval(value)
-    given = {name: value for name, value in os.environ.items() if value}  # as pip has it
     variables = {**found["global"], **found["install"], **given}
-    for setting in ELSEWHERE:
-        variables.pop("PIP_" + setting.upper().replace("-", "_"), None)
-    return {**variables, "PIP_CONFIG_FILE": os.devnull}
+    kept = {name: value for name, value in variables.items() if not is_elsewhere(name)}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull}
+
+
+def is_elsewhere(variable):
+    """Whether an environment variable is one of pip's for the settings ELSEWHERE, in any case."""
+    return variable[:4] == "PIP_" and variable[4:].lower().replace("_", "-") in ELSEWHERE
 
 
 def pins(requirements):
@@ -156,4 +167,5 @@ def switch(folder, place):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    with screen():
+        sys.exit(main(*sys.argv[1:]))

@@ -29,7 +29,7 @@ runpy.run_module(name, run_name="__main__", alter_sys=True)'
 if [ -n "${CPN_CONTAINER:-}" ]; then # set by the Dockerfile: everything is installed
     exec python3 -c "$module" "$here" app.predict "$@"
 fi
-unset PYTHONHOME PYTHONPATH # of another Python: nothing of it belongs into .venv
+unset PYTHONHOME PYTHONPATH PYTHONSAFEPATH # of another Python: nothing of it belongs into .venv
 
 if [ $# -gt 0 ] && [ ! -e "$here/.venv/complete" ] && command -v python3 >/dev/null; then
     status=0 # any Python knows what is wrong with them
@@ -39,7 +39,6 @@ fi
 sh "$here/environment.sh" "$here/.venv" "$here/requirements.txt" "$here/evaluate/requirements.txt"
 
 if [ $# -eq 0 ] && [ ! -d /workspace/inputs ]; then
-    echo "No folder given, so sample images are written to $here/samples/inputs"
     "$here/.venv/bin/python" -c "$module" "$here" app.samples "$here/samples/inputs"
     set -- "$here/samples/inputs" "$here/samples/outputs"
 fi

@@ -23,6 +23,7 @@ INPUTS = Path("/workspace/inputs")
 OUTPUTS = Path("/workspace/outputs")
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
 GO_ON = 3
+MOST_THREADS = 1024  # torch starts as many as it is told
 
 
 class CannotStart(Exception):
@@ -69,7 +70,7 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     add(
         "--threads",
         metavar="N",
-        type=positive,
+        type=parsed(number_of_threads),
         help="of the CPU; default: as many as it has cores that this process may use",
     )
     add_images(parser)
@@ -242,10 +243,10 @@ def add_exports(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
-    """A number of 1 or more. ArgumentTypeError."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of threads, 1 or more")
+def number_of_threads(text: str) -> int:
+    """A number from 1 to MOST_THREADS. ValueError."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+        raise ValueError(f"'{text}' is no number of threads, from 1 to {MOST_THREADS}")
     return int(text)
 
 

@@ -8,11 +8,12 @@ from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Union
 
 # Of images; the second row is TIFF by other names: slides of Aperio, Hamamatsu, Leica, and BigTIFF.
 EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp") + (
-    (".svs", ".ndpi", ".scn", ".btf")
+    (".svs", ".ndpi", ".scn", ".btf", ".tf2", ".tf8")
 )
-DOUBLE_EXTENSIONS = (".ome.tif", ".ome.tiff", ".ome.zarr")
+OME = (".ome.tiff", ".ome.tif")
+DOUBLE_EXTENSIONS = (*OME, ".ome.btf", ".ome.tf2", ".ome.tf8", ".ome.zarr")
 LONGEST = 240  # bytes of a stem: a file's name may have 255, of which our endings take up to 13
-LABEL_EXTENSIONS = (".tiff", ".tif", ".png")
+LABEL_EXTENSIONS = (".tiff", ".tif", ".png", *OME)
 LABEL_ENDING, TABLE_ENDING = "_label.tiff", "_cells.csv"  # of what prediction writes
 PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")  # pictures that are no inputs either
 # Of label images: ours first, then those of Cellpose and others, and of MorphoLibJ in ImageJ.

@@ -404,7 +404,12 @@ class _Hash:
 
     def add(self, strip):
         for top in range(0, len(strip), STRIP):
-            self._digest.update(np.ascontiguousarray(strip[top : top + STRIP], "<u4"))
+            part = strip[top : top + STRIP]
+            with np.errstate(invalid="ignore"):  # of NaN
+                labels = np.ascontiguousarray(part, "<u4")
+            self._digest.update(labels)
+            if not np.array_equal(labels, part):
+                self._digest.update(b"other numbers than labels of ours")
 
     def hexdigest(self):
         return self._digest.hexdigest()

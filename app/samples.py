@@ -12,6 +12,8 @@ import tifffile
 from PIL import Image
 from skimage import data, draw, filters
 
+from app.screen import screen
+
 SIDE = 512  # pixels
 PITCH = 64  # one drawn nucleus in each square of this side
 
@@ -19,6 +21,8 @@ PITCH = 64  # one drawn nucleus in each square of this side
 def main(arguments: List[str]) -> None:
     """Write the samples to the folder named by the one argument, which is made if missing."""
     folder = Path(arguments[0])
+    with screen():
+        print(f"No folder given, so sample images are written to {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     tifffile.imwrite(str(folder / "drawn_fluorescence.tiff"), fluorescence(seed=1))
     pictures = {

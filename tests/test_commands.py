@@ -1,13 +1,17 @@
 """The commands of training: what their help says, how they fit together, how a run is stopped."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import tifffile
 import torch
 from tiny import tiny_config
 from training_data import make_data
@@ -72,6 +76,23 @@ def test_what_validate_and_split_write_is_scored_as_it_is(tiny, tmp_path, capsys
     capsys.readouterr()
     assert evaluate.main(["score", *words]) == 0
     assert "drawn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("first", [2**31, 2**40, 2**63 + 5])
+def test_labels_beyond_what_the_organisers_hold_are_validated_on_and_scored(tiny, tmp_path, first):
+    data, network = tiny
+    folder, out = tmp_path / "mine", tmp_path / "labels"
+    shutil.copytree(str(Path(data) / "drawn"), str(folder))
+    for path in folder.glob("*_label.png"):
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.uint64)
+        tifffile.imwrite(str(path.with_suffix(".tif")), np.where(labels, labels + first, 0))
+        path.unlink()
+    given = ["--data", str(folder), "--weights", network, "--out", str(out)]
+    assert training.main(["validate", *given]) == 0
+    split = ["split", "--data", str(folder), "--out", str(tmp_path), "--group", "source"]
+    assert training.main(split) == 0
+    for truth in (folder, tmp_path / "truth"):
+        assert evaluate.main(["score", "--truth", str(truth), "--labels", str(truth)]) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

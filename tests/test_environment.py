@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = {"PIP_TARGET": "elsewhere", "PIP_PREFIX": "elsewhere", "PIP_USER": "1"}
+HOSTILE.update(PIP_root="elsewhere", PIP_PYTHON="/nowhere/python")
 
 
 @pytest.fixture
@@ -37,14 +38,14 @@ def making(programs, tmp_path):
     write_wheel(tmp_path / "index", "listed", "value = 1\n", also_named="setup.py")
     folder = tmp_path / "an environment"
 
-    def start(requirements, **variables):
+    def start(requirements, shown=subprocess.PIPE, **variables):
         (tmp_path / "requirements.txt").write_text(requirements)
         index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "index")}
         return subprocess.Popen(
             ["sh", str(ROOT / "environment.sh"), str(folder), "requirements.txt"],
             env={"PATH": str(programs), "HOME": str(tmp_path), **index, **variables},
             cwd=str(tmp_path),
-            stderr=subprocess.PIPE,
+            stderr=shown,
             encoding="utf-8",
         )
 
@@ -95,13 +96,29 @@ def test_settings_of_pip_put_no_package_elsewhere(making, tmp_path, way):
     variables = HOSTILE
     if way == "pip.conf":
         find = f"no-index = true\nfind-links = {tmp_path / 'index'}\n"
-        config = f"[global]\n{find}[install]\ntarget = elsewhere\nuser = true\n"
+        config = f"[global]\npython = /nowhere/python\n{find}"
+        config += "[install]\ntarget = elsewhere\nuser = true\n"
         (tmp_path / "pip.conf").write_text(config)
         nothing = {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}
         variables = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), **nothing}
     status, said = ended(start("good==1.0  # of the index\n", **variables))
     assert status == 0, said
     assert works(folder) and not (tmp_path / "elsewhere").exists()
+
+
+def test_settings_that_pip_cannot_read_are_one_sentence(making, tmp_path):
+    start, folder = making
+    (tmp_path / "pip.conf").write_text("target = elsewhere\n")
+    status, said = ended(start("good==1.0\n", PIP_CONFIG_FILE=str(tmp_path / "pip.conf")))
+    assert status == 2 and "Traceback" not in said and "pip.conf" in said
+    assert "pip cannot read its own settings" in said.splitlines()[-1]
+
+
+def test_the_environment_is_made_where_nothing_can_be_shown(making):
+    start, folder = making
+    with open("/dev/full", "w") as full:
+        assert start("good==1.0\n", shown=full).wait() == 0
+    assert works(folder)
 
 
 def test_two_first_runs_at_once_make_one_environment(making):
@@ -230,6 +247,21 @@ def test_help_and_wrong_arguments_need_no_environment(checkout):
         result = predict_sh(script, *wrong)
         assert result.returncode == 2 and not result.stdout and "Traceback" not in result.stderr
     assert predict_sh(script, checkout).returncode == 9
+
+
+@pytest.mark.parametrize("way", ["{} >&-", "{} >/dev/full 2>/dev/full", "{{ {}; }} | true"])
+def test_samples_are_written_whatever_becomes_of_the_screen(checkout, way):
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'''#!/bin/sh
+case "$*" in *app.predict*) touch "{checkout}/begun"; exit ;; esac
+exec "{sys.executable}" "$@"
+''')
+    python.chmod(0o755)
+    (checkout / "environment.sh").write_text("")
+    subprocess.run(["sh", "-c", way.format(f"sh '{checkout}/predict.sh'")], cwd=str(checkout))
+    assert len(list((checkout / "samples" / "inputs").iterdir())) == 5
+    assert (checkout / "begun").exists()
 
 
 def test_a_missing_python3_is_not_complained_of_before_others_are_looked_for(checkout, programs):

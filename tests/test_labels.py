@@ -65,6 +65,7 @@ KINDS = {
     "a_masks.tif": lambda path: write_tiff(path, CELLS),
     "a_cp_masks.png": lambda path: Image.fromarray(CELLS).save(str(path)),
     "a_cp_masks.tif": lambda path: write_tiff(path, CELLS),
+    "a_label.ome.tif": lambda path: tifffile.imwrite(str(path), CELLS, ome=True),
     "a-lbl.tif": lambda path: tifffile.imwrite(str(path), CELLS.astype("f4"), imagej=True),
     "a_seg.npy": write_seg,
 }

@@ -18,6 +18,8 @@ def test_an_input_alone_gives_its_name_without_the_extension():
         ("2024.01.12_A01.tif", "2024.01.12_A01"),
         ("cell_1.ome.tif", "cell_1"),
         ("cell.1.OME.TIFF", "cell.1"),
+        ("cell.1.ome.btf", "cell.1"),
+        ("cell.1.ome.tf8", "cell.1"),
     ):
         assert output_name(Path("/in", name)) == f"{stem}_label.tiff"
         assert named(name) == [stem]

@@ -104,8 +104,13 @@ def test_labels_are_ours_as_long_as_their_pixels_are(path):
         found = outputs.existing(path)
         assert not found.is_ours and not found.is_of(RECORD) and found.shape == (2, 3)
         assert outputs.users_file(path, False) == path
-    tifffile.imwrite(str(path), LABELS.astype(np.uint32), description=kept, metadata=None)
-    assert outputs.existing(path).is_ours, "the same labels, saved again"
+    for kind in (np.uint32, np.float32):
+        tifffile.imwrite(str(path), LABELS.astype(kind), description=kept, metadata=None)
+        assert outputs.existing(path).is_ours, "the same labels, saved again"
+    half, none = LABELS + 0.5, np.where(LABELS == 0, np.nan, LABELS)
+    for labels in (half, none, LABELS + (LABELS == 2) * 2**32):
+        tifffile.imwrite(str(path), labels, description=kept, metadata=None)
+        assert not outputs.existing(path).is_ours, "what is no such label is another"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert outputs.existing(path) == ({}, False, None, 0)

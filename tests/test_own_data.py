@@ -152,6 +152,7 @@ GOOD = {
     "a few cells in two pieces": np.maximum(discs(8), 8 * (drawn((40, 160), (0, 0, 2, 2)) > 0)),
     "a cell that curls up": np.hstack([discs(1, 8, thickness=2), discs(5)]),
     "very large numbers": discs(3).astype(np.uint32) * 10**9,
+    "numbers of 64 bits": np.where(discs(3) > 0, discs(3) + np.uint64(2**63), 0),
 }
 
 BAD = {

@@ -75,6 +75,18 @@ def test_what_is_wrong_is_said_and_nothing_is_overwritten(tmp_path, capsys, rows
     assert not list(out.rglob("*.tif"))
 
 
+def test_a_label_image_that_cannot_be_read_leaves_no_half_of_a_split(tmp_path, capsys):
+    data, out = make_data(tmp_path / "data", ROWS), tmp_path / "out"
+    last = data / "two" / "a.c_label.tif"
+    good = last.read_bytes()
+    last.write_bytes(b"damaged")
+    words = ["split", "--data", str(data), "--out", str(out)]
+    assert command.main(words) == 2
+    assert "a.c_label.tif cannot be read" in capsys.readouterr().err and not list(out.iterdir())
+    last.write_bytes(good)
+    assert command.main(words) == 0
+
+
 class Name(str):
     """A name that counts how often it is compared with another."""
 

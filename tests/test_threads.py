@@ -50,10 +50,10 @@ def test_a_container_of_half_a_core_gets_one_thread(monkeypatch):
 
 def test_threads_are_a_number_of_1_or_more(capsys):
     assert arguments.parse(["a", "--threads", "3"]).threads == 3
-    for wrong in ("0", "-1", "many"):
+    for wrong in ("0", "-1", "many", "²", "9" * 12):
         with pytest.raises(SystemExit):
             arguments.parse(["a", "--threads", wrong])
-        assert "1 or more" in capsys.readouterr().err
+        assert "from 1 to 1024" in capsys.readouterr().err
 
 
 def test_threads_that_wait_do_not_spin_however_the_program_is_started(tmp_path):

@@ -205,8 +205,8 @@ def read(path):
 
 def problem(label):
     """What looks wrong with a label image (H, W), 0 being background: a sentence, or None."""
-    label = label.astype(np.int64)
-    pieces = measure.regionprops(measure.label(label, connectivity=2), label)
+    dense = numbered(label)
+    pieces = measure.regionprops(measure.label(dense, connectivity=2), dense)
     if not pieces:
         return "there is no object in it"
     if np.mean([is_ring(piece.image) for piece in pieces]) > 0.5:
@@ -226,6 +226,21 @@ def problem(label):
             "ignores; each cell needs a number of its own"
         )
     return None
+
+
+def read_truth(path):
+    """A label image (H, W) for those who hold labels in 32 bits: larger ones are numbered anew.
+
+    (By the organisers' rules they would wrap.) LabelError.
+    """
+    label = images.read_labels(path)
+    return label if label.max() < 2**31 else numbered(label)
+
+
+def numbered(label):
+    """The same objects of a label image (H, W) as 1, 2, 3 ..., whatever their labels; 0 stays."""
+    values, index = np.unique(label, return_inverse=True)
+    return index.reshape(label.shape) + int(values[0] > 0)
 
 
 def is_ring(mask):

@@ -10,10 +10,12 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from app.images import read_labels, write_labels
+from app.atomic import new_folder
+from app.images import write_labels
 from app.names import LABEL_ENDING
 from app.options import Help
 from training import catalog
+from training.own_data import read_truth
 
 
 def main(arguments):
@@ -57,10 +59,11 @@ def write_split(data, split, out, group="modality"):
     for folder in (out / "images", out / "truth"):
         if folder.exists():
             raise ValueError(f"{folder} is there already: choose another --out")
-        folder.mkdir(parents=True)
-    for name, entry in zip(names, listing):
-        shutil.copyfile(entry.image, out / "images" / (name + entry.image.suffix))
-        write_labels(out / "truth" / (name + LABEL_ENDING), read_labels(entry.label))
+    out.mkdir(parents=True, exist_ok=True)
+    with new_folder(out / "images") as images, new_folder(out / "truth") as truth:
+        for name, entry in zip(names, listing):
+            shutil.copyfile(entry.image, images / (name + entry.image.suffix))
+            write_labels(truth / (name + LABEL_ENDING), read_truth(entry.label))
     with (out / "groups.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "group", "source"))

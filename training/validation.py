@@ -13,6 +13,7 @@ from app.suppression import convincing
 from evaluate.folders import read_labels
 from evaluate.official import score_pair
 from evaluate.score import ImageScores, aggregate
+from training.own_data import read_truth
 
 # Score thresholds that `calibrate` tries.
 THRESHOLDS = tuple(percent / 100 for percent in range(20, 90, 5))
@@ -50,7 +51,7 @@ def validate(segmenter, listing, out, progress=iter):
     for entry in progress(listing):
         name = entry.flat_name + LABEL_ENDING
         files.segment_file(segmenter, entry.image, out / name)
-        score = score_pair(read_labels(entry.label), read_labels(out / name))
+        score = score_pair(read_truth(entry.label), read_labels(out / name))
         scored.append(ImageScores(name, entry.flat_name, entry.source, scores=[score]))
     return scored
 
@@ -73,7 +74,7 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
     scores = {(threshold, share): [] for threshold in THRESHOLDS for share in shares}
     for entry in progress(listing):
         image, _ = images.read(entry.image)
-        truth = read_labels(entry.label)
+        truth = read_truth(entry.label)
         view = segmenter.view(image)
         parts = list(segmenter.proposals(view))
         for threshold in THRESHOLDS:
