@@ -58,9 +58,18 @@ def segment_file(
     an image that is large are done here; None is returned where that does not finish it. Raises
     images.ImageError for what cannot be read or written, and whatever the Segmenter does.
     """
-    image = images.load(path, channels, plane)
     beside = Beside(with_table, wanted, measure)
-    return begin(segmenter, path, image, target, record, beside, progress, share).end()
+    begun = begin(
+        segmenter,
+        path,
+        images.load(path, channels, plane),
+        target,
+        record,
+        beside,
+        progress,
+        share,
+    )
+    return begun.end()
 
 
 class Begun(NamedTuple):

@@ -10,17 +10,14 @@ import csv
 import os
 import signal
 import sys
-import time
-import traceback
 import warnings
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 from typing import (
     TYPE_CHECKING,
-    Any,
     Callable,
     Dict,
     Iterable,
@@ -34,32 +31,25 @@ from typing import (
 
 from app import exports, extras, images, outputs, privileges, report, summary
 from app.arguments import CannotStart, check, parse
-from app.cells import counted
+from app.attempts import Attempt, permission_hint, selection, shown
 from app.exports import tables
 from app.formats import PREVIEWS
 from app.jobs import Job, find_jobs
 from app.names import LABEL_ENDING, earlier_names, fitting, short_stem, stem
 from app.progress import Progress
 from app.screen import quiet, screen
-from app.sizes import UnknownPixelSize
 from app.summary import Row
 
 if TYPE_CHECKING:
-    from app.files import Segmented
     from app.large.stages import Share
     from app.segmenter import Segmenter
 
 
-AHEAD = 2**24  # bytes: files of more are not read ahead
 MOST_WIDTH = 40  # characters: to so many the names of images are filled up on the screen
 
 
 class Stopped(BaseException):
     """The process was asked to stop, by the signal of this number."""
-
-
-class UsersFile(Exception):
-    """A file of the user's would be replaced: one sentence."""
 
 
 def main(arguments: List[str]) -> int:
@@ -352,11 +342,6 @@ def share_of(options: argparse.Namespace) -> "Share":
     return Share(options.stage, *options.part)
 
 
-def selection(options: argparse.Namespace) -> Dict[str, Any]:
-    """What is taken of an image: arguments of images.load."""
-    return {"channels": options.channels, "plane": options.plane}
-
-
 def make_ready(folders: Iterable[Path]) -> None:
     """See to the folders of outputs, or say why one cannot be used."""
     for folder in sorted(folders):
@@ -486,169 +471,6 @@ def is_for(found: outputs.Existing, job: Job, target: Path, record: dict) -> boo
         return False
 
 
-class Attempt:
-    """One image on its way: `begin` finds its cells, `end` writes their labels. A line on the
-    screen says what came of it, or why it could not be done, and the next image goes on."""
-
-    def __init__(
-        self,
-        title: str,
-        job: Job,
-        segmenter: "Segmenter",
-        settings: dict,
-        options: argparse.Namespace,
-        wanted: Sequence[exports.Export],
-        progress: Progress,
-        share: "Share",
-    ):
-        self.job = job
-        self.is_small = True  # so that its labels need not wait, nor be waited for
-        self._title, self._segmenter, self._record = title, segmenter, settings
-        self._options, self._progress, self._share = options, progress, share
-        self._wanted = wanted
-        self._read_ahead = self._begun = self._failure = self._before = None
-        self._seconds = 0.0
-
-    def read_by(self, reader: Executor) -> None:
-        """Have the file read, unless it is large, before `begin` needs it."""
-        with suppress(OSError):
-            if os.path.getsize(self.job.image) <= AHEAD:
-                self._read_ahead = reader.submit(self._read)
-
-    def begin(self) -> None:
-        """Find the cells."""
-        from app import files  # late, as in load_segmenter
-
-        with self._tried(), self._progress as windows:
-            if not self._options.overwrite:
-                check_for_users_file(self.job, self._options, self._wanted)
-            self._record = record_of_job(self.job, self._record)
-            self._before = outputs.input_of(self.job.target)
-            image = self._read_ahead.result() if self._read_ahead else self._read()
-            self._read_ahead = None
-            self._begun = files.begin(
-                self._segmenter,
-                self.job.image,
-                image,
-                self.job.target,
-                self._record,
-                files.Beside(self._options.cells, self._wanted, self._options.measure),
-                windows,
-                self._share,
-            )
-            self.is_small = files.is_small(self._begun.shape)
-
-    def end(self) -> Row:
-        """Write the labels, and say what came of the image."""
-        done = None
-        if self._begun:
-            with self._tried():
-                done = self._begun.end()
-            self._begun = None
-        with self._progress.hidden():
-            return self._tell(done)
-
-    def _read(self):
-        return images.load(self.job.image, **selection(self._options))
-
-    @contextmanager
-    def _tried(self):
-        """Keep an exception, whatever it is (no memory, say), and add up the time."""
-        start = time.perf_counter()
-        try:
-            yield
-        except Exception as error:
-            self._failure = error
-            if self._options.verbose and not isinstance(error, UsersFile):
-                with self._progress.hidden():
-                    traceback.print_exc()
-        self._seconds += time.perf_counter() - start
-
-    def _tell(self, done):
-        job, title, failure = self.job, self._title, self._failure
-        if isinstance(failure, UsersFile):
-            print(f"{title.rstrip()}: not done, {failure}", file=sys.stderr)
-            return Row(shown(job.name), "kept", reason=str(failure))
-        if failure:
-            reason = reason_of(failure)
-            print(f"{title.rstrip()}: failed, {reason}", file=sys.stderr)
-            stale = see_to_stale(job, self._record)
-            return Row(shown(job.name), "failed", warnings=stale, reason=reason)
-        if not done:
-            return tell_part(title, job, self._seconds)
-        if self._before not in (None, job.image.name):
-            name, before = shown(job.target.name), shown(self._before)
-            done.remarks.append(f"{name} held the labels of {before}, which are replaced")
-        return tell_done(title, job, done, self._seconds)
-
-
-def reason_of(failure: Exception) -> str:
-    """Why an image could not be done, in one sentence."""
-    if isinstance(failure, (images.ImageError, UnknownPixelSize)):
-        return f"{failure}{permission_hint(failure)}"
-    first = (str(failure).strip() or "no reason is given").splitlines()[0]
-    return f"{type(failure).__name__}: {first}"
-
-
-def check_for_users_file(
-    job: Job, options: argparse.Namespace, wanted: Sequence[exports.Export]
-) -> None:
-    """Raise UsersFile where the outputs of an image would replace one."""
-    theirs = outputs.users_file(job.target, options.cells, wanted)
-    if theirs:
-        hint = "move it away" if theirs.is_dir() else "--overwrite replaces it"
-        raise UsersFile(f"{shown(theirs.name)} is not as this program wrote it ({hint})")
-
-
-def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:
-    """Say what came of an image."""
-    (height, width), cells, remarks, scale = done
-    score = f"{cells.scores.mean():.2f}" if len(cells) else ""
-    of_them = f", mean score {score}" if score else ""
-    scaled = f" ×{scale:.3g}" if scale != 1 else ""
-    size = f"{width}×{height}{scaled}"
-    print(f"{title} {size:14} {seconds:7.2f} s {counted(len(cells)):>10}{of_them}")
-    for remark in remarks:
-        print(f"{shown(job.name)}: {remark}", file=sys.stderr)
-    said = "; ".join(remarks)
-    return Row(shown(job.name), "done", len(cells), score, scale, f"{seconds:.2f}", said)
-
-
-def tell_part(title: str, job: Job, seconds: float) -> Row:
-    """Say that what this process has to do of a large image is done."""
-    print(f"{title} {seconds:.2f} s its part is done: a run without --part and --stage ends it")
-    return Row(shown(job.name), "part", seconds=f"{seconds:.2f}")
-
-
-def record_of_job(job: Job, settings: dict) -> dict:
-    """outputs.record_for the image of a job. Raises images.ImageError."""
-    try:
-        return outputs.record_for(job.image, settings)
-    except OSError as error:
-        raise images.ImageError(f"the file cannot be opened ({error.strerror})") from error
-
-
-def see_to_stale(job: Job, record: dict) -> str:
-    """See to what an earlier run left of an image that fails now; says what became of it.
-
-    Labels of ours made from other bytes or settings than `record` says are removed, since they
-    would be taken for this run's.
-    """
-    found, name = outputs.existing(job.target), shown(job.target.name)
-    if found is None:
-        return ""
-    if not found.is_ours or found.is_of(record):
-        remark = f"{name}, which was there before, is kept"
-    else:
-        try:
-            outputs.remove(job.target)
-            remark = f"{name}, made before from other bytes, weights or settings, is removed"
-        except OSError as error:
-            remark = f"{name} of an earlier run cannot be removed ({error.strerror})"
-    print(f"{shown(job.name)}: {remark}", file=sys.stderr)
-    return remark
-
-
 def write_summary(folder: Path, rows: List[Row], before: Iterable[Row]) -> None:
     """Write summary.csv, or say why not."""
     try:
@@ -657,18 +479,6 @@ def write_summary(folder: Path, rows: List[Row], before: Iterable[Row]) -> None:
         reason = f"{folder / summary.NAME} cannot be written ({error.strerror})"
     if reason:
         print(reason, file=sys.stderr)
-
-
-def permission_hint(error: Exception) -> str:
-    """What to do where a file or folder is closed to this user; a text to follow the error's."""
-    if not isinstance(error.__cause__, PermissionError):
-        return ""
-    return f": user {os.geteuid()} must be allowed to read it (chmod a+rX)"
-
-
-def shown(name: str) -> str:
-    """A file's name on one line: a line break in it becomes \\n, and so on."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def stop(number: int, frame: Optional[FrameType]) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Iterator, List, Tuple
 
 from app import extras, predict
 from app.arguments import CannotStart
+from app.attempts import Attempt, record_of_job, shown
 from app.files import is_large_file
 from app.jobs import Job
 from app.large.stages import EVERYTHING, Share
@@ -103,8 +104,8 @@ def _result(future, job):
         row, windows, said, complaints = future.result()
     except Exception as error:  # whatever becomes of workers: the other images are still done
         reason = f"its workers failed ({type(error).__name__}: {error})".splitlines()[0]
-        print(f"{predict.shown(job.name)}: failed, {reason}", file=sys.stderr)
-        return Row(predict.shown(job.name), "failed", reason=reason), 0
+        print(f"{shown(job.name)}: failed, {reason}", file=sys.stderr)
+        return Row(shown(job.name), "failed", reason=reason), 0
     if row.status != "part":
         print(said, end="")
     print(complaints, end="", file=sys.stderr)
@@ -116,18 +117,18 @@ class OtherProgram(Exception):
 
 
 def attempt(given: bytes, title: str, job: Job, share: Share) -> Tuple[Row, int, str, str]:
-    """predict.Attempt on a worker; with how many windows the plan has, if that was the task, and
+    """attempts.Attempt on a worker; with how many windows the plan has, if that was the task, and
     what it said on both streams."""
     options, settings, segmenter, wanted = _ready(given)
     said, complaints = io.StringIO(), io.StringIO()
     progress = Progress(1, shown=False)
     with redirect_stdout(said), redirect_stderr(complaints):
-        one = predict.Attempt(title, job, segmenter, settings, options, wanted, progress, share)
+        one = Attempt(title, job, segmenter, settings, options, wanted, progress, share)
         one.begin()
         row = one.end()
     windows = 0
     if share.stage == "plan" and row.is_done:
-        store = Store.find(folder_of(job.target), predict.record_of_job(job, settings))
+        store = Store.find(folder_of(job.target), record_of_job(job, settings))
         windows = len(store.plan.windows)
     return row, windows, said.getvalue(), complaints.getvalue()
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 from skimage.measure import label
 from tiny import tiny_config
 
-from app import arguments, images, predict, samples
+from app import arguments, images, outputs, predict, samples
 from app.cells import Cells
 from app.jobs import Job
 from app.names import output_name, table_path
@@ -521,6 +522,67 @@ def test_a_gpu_that_cannot_be_used_is_said_once(noise, monkeypatch, capsys):
     monkeypatch.setattr("app.network.device.cuda_failure", lambda: "the GPU is too new")
     noise("--device", "auto")
     assert capsys.readouterr().err.count("The CPU is used: the GPU is too new.\n") == 1
+
+
+def test_while_an_image_is_segmented_its_neighbours_are_read_and_written(noise, monkeypatch):
+    """The labels of the first are not written before the second is being segmented, and that waits
+    until the third is read."""
+    shutil.copyfile(*(str(noise().parent / "inputs" / name) for name in ("b.tif", "c.tif")))
+    begun, read = Event(), Event()
+    save, load, find = outputs.save, images.load, Segmenter.find
+
+    def save_later(path, *arguments):
+        assert path.name != "a_label.tiff" or begun.wait(60)
+        return save(path, *arguments)
+
+    def load_and_tell(path, *arguments, **options):
+        if path.name == "c.tif":
+            read.set()
+        return load(path, *arguments, **options)
+
+    def find_later(self, image, *arguments):
+        if image.shape[0] == 64 and not begun.is_set():
+            begun.set()
+            assert read.wait(60)
+        return find(self, image, *arguments)
+
+    monkeypatch.setattr(outputs, "save", save_later)
+    monkeypatch.setattr(images, "load", load_and_tell)
+    monkeypatch.setattr(Segmenter, "find", find_later)
+    labels = noise()
+    assert begun.is_set() and len(read_labels(labels)) == 3
+
+
+def test_an_image_that_fails_between_others_costs_none_and_lines_keep_their_order(noise, capsys):
+    inputs = noise().parent / "inputs"
+    for name in ("aa.png", "c.png"):
+        (inputs / name).write_bytes(b"")
+    capsys.readouterr()
+    labels = noise(status=1)
+    out, err = capsys.readouterr()
+    assert re.findall(r"^\d/4 (\S+)", out, re.M) == ["a.png", "b.tif"]
+    assert re.findall(r"^\d/4 (\S+): failed, the file is empty", err, re.M) == ["aa.png", "c.png"]
+    rows = (labels / "summary.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:2] for row in rows] == [
+        ["a.png", "done"],
+        ["aa.png", "failed"],
+        ["b.tif", "done"],
+        ["c.png", "failed"],
+    ]
+
+
+def test_stopped_in_an_image_the_one_before_is_written_and_in_the_summary(noise, monkeypatch):
+    find = Segmenter.find
+
+    def stopped(self, image, *arguments):
+        if image.shape[0] == 64:
+            predict.stop(signal.SIGTERM, None)
+        return find(self, image, *arguments)
+
+    monkeypatch.setattr(Segmenter, "find", stopped)
+    labels = noise(status=143)
+    assert set(read_labels(labels)) == {"a_label.tiff"}
+    assert "a.png,done" in (labels / "summary.csv").read_text()
 
 
 # Killed, and not root, with real processes
