@@ -125,6 +125,8 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     if shared and (options.table or options.report):
         parser.error("--table and --report are for the last run, without --part and --stage")
     options.cells |= options.measure or options.report or options.table is not None
+    if "" in arguments:  # of a variable that is not set, say: a Path would be the current folder
+        parser.error("an argument is empty")
     *inputs, second = options.paths[:2] if len(options.paths) > 1 else [*options.paths, None]
     if options.out:
         options.inputs, options.outputs = options.paths or [INPUTS], options.out

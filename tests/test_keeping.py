@@ -267,6 +267,14 @@ def test_a_summary_of_the_users_is_not_touched(folder, capsys):
 # What INPUTS may be
 
 
+@pytest.mark.parametrize("given", [["", "out"], ["in", ""], ["in", "--out", ""]])
+def test_an_empty_argument_is_not_the_current_folder(given, capsys):
+    """`sh predict.sh "$UNSET" out` would segment whatever lies here."""
+    with pytest.raises(SystemExit) as stop:
+        predict.main(given)
+    assert stop.value.code == 2 and "an argument is empty" in capsys.readouterr().err
+
+
 def test_a_single_file_gets_its_labels_beside_it_or_in_a_folder(folder):
     image = folder / "inputs" / "a.b.tif"
     assert predict.main([str(image)]) == 0
