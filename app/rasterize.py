@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from app.cells import Cells
-from app.outlines import fill, star_shaped
+from app.outlines import fill, on_grid, star_shaped
 
 FINENESS = 5  # of the grid on which outlines are drawn, per pixel
 PEN = 3  # thickness of outlines on that grid
@@ -29,11 +29,14 @@ def rasterize(cells: Cells, shape: Tuple[int, int]) -> Tuple[np.ndarray, Cells, 
     being label k + 1; and the number of those that have none (outside the image, or inside others).
     """
     labels = np.zeros(shape, np.int32)
-    patches = draw_all(cells.contours, labels)
-    seeded = _renumber(patches)
+    draw_all(cells.contours, labels)
+    kept = seeded(labels, len(cells))
+    numbers = np.concatenate([np.zeros(1), np.cumsum(kept), [DISPUTED]]).astype(np.int32)
+    for row in labels:  # one by one, for the memory's sake
+        row[:] = numbers[row]
     grow(labels)
     settle(labels, ndimage.find_objects(labels))
-    return labels, cells.filter(seeded), len(cells) - int(seeded.sum())
+    return labels, cells.filter(kept), len(cells) - int(kept.sum())
 
 
 def corners(contours: np.ndarray) -> np.ndarray:
@@ -50,9 +53,9 @@ def corners(contours: np.ndarray) -> np.ndarray:
 
 def draw_all(
     contours: np.ndarray, labels: np.ndarray, top: int = 0, height: Optional[int] = None
-) -> List[np.ndarray]:
+) -> None:
     """Draw contours (n, S, 2) into labels (h, W), in place, as 1, 2, 3 ...; what belongs to several
-    becomes disputed. Returns the patches of labels around them.
+    becomes disputed.
 
     The labels are all of an image, or from its row `top` on some of its `height` rows.
 
@@ -63,33 +66,28 @@ def draw_all(
     """
     size = (labels.shape[1], labels.shape[0] if height is None else height)
     places = np.clip(corners(contours), 0, np.tile(size, 2)).tolist() if len(contours) else []
-    crosses, patches = ~star_shaped(contours), []
-    for label, (contour, (x0, y0, x1, y1)) in enumerate(zip(contours, places), 1):
+    crosses, fine = (~star_shaped(contours)).tolist(), on_grid(contours, FINENESS)
+    for index, (x0, y0, x1, y1) in enumerate(places):
         patch = labels[max(y0 - top, 0) : max(y1 - top, 0), x0:x1]
-        patches.append(patch)
         if not patch.size:
             continue
-        shape = y1 - y0, x1 - x0
-        fineness, pen = (FINENESS, PEN) if max(shape) <= COARSE_FROM else (1, 1)
-        inside = fill(contour, (x0, y0), shape, crosses[label - 1], fineness, pen) > 0
+        points, fineness, pen, shape = fine[index], FINENESS, PEN, (y1 - y0, x1 - x0)
+        if max(shape) > COARSE_FROM:
+            points, fineness, pen = on_grid(contours[index]), 1, 1
+        inside = fill(points, (x0, y0), shape, crosses[index], fineness, pen) > 0
         inside = inside[max(top - y0, 0) :][: len(patch)]
-        patch[inside] = np.where(patch[inside] == 0, label, DISPUTED)
-    return patches
+        patch[inside] = np.where(patch[inside] == 0, index + 1, DISPUTED)
 
 
-def _renumber(patches):
-    """Close the gaps that cells without a pixel leave, in place; returns who has one (n,), bool.
+def seeded(labels: np.ndarray, count: int) -> np.ndarray:
+    """Which of the labels 1..count (count,), bool, have a pixel of what `draw_all` has drawn.
 
-    Only those can grow: who has no pixel of its own by now gets none later.
+    Only those can grow: who has no pixel of its own by then gets none later.
     """
-    seeded = np.zeros(len(patches), bool)
-    count = 0
-    for row, patch in enumerate(patches):
-        own = patch == row + 1
-        seeded[row] = own.any()
-        count += seeded[row]
-        patch[own] = count
-    return seeded
+    found = np.zeros(count + 2, bool)  # the first is background, the last what is disputed
+    for row in labels:  # one by one, for the memory's sake
+        found[row] = True
+    return found[1:-1]
 
 
 def grow(labels: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from typing import Iterable, List, NamedTuple, Sequence, Tuple, TypeVar
 import numpy as np
 
 from app.cells import Cells
-from app.outlines import star_shaped
+from app.outlines import on_grid, star_shaped
 from app.suppression import Grid, Outlined, Rules, box_iou, suppress_between, weights
 
 # By which windows may be larger than asked for: a little more than one window holds would
@@ -109,12 +109,12 @@ def merge(
         for kind in (whole, fragments)
     )
     whole, fragments = Cells.cat(whole), Cells.cat(fragments)
-    crosses = ~star_shaped(whole.contours)
+    points, crosses = on_grid(whole.contours), ~star_shaped(whole.contours)
     outlined = Outlined(
         whole.boxes,
         weights(whole, rules.certainty),
         of_whole,
-        lambda index: (whole.contours[index], crosses[index]),
+        lambda index: (points[index], crosses[index]),
     )
     kept, recovered = settle_across(
         seen, outlined, fragments.boxes, of_fragments, (height, width), rules
@@ -212,13 +212,10 @@ def _missed(shown, frames, kept):
     The IoU of a small fragment with its whole cell is small although the cell was found: the
     two are compared where both can be seen, within the window of the fragment.
     """
-    grid = Grid(kept)
-    missed = []
-    for index, (box, frame) in enumerate(zip(shown, frames)):
-        covers = _clip(kept[grid.near(box)], frame)
-        if not (box_iou(box, covers) >= _SAME).any():
-            missed.append(index)
-    return np.array(missed, np.int64)
+    fragment, near = Grid(kept).near_each(shown)
+    covers = _clip(kept[near], frames[fragment])
+    found = fragment[box_iou(shown[fragment], covers) >= _SAME]
+    return np.setdiff1d(np.arange(len(shown)), found)
 
 
 def _settle(index, settled, shown, frames, grid):

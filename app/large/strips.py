@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from app.rasterize import DISPUTED, draw_all, grow, settle
+from app.rasterize import DISPUTED, draw_all, grow, seeded, settle
 
 ROOM = 2**25  # pixels that are drawn at a time, if these are more rows than a few cells have
 LEAST_ROWS = 256
@@ -80,10 +80,9 @@ class Strips:
         start, stop = self._rows.T
         cells = np.flatnonzero((start < bottom) & (stop > top) & (start < stop))
         labels = np.zeros((bottom - top, width), np.int32)
-        patches = draw_all(self._contours(cells), labels, top, height)
-        seeded = np.array([(patch == k + 1).any() for k, patch in enumerate(patches)], bool)
+        draw_all(self._contours(cells), labels, top, height)
         whole = (start[cells] >= top) & (stop[cells] <= bottom)
-        self.labelled[cells[whole]] = seeded[whole]
+        self.labelled[cells[whole]] = seeded(labels, len(cells))[whole]
         self._known[cells[whole]] = True
         disputed = (labels == DISPUTED).view(np.uint8)
         grow(labels)
