@@ -103,7 +103,7 @@ class Grid:
 
 
 def _spread(starts, stops):
-    """All whole numbers of ranges (n,), stops excluded: (which range each is of (k,), they (k,))."""
+    """All numbers of ranges (n,), stops excluded: (which range each is of (k,), they (k,))."""
     counts = np.maximum(stops - starts, 0)
     of = np.repeat(np.arange(len(starts)), counts)
     return of, np.arange(len(of)) - (counts.cumsum() - counts - starts)[of]
