@@ -1,6 +1,6 @@
 """Outlines as masks of pixels."""
 
-from typing import Sequence, Tuple
+from typing import Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -27,32 +27,32 @@ def _star_shaped(contours):
     return once & ((turns > 0).all(axis=1) | (turns < 0).all(axis=1))
 
 
-def on_grid(contours: np.ndarray, fineness: int = 1) -> np.ndarray:
-    """Contours (..., S, 2) on a grid of `fineness` lines per pixel: (..., S, 2) int32."""
+def on_grid(
+    contours: np.ndarray, corners: Union[np.ndarray, Sequence[int]], fineness: int = 1
+) -> np.ndarray:
+    """Contours (..., S, 2) on grids of `fineness` lines per pixel: (..., S, 2) int32.
+
+    corners (..., 2): x, y of the pixel from which each is counted.
+    """
     with np.errstate(invalid="ignore"):  # of contours that are not finite
         # Not np.rint, which rounds halves to even: it would draw a moved cell differently.
-        return np.floor(contours * fineness + 0.5).astype(np.int32)
+        points = np.floor(contours * fineness + 0.5).astype(np.int32)
+    points -= np.multiply(corners, fineness)[..., None, :].astype(np.int32)
+    return points
 
 
 def fill(
-    points: np.ndarray,
-    corner: Sequence[int],
-    shape: Tuple[int, int],
-    crosses: bool,
-    fineness: int = 1,
-    pen: int = 0,
+    points: np.ndarray, shape: Tuple[int, int], crosses: bool, fineness: int = 1, pen: int = 0
 ) -> np.ndarray:
     """The mask (h, w), uint8 of 0 and 1, of a contour with its border.
 
-    points (S, 2): the contour as `on_grid` has it with this fineness. corner: x, y of the pixel at
-    the mask's top left. crosses: whether the contour may cross itself (see `star_shaped`); what it
-    runs around twice is inside then, too. pen: thickness of the border on the grid, 0 for that of
-    the filling.
+    points (S, 2): the contour as `on_grid` has it with this fineness, from the mask's top left on.
+    crosses: whether the contour may cross itself (see `star_shaped`); what it runs around twice is
+    inside then, too. pen: thickness of the border on the grid, 0 for that of the filling.
     """
     mask = np.zeros([side * fineness for side in shape], np.uint8)
     if not mask.size:
         return mask
-    points = np.subtract(points, [side * fineness for side in corner], dtype=np.int32)
     cv2.fillPoly(mask, [points], 1)
     if pen:
         cv2.polylines(mask, [points], True, 1, pen)

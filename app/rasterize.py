@@ -65,16 +65,18 @@ def draw_all(
     outlines exactly and from their Fourier coefficients almost; discs keep their area.
     """
     size = (labels.shape[1], labels.shape[0] if height is None else height)
-    places = np.clip(corners(contours), 0, np.tile(size, 2)).tolist() if len(contours) else []
-    crosses, fine = (~star_shaped(contours)).tolist(), on_grid(contours, FINENESS)
-    for index, (x0, y0, x1, y1) in enumerate(places):
+    if not len(contours):
+        return
+    places = np.clip(corners(contours), 0, np.tile(size, 2))
+    crosses, fine = (~star_shaped(contours)).tolist(), on_grid(contours, places[:, :2], FINENESS)
+    for index, (x0, y0, x1, y1) in enumerate(places.tolist()):
         patch = labels[max(y0 - top, 0) : max(y1 - top, 0), x0:x1]
         if not patch.size:
             continue
         points, fineness, pen, shape = fine[index], FINENESS, PEN, (y1 - y0, x1 - x0)
         if max(shape) > COARSE_FROM:
-            points, fineness, pen = on_grid(contours[index]), 1, 1
-        inside = fill(points, (x0, y0), shape, crosses[index], fineness, pen) > 0
+            points, fineness, pen = on_grid(contours[index], (x0, y0)), 1, 1
+        inside = fill(points, shape, crosses[index], fineness, pen).astype(bool)
         inside = inside[max(top - y0, 0) :][: len(patch)]
         patch[inside] = np.where(patch[inside] == 0, index + 1, DISPUTED)
 
@@ -109,9 +111,8 @@ def settle(labels: np.ndarray, boxes: List[Optional[Tuple[slice, slice]]]) -> No
     boxes: as ndimage.find_objects has them.
     """
     unsettled = []
-    for index, box in enumerate(boxes):
-        if box is None:
-            continue
+    for index in np.flatnonzero(~_are_simple(labels, len(boxes))).tolist():
+        box = boxes[index]
         own = (labels[box] == index + 1).astype(np.uint8)
         outlines, _ = cv2.findContours(own, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         if len(outlines) > 1:  # those of holes count, too
@@ -123,6 +124,25 @@ def settle(labels: np.ndarray, boxes: List[Optional[Tuple[slice, slice]]]) -> No
         patch[(own > 0) & (pieces != largest)] = 0
     for patch, label in unsettled:  # now, since the pieces of others have left holes, too
         patch[ndimage.binary_fill_holes(patch == label) & (patch == 0)] = label
+
+
+def _are_simple(labels, count):
+    """Which of the labels 1..count (count,), bool, have a single run of pixels in each of their
+    rows, which touches the one above: they are in one piece without holes. Most cells are so."""
+    height, width = labels.shape
+    first = np.ones((height, width), bool)  # pixels of runs
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=first[:, 1:])
+    start = np.flatnonzero(first)
+    stop = np.append(start[1:], labels.size)
+    label = labels.reshape(-1)[start]
+    order = np.flatnonzero(label > 0)
+    order = order[np.argsort(label[order], kind="stable")]
+    label, start, stop = label[order], start[order], stop[order]
+    below = start[1:] // width == start[:-1] // width + 1
+    touch = (start[1:] <= stop[:-1] + width) & (start[:-1] + width <= stop[1:])
+    simple = np.ones(count + 1, bool)
+    simple[label[1:][(label[1:] == label[:-1]) & ~(below & touch)]] = False
+    return simple[1:]
 
 
 def _reached(labels, front):

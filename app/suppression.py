@@ -149,12 +149,12 @@ def suppress_covered(
     left, top, right, bottom = frame
     covered = np.zeros((bottom - top, right - left), np.uint8)
     lower, upper = _patches(cells.boxes, frame)
-    points, crosses = on_grid(cells.contours), ~star_shaped(cells.contours)
+    points, crosses = on_grid(cells.contours, lower), ~star_shaped(cells.contours)
     kept = []
     for index in _by_outlines(cells, certainty).tolist():
         (x0, y0), (x1, y1) = lower[index], upper[index]
         beneath = covered[y0 - top : y1 - top, x0 - left : x1 - left]
-        mask = fill(points[index], lower[index], beneath.shape, crosses[index])
+        mask = fill(points[index], beneath.shape, crosses[index])
         if np.count_nonzero(mask & beneath) <= share * np.count_nonzero(mask):
             kept.append(index)
             beneath |= mask
@@ -165,8 +165,8 @@ class Outlined(NamedTuple):
     """What is known of n cells without holding their outlines.
 
     boxes (n, 4): as of Cells. weights (n,): see `weights`. group (n,): whole numbers; within one
-    group the suppression is done. outline: index -> (points (S, 2) as outlines.on_grid has them,
-    whether the contour may cross itself, see outlines.star_shaped).
+    group the suppression is done. outline: index -> (contour (S, 2), whether it may cross itself,
+    see outlines.star_shaped).
     """
 
     boxes: np.ndarray
@@ -250,9 +250,9 @@ def _falls(cells, patches, rules):
 
     @lru_cache(maxsize=MASKS)
     def mask(index):
-        (points, crosses), corner = cells.outline(index), lower[index].tolist()
+        (contour, crosses), corner = cells.outline(index), lower[index].tolist()
         width, height = (upper[index] - lower[index]).tolist()
-        return fill(points, corner, (height, width), crosses).view(bool), corner
+        return fill(on_grid(contour, corner), (height, width), crosses).view(bool), corner
 
     def part(index, box):
         (pixels, (left, top)), (x0, y0, x1, y1) = mask(index), box
@@ -296,10 +296,10 @@ def mostly_on(cells: Cells, mask: np.ndarray) -> np.ndarray:
     if not mask.any():
         return found
     lower, upper = _patches(cells.boxes, (0, 0, mask.shape[1], mask.shape[0]))
-    points, crosses = on_grid(cells.contours), ~star_shaped(cells.contours)
+    points, crosses = on_grid(cells.contours, lower), ~star_shaped(cells.contours)
     for index, ((x0, y0), (x1, y1)) in enumerate(zip(lower, upper)):
         beneath = mask[y0:y1, x0:x1]
-        pixels = fill(points[index], lower[index], beneath.shape, crosses[index])
+        pixels = fill(points[index], beneath.shape, crosses[index])
         found[index] = 2 * np.count_nonzero(pixels & beneath) > np.count_nonzero(pixels)
     return found
 
