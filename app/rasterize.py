@@ -12,6 +12,7 @@ from app.outlines import fill, on_grid, star_shaped
 FINENESS = 5  # of the grid on which outlines are drawn, per pixel
 PEN = 3  # thickness of outlines on that grid
 COARSE_FROM = 1000  # pixels: larger cells are drawn pixel by pixel, for the memory's sake
+AT_A_TIME = 2**13  # contours that are put on the grid at a time, for the memory's sake
 PART = 2**18  # disputed pixels looked at at a time, for the memory's sake
 DISPUTED = -1  # a pixel inside several contours
 _NONE = np.iinfo(np.int32).max
@@ -65,10 +66,14 @@ def draw_all(
     outlines exactly and from their Fourier coefficients almost; discs keep their area.
     """
     size = (labels.shape[1], labels.shape[0] if height is None else height)
-    if not len(contours):
-        return
+    for first in range(0, len(contours), AT_A_TIME):
+        _draw(contours[first : first + AT_A_TIME], first + 1, labels, top, size)
+
+
+def _draw(contours, first, labels, top, size):
+    """As `draw_all`, as first, first + 1 ... in an image of (width, height)."""
     places = np.clip(corners(contours), 0, np.tile(size, 2))
-    crosses, fine = (~star_shaped(contours)).tolist(), on_grid(contours, places[:, :2], FINENESS)
+    crosses, fine = ~star_shaped(contours), on_grid(contours, places[:, :2], FINENESS)
     for index, (x0, y0, x1, y1) in enumerate(places.tolist()):
         patch = labels[max(y0 - top, 0) : max(y1 - top, 0), x0:x1]
         if not patch.size:
@@ -78,7 +83,7 @@ def draw_all(
             points, fineness, pen = on_grid(contours[index], (x0, y0)), 1, 1
         inside = fill(points, shape, crosses[index], fineness, pen).astype(bool)
         inside = inside[max(top - y0, 0) :][: len(patch)]
-        patch[inside] = np.where(patch[inside] == 0, index + 1, DISPUTED)
+        patch[inside] = np.where(patch[inside] == 0, first + index, DISPUTED)
 
 
 def seeded(labels: np.ndarray, count: int) -> np.ndarray:

@@ -99,6 +99,7 @@ def test_discs_at_any_place_keep_their_area(radius):
 @pytest.mark.parametrize("part", [7, 2**18])
 def test_equals_dilating_full_images(monkeypatch, part):
     monkeypatch.setattr("app.rasterize.PART", part)
+    monkeypatch.setattr("app.rasterize.AT_A_TIME", part)
     shape = (70, 90)
     for seed in range(30):
         rng = np.random.default_rng(seed)
