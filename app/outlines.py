@@ -1,6 +1,6 @@
 """Outlines as masks of pixels."""
 
-from typing import Sequence, Tuple
+from typing import Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -27,23 +27,29 @@ def _star_shaped(contours):
     return once & ((turns > 0).all(axis=1) | (turns < 0).all(axis=1))
 
 
-def fill(
-    contour: np.ndarray,
-    corner: Sequence[int],
-    shape: Tuple[int, int],
-    crosses: bool,
-    fineness: int = 1,
-    pen: int = 0,
+def on_grid(
+    contours: np.ndarray, corners: Union[np.ndarray, Sequence[int]], fineness: int = 1
 ) -> np.ndarray:
-    """The mask (h, w), uint8 of 0 and 1, of a contour (S, 2) with its border.
+    """Contours (..., S, 2) on grids of `fineness` lines per pixel: (..., S, 2) int32.
 
-    corner: x, y of the pixel at the mask's top left. crosses: whether the contour may cross itself
-    (see `star_shaped`); what it runs around twice is inside then, too. fineness: lines of the grid
-    on which it is drawn, per pixel; pen: thickness of the border there, 0 for that of the filling.
+    corners (..., 2): x, y of the pixel from which each is counted.
     """
-    # Not np.rint, which rounds halves to even: it would draw a moved cell differently.
-    points = np.floor(contour * fineness + 0.5) - np.multiply(corner, fineness)
-    points = points.astype(np.int32)
+    with np.errstate(invalid="ignore"):  # of contours that are not finite
+        # Not np.rint, which rounds halves to even: it would draw a moved cell differently.
+        points = np.floor(contours * fineness + 0.5).astype(np.int32)
+    points -= np.multiply(corners, fineness)[..., None, :].astype(np.int32)
+    return points
+
+
+def fill(
+    points: np.ndarray, shape: Tuple[int, int], crosses: bool, fineness: int = 1, pen: int = 0
+) -> np.ndarray:
+    """The mask (h, w), uint8 of 0 and 1, of a contour with its border.
+
+    points (S, 2): the contour as `on_grid` has it with this fineness, from the mask's top left on.
+    crosses: whether the contour may cross itself (see `star_shaped`); what it runs around twice is
+    inside then, too. pen: thickness of the border on the grid, 0 for that of the filling.
+    """
     mask = np.zeros([side * fineness for side in shape], np.uint8)
     if not mask.size:
         return mask

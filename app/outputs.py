@@ -24,6 +24,7 @@ from typing import (
 import numpy as np
 
 from app import __version__, atomic, exports, images
+from app.ahead import ahead
 from app.atomic import replacing
 from app.cells import COLUMNS, Cells, Pixels, measure, table
 from app.digests import sha256_of, size_and_digest
@@ -130,7 +131,7 @@ def save_strips(
     digest, pixels, gone = _Hash(shape), Pixels(), []
 
     def seen():
-        for strip in strips:
+        for strip in ahead(strips):
             digest.add(strip)
             if with_table:
                 pixels.add(strip)

@@ -7,11 +7,12 @@ import numpy as np
 from scipy import ndimage
 
 from app.cells import Cells
-from app.outlines import fill, star_shaped
+from app.outlines import fill, on_grid, star_shaped
 
 FINENESS = 5  # of the grid on which outlines are drawn, per pixel
 PEN = 3  # thickness of outlines on that grid
 COARSE_FROM = 1000  # pixels: larger cells are drawn pixel by pixel, for the memory's sake
+AT_A_TIME = 2**13  # contours that are put on the grid at a time, for the memory's sake
 PART = 2**18  # disputed pixels looked at at a time, for the memory's sake
 DISPUTED = -1  # a pixel inside several contours
 _NONE = np.iinfo(np.int32).max
@@ -29,11 +30,14 @@ def rasterize(cells: Cells, shape: Tuple[int, int]) -> Tuple[np.ndarray, Cells, 
     being label k + 1; and the number of those that have none (outside the image, or inside others).
     """
     labels = np.zeros(shape, np.int32)
-    patches = draw_all(cells.contours, labels)
-    seeded = _renumber(patches)
+    draw_all(cells.contours, labels)
+    kept = seeded(labels, len(cells))
+    numbers = np.concatenate([np.zeros(1), np.cumsum(kept), [DISPUTED]]).astype(np.int32)
+    for row in labels:  # one by one, for the memory's sake
+        row[:] = numbers[row]
     grow(labels)
     settle(labels, ndimage.find_objects(labels))
-    return labels, cells.filter(seeded), len(cells) - int(seeded.sum())
+    return labels, cells.filter(kept), len(cells) - int(kept.sum())
 
 
 def corners(contours: np.ndarray) -> np.ndarray:
@@ -50,9 +54,9 @@ def corners(contours: np.ndarray) -> np.ndarray:
 
 def draw_all(
     contours: np.ndarray, labels: np.ndarray, top: int = 0, height: Optional[int] = None
-) -> List[np.ndarray]:
+) -> None:
     """Draw contours (n, S, 2) into labels (h, W), in place, as 1, 2, 3 ...; what belongs to several
-    becomes disputed. Returns the patches of labels around them.
+    becomes disputed.
 
     The labels are all of an image, or from its row `top` on some of its `height` rows.
 
@@ -62,34 +66,35 @@ def draw_all(
     outlines exactly and from their Fourier coefficients almost; discs keep their area.
     """
     size = (labels.shape[1], labels.shape[0] if height is None else height)
-    places = np.clip(corners(contours), 0, np.tile(size, 2)).tolist() if len(contours) else []
-    crosses, patches = ~star_shaped(contours), []
-    for label, (contour, (x0, y0, x1, y1)) in enumerate(zip(contours, places), 1):
+    for first in range(0, len(contours), AT_A_TIME):
+        _draw(contours[first : first + AT_A_TIME], first + 1, labels, top, size)
+
+
+def _draw(contours, first, labels, top, size):
+    """As `draw_all`, as first, first + 1 ... in an image of (width, height)."""
+    places = np.clip(corners(contours), 0, np.tile(size, 2))
+    crosses, fine = ~star_shaped(contours), on_grid(contours, places[:, :2], FINENESS)
+    for index, (x0, y0, x1, y1) in enumerate(places.tolist()):
         patch = labels[max(y0 - top, 0) : max(y1 - top, 0), x0:x1]
-        patches.append(patch)
         if not patch.size:
             continue
-        shape = y1 - y0, x1 - x0
-        fineness, pen = (FINENESS, PEN) if max(shape) <= COARSE_FROM else (1, 1)
-        inside = fill(contour, (x0, y0), shape, crosses[label - 1], fineness, pen) > 0
+        points, fineness, pen, shape = fine[index], FINENESS, PEN, (y1 - y0, x1 - x0)
+        if max(shape) > COARSE_FROM:
+            points, fineness, pen = on_grid(contours[index], (x0, y0)), 1, 1
+        inside = fill(points, shape, crosses[index], fineness, pen).astype(bool)
         inside = inside[max(top - y0, 0) :][: len(patch)]
-        patch[inside] = np.where(patch[inside] == 0, label, DISPUTED)
-    return patches
+        patch[inside] = np.where(patch[inside] == 0, first + index, DISPUTED)
 
 
-def _renumber(patches):
-    """Close the gaps that cells without a pixel leave, in place; returns who has one (n,), bool.
+def seeded(labels: np.ndarray, count: int) -> np.ndarray:
+    """Which of the labels 1..count (count,), bool, have a pixel of what `draw_all` has drawn.
 
-    Only those can grow: who has no pixel of its own by now gets none later.
+    Only those can grow: who has no pixel of its own by then gets none later.
     """
-    seeded = np.zeros(len(patches), bool)
-    count = 0
-    for row, patch in enumerate(patches):
-        own = patch == row + 1
-        seeded[row] = own.any()
-        count += seeded[row]
-        patch[own] = count
-    return seeded
+    found = np.zeros(count + 2, bool)  # the first is background, the last what is disputed
+    for row in labels:  # one by one, for the memory's sake
+        found[row] = True
+    return found[1:-1]
 
 
 def grow(labels: np.ndarray) -> None:
@@ -111,9 +116,8 @@ def settle(labels: np.ndarray, boxes: List[Optional[Tuple[slice, slice]]]) -> No
     boxes: as ndimage.find_objects has them.
     """
     unsettled = []
-    for index, box in enumerate(boxes):
-        if box is None:
-            continue
+    for index in np.flatnonzero(~_are_simple(labels, len(boxes))).tolist():
+        box = boxes[index]
         own = (labels[box] == index + 1).astype(np.uint8)
         outlines, _ = cv2.findContours(own, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         if len(outlines) > 1:  # those of holes count, too
@@ -125,6 +129,25 @@ def settle(labels: np.ndarray, boxes: List[Optional[Tuple[slice, slice]]]) -> No
         patch[(own > 0) & (pieces != largest)] = 0
     for patch, label in unsettled:  # now, since the pieces of others have left holes, too
         patch[ndimage.binary_fill_holes(patch == label) & (patch == 0)] = label
+
+
+def _are_simple(labels, count):
+    """Which of the labels 1..count (count,), bool, have a single run of pixels in each of their
+    rows, which touches the one above: they are in one piece without holes. Most cells are so."""
+    height, width = labels.shape
+    first = np.ones((height, width), bool)  # pixels of runs
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=first[:, 1:])
+    start = np.flatnonzero(first)
+    stop = np.append(start[1:], labels.size)
+    label = labels.reshape(-1)[start]
+    order = np.flatnonzero(label > 0)
+    order = order[np.argsort(label[order], kind="stable")]
+    label, start, stop = label[order], start[order], stop[order]
+    below = start[1:] // width == start[:-1] // width + 1
+    touch = (start[1:] <= stop[:-1] + width) & (start[:-1] + width <= stop[1:])
+    simple = np.ones(count + 1, bool)
+    simple[label[1:][(label[1:] == label[:-1]) & ~(below & touch)]] = False
+    return simple[1:]
 
 
 def _reached(labels, front):

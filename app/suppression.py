@@ -9,11 +9,12 @@ from typing import Callable, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from app.cells import Cells
-from app.outlines import fill, star_shaped
+from app.outlines import fill, on_grid, star_shaped
 
 BEST_SCORES = 0.8  # the quantile of an image's scores that stands for its best ones
 SMALLNESS = 0.125  # a cell of half the typical area counts as one of 0.5 ** this times its score
 
+PART = 2**16  # cells whose neighbours are looked for at a time, for the memory's sake
 MASKS = 2**10  # of cells that are held, since their neighbours are often compared with them, too
 
 # Rows of bins lie this far apart in a bin's key: more than the columns of any image.
@@ -72,12 +73,13 @@ class Grid:
             columns, rows = np.floor(boxes[members, :2] / side).astype(np.int64).T
             keys = rows * _ROW + columns
             order = np.argsort(keys, kind="stable")
-            self._levels.append((side, keys[order].tolist(), members[order]))
+            keys = keys[order]
+            self._levels.append((side, keys, keys.tolist(), members[order]))
 
     def near(self, box: np.ndarray) -> np.ndarray:
         """Indices of all boxes that touch the box (4,), and of some more in its vicinity."""
         found = [np.zeros(0, np.int64)]
-        for side, keys, members in self._levels:
+        for side, _, keys, members in self._levels:
             left, top, right, bottom = (floor(edge / side) for edge in box.tolist())
             for row in range(top - 1, bottom + 1):
                 start = bisect_left(keys, row * _ROW + left - 1)
@@ -85,6 +87,26 @@ class Grid:
                 if start < stop:
                     found.append(members[start:stop])
         return np.concatenate(found)
+
+    def near_each(self, boxes: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """For each of boxes (m, 4) what `near` finds: (which of them (k,), index found (k,))."""
+        found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        for side, keys, _, members in self._levels:
+            left, top, right, bottom = np.floor(boxes / side).astype(np.int64).T
+            box, row = _spread(top - 1, bottom + 1)
+            start = np.searchsorted(keys, row * _ROW + left[box] - 1)
+            stop = np.searchsorted(keys, row * _ROW + right[box], side="right")
+            bins, place = _spread(start, stop)
+            found.append((box[bins], members[place]))
+        box, index = map(np.concatenate, zip(*found))
+        return box, index
+
+
+def _spread(starts, stops):
+    """All numbers of ranges (n,), stops excluded: (which range each is of (k,), they (k,))."""
+    counts = np.maximum(stops - starts, 0)
+    of = np.repeat(np.arange(len(starts)), counts)
+    return of, np.arange(len(of)) - (counts.cumsum() - counts - starts)[of]
 
 
 def suppress(
@@ -127,12 +149,12 @@ def suppress_covered(
     left, top, right, bottom = frame
     covered = np.zeros((bottom - top, right - left), np.uint8)
     lower, upper = _patches(cells.boxes, frame)
-    crosses = ~star_shaped(cells.contours)
+    points, crosses = on_grid(cells.contours, lower), ~star_shaped(cells.contours)
     kept = []
     for index in _by_outlines(cells, certainty).tolist():
         (x0, y0), (x1, y1) = lower[index], upper[index]
         beneath = covered[y0 - top : y1 - top, x0 - left : x1 - left]
-        mask = fill(cells.contours[index], lower[index], beneath.shape, crosses[index])
+        mask = fill(points[index], beneath.shape, crosses[index])
         if np.count_nonzero(mask & beneath) <= share * np.count_nonzero(mask):
             kept.append(index)
             beneath |= mask
@@ -166,63 +188,85 @@ def suppress_between(
     place to place and not by weight, so that few outlines are needed at a time. Equal weights are
     ordered by boxes, then by index.
     """
-    boxes = cells.boxes.astype(np.float64)
-    order = np.lexsort((*boxes.T[::-1], -cells.weights))
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    grid, falls = Grid(boxes), _falls(cells, boxes, frame, rules)
-    settled, stays = ~open_, np.ones(len(rank), bool)
-    for first in np.flatnonzero(open_).tolist():
-        waiting = [(first, None)]
+    patches = _patches(cells.boxes, frame)
+    lighter, heavier, shared = _rivals(cells, open_, patches, rules)
+    starts = np.searchsorted(lighter, np.arange(len(open_) + 1))
+    falls = _falls(cells, patches, rules)
+    stays, settled = np.ones(len(open_), bool), np.ones(len(open_), bool)
+    settled[lighter] = False
+    for first in np.flatnonzero(~settled).tolist():
+        waiting = [first]
         while waiting:
-            index, heavier = waiting.pop()
+            index = waiting.pop()
             if settled[index]:
                 continue
-            if heavier is None:
-                near = grid.near(boxes[index] + (-2, -2, 2, 2))
-                heavier = near[rank[near] < rank[index]]
-                if (cells.group[heavier] == cells.group[index]).all():
-                    heavier = heavier[:0]
-            before = heavier[~settled[heavier]].tolist()
+            rows = slice(starts[index], starts[index + 1])
+            others = heavier[rows].tolist()
+            before = [other for other in others if not settled[other]]
             if before:
-                waiting.append((index, heavier))
-                waiting.extend((one, None) for one in before)
+                waiting += [index, *before]
                 continue
-            heavier = heavier[stays[heavier]]
-            stays[index] = not (len(heavier) and falls(index, heavier))
+            staying = [pair for pair in zip(others, shared[rows].tolist()) if stays[pair[0]]]
+            stays[index] = not (staying and falls(index, staying))
             settled[index] = True
     return stays
 
 
-def _falls(cells, boxes, frame, rules):
-    """A function of a cell and the heavier ones that stay around it: whether it falls to them."""
+def _rivals(cells, open_, patches, rules):
+    """Who may make open cells fall: (lighter (k,), heavier (k,), shared (k, 4)), by the former.
+
+    Of `lighter` are all open cells that meet a heavier one of another group, each with all heavier
+    ones that it meets. shared: x0, y0, x1, y1 of the pixels that both may have.
+    """
+    boxes = cells.boxes.astype(np.float64)
+    order = np.lexsort((*boxes.T[::-1], -cells.weights))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    (lower, upper), grid, rows, found = patches, Grid(boxes), np.flatnonzero(open_), []
+    for some in np.split(rows, range(PART, len(rows), PART)):
+        lighter, heavier = grid.near_each(boxes[some] + (-2, -2, 2, 2))
+        lighter = some[lighter]
+        first = np.maximum(lower[lighter], lower[heavier])
+        last = np.minimum(upper[lighter], upper[heavier])
+        if rules.by_outlines:
+            meet = (first < last).all(axis=1)
+        else:
+            meet = box_iou(boxes[lighter], boxes[heavier]) > rules.threshold
+        meet &= rank[heavier] < rank[lighter]
+        foreign = cells.group[heavier] != cells.group[lighter]
+        meet &= np.isin(lighter, lighter[meet & foreign])
+        found.append((lighter[meet], heavier[meet], np.hstack([first, last])[meet]))
+    lighter, heavier, shared = map(np.concatenate, zip(*found))
+    order = np.argsort(lighter, kind="stable")
+    return lighter[order], heavier[order], shared[order]
+
+
+def _falls(cells, patches, rules):
+    """A function of a cell and of [(a heavier one that stays, the pixels that both may have: x0,
+    y0, x1, y1)]: whether it falls to these."""
     if not rules.by_outlines:
-        return lambda index, heavier: (
-            box_iou(boxes[index], boxes[heavier]) > rules.threshold
-        ).any()
-    lower, upper = _patches(cells.boxes, frame)
+        return lambda index, heavier: True
+    lower, upper = patches
 
     @lru_cache(maxsize=MASKS)
     def mask(index):
-        (contour, crosses), (width, height) = cells.outline(index), upper[index] - lower[index]
-        return fill(contour, lower[index], (height, width), crosses)
+        (contour, crosses), corner = cells.outline(index), lower[index].tolist()
+        width, height = (upper[index] - lower[index]).tolist()
+        return fill(on_grid(contour, corner), (height, width), crosses).view(bool), corner
+
+    def part(index, box):
+        (pixels, (left, top)), (x0, y0, x1, y1) = mask(index), box
+        return pixels[y0 - top : y1 - top, x0 - left : x1 - left]
 
     def falls(index, heavier):
-        mine, beneath = mask(index), np.zeros_like(mask(index))
-        meet = (lower[heavier] < upper[index]) & (lower[index] < upper[heavier])
-        for other in heavier[meet.all(axis=1)].tolist():
-            first = np.maximum(lower[index], lower[other])
-            last = np.minimum(upper[index], upper[other])
-            here, there = (_region(first - lower[one], last - lower[one]) for one in (index, other))
-            beneath[here] |= mask(other)[there]
-        return np.count_nonzero(mine & beneath) > rules.threshold * np.count_nonzero(mine)
+        mine, (left, top) = mask(index)
+        free = mine.copy()
+        for other, (x0, y0, x1, y1) in heavier:
+            free[y0 - top : y1 - top, x0 - left : x1 - left] &= ~part(other, (x0, y0, x1, y1))
+        pixels = np.count_nonzero(mine)
+        return pixels - np.count_nonzero(free) > rules.threshold * pixels
 
     return falls
-
-
-def _region(first, last):
-    """The slices of rows and columns between two corners x, y."""
-    return slice(first[1], last[1]), slice(first[0], last[0])
 
 
 def weights(cells: Cells, certainty: Optional[str]) -> np.ndarray:
@@ -252,10 +296,10 @@ def mostly_on(cells: Cells, mask: np.ndarray) -> np.ndarray:
     if not mask.any():
         return found
     lower, upper = _patches(cells.boxes, (0, 0, mask.shape[1], mask.shape[0]))
-    crosses = ~star_shaped(cells.contours)
+    points, crosses = on_grid(cells.contours, lower), ~star_shaped(cells.contours)
     for index, ((x0, y0), (x1, y1)) in enumerate(zip(lower, upper)):
         beneath = mask[y0:y1, x0:x1]
-        pixels = fill(cells.contours[index], lower[index], beneath.shape, crosses[index])
+        pixels = fill(points[index], beneath.shape, crosses[index])
         found[index] = 2 * np.count_nonzero(pixels & beneath) > np.count_nonzero(pixels)
     return found
 

@@ -212,13 +212,10 @@ def _missed(shown, frames, kept):
     The IoU of a small fragment with its whole cell is small although the cell was found: the
     two are compared where both can be seen, within the window of the fragment.
     """
-    grid = Grid(kept)
-    missed = []
-    for index, (box, frame) in enumerate(zip(shown, frames)):
-        covers = _clip(kept[grid.near(box)], frame)
-        if not (box_iou(box, covers) >= _SAME).any():
-            missed.append(index)
-    return np.array(missed, np.int64)
+    fragment, near = Grid(kept).near_each(shown)
+    covers = _clip(kept[near], frames[fragment])
+    found = fragment[box_iou(shown[fragment], covers) >= _SAME]
+    return np.setdiff1d(np.arange(len(shown)), found)
 
 
 def _settle(index, settled, shown, frames, grid):

@@ -129,19 +129,31 @@ def tell_merge(count, folder):
     store = Store.new(folder / "merge_windows", plan)
     cells = drawn_cells(count, side)
     found = sum(see(store, number, cells, side, segmenter.rules) for number in range(len(windows)))
-    start = time.perf_counter()
+    del cells
+    start = clocks()
     merged = stages.merge(store, segmenter, image, segmenter.sizes.in_pixels(None))
-    between = time.perf_counter()
+    between = clocks()
     strips = stages.draw(store, merged, image)
     path = folder / "merge_label.tiff"
     save_strips(path, strips, (side, side), {}, lambda: merged.cells(strips.labelled))
-    end = time.perf_counter()
+    end = clocks()
     print(
         f"{found} cells in {len(windows)} windows of {side} x {side} pixels: "
-        f"{int(strips.labelled.sum())} of {count} drawn; merged in {between - start:.0f} s, drawn "
-        f"in {end - between:.0f} s; peak of memory {peak_memory() / 2**30:.2f} GB, the outlines "
-        "that were drawn before included"
+        f"{int(strips.labelled.sum())} of {count} drawn; {told('merged', between - start)}, "
+        f"{told('drawn', end - between)}, {told('both', end - start)}; peak of memory "
+        f"{peak_memory() / 2**30:.2f} GB, the outlines that were drawn before included"
     )
+
+
+def clocks():
+    """Seconds (2,) of the clock on the wall, and of all threads of this process."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def told(what, seconds):
+    """What took so many seconds of the two clocks."""
+    wall, processor = seconds
+    return f"{what} in {wall:.1f} s ({processor:.1f} s of processor)"
 
 
 def drawn_cells(count, side):

@@ -365,12 +365,12 @@ def test_what_a_run_killed_at_its_very_end_leaves_goes_with_resume(
 # The whole command
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path, network_file):
-    """8192 x 8192 pixels, large for everyone, with things in a few places."""
-    image = np.zeros((8192, 8192), np.uint8)
+def test_a_killed_run_goes_on_where_it_was_and_gives_the_labels_of_memory(tmp_path, monkeypatch):
+    """10,000 x 10,000 pixels, large for everyone, with things in a few places."""
+    image = np.zeros((10000, 10000), np.uint8)
     rng = np.random.default_rng(0)
     for _ in range(12):
-        y, x = rng.integers(0, 8000, 2)
+        y, x = rng.integers(0, 9850, 2)
         image[y : y + 150, x : x + 150] = rng.integers(0, 255, (150, 150))
     tifffile.imwrite(str(tmp_path / "image.tif"), image, tile=(512, 512), compression="zlib")
     torch.manual_seed(0)
@@ -393,9 +393,13 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, network_file):
     assert run("killed", "--stage", "work").wait() == 0
     again = {path.name: path.stat().st_mtime_ns for path in windows.glob("window*")}
     assert len(again) > len(done) and all(again[name] == done[name] for name in done)
-    assert run("killed").wait() == run("whole").wait() == 0
-    assert np.array_equal(label_of(tmp_path / "killed"), label_of(tmp_path / "whole"))
-    assert label_of(tmp_path / "whole").max() > 5
+    assert run("killed").wait() == 0
+    monkeypatch.setattr(files, "LARGE", image.size + 1)
+    tiny = tmp_path / "tiny.safetensors"
+    assert command(tmp_path / "image.tif", tmp_path / "memory", tiny, "--scale", 1) == 0
+    labels = label_of(tmp_path / "killed")
+    assert labels.max() > 5 and labels.shape == image.shape
+    assert np.array_equal(labels, label_of(tmp_path / "memory"))
 
 
 def test_a_plan_of_others_is_taken_or_respected(worked, tmp_path):

@@ -1,6 +1,7 @@
 """Images in OME-Zarr folders are read by chunk, as those in files."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from app import files, images
 from app.digests import size_and_digest
 from app.images import ImageError
+from app.windows import windows
 
 if sys.version_info < (3, 11):
     pytest.skip("the format's library needs Python 3.11", allow_module_level=True)
@@ -52,6 +54,56 @@ def test_the_first_image_at_full_resolution(tmp_path, monkeypatch, axes, fmt):
     assert (by_region.shape, by_region.dtype) == (expected.shape, expected.dtype)
     assert np.array_equal(by_region[10:33, 5:50], expected[10:33, 5:50])
     assert np.array_equal(np.asarray(by_region), expected)
+
+
+@pytest.fixture
+def chunks_read(monkeypatch):
+    """Names of the chunks that are read, each as often as it is read."""
+    names, get = [], zarr.storage.LocalStore.get
+
+    async def seen(store, name, *args, **kwargs):
+        if name[-1].isdigit():
+            names.append(name)
+        return await get(store, name, *args, **kwargs)
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "get", seen)
+    return names
+
+
+@pytest.mark.parametrize("chunks", [(3, 64, 64), (1, 64, 48), (1, 300, 300), (2, 1, 400)])
+def test_windows_in_order_decode_each_chunk_once(tmp_path, monkeypatch, chunks_read, chunks):
+    array = stored((3, 500, 400))
+    path = write(
+        tmp_path / "a.zarr", array, "cyx", storage_options={"chunks": chunks}, scale_factors=[]
+    )
+    monkeypatch.setattr(images, "SMALL", -1)
+    image = images.load(path).pixels
+    chunks_read.clear()
+    for window in windows(500, 400, 128, 96):
+        part = image[window.y0 : window.y1, window.x0 : window.x1]
+        expected = array[:, window.y0 : window.y1, window.x0 : window.x1]
+        assert np.array_equal(part, np.moveaxis(expected, 0, 2))
+        part[...] = 0  # what is taken belongs to the taker
+    assert sorted(chunks_read) == sorted(set(chunks_read))
+    assert len(chunks_read) == len(chunks_in(path))
+
+
+def test_chunks_of_windows_long_gone_are_not_kept(tmp_path, monkeypatch):
+    """Windows hold a few rows of chunks: far less than the 32 MB of this image."""
+    array = np.zeros((4000, 4000), np.uint16)
+    path = write(
+        tmp_path / "a.zarr", array, "yx", storage_options={"chunks": (256, 256)}, scale_factors=[]
+    )
+    del array
+    monkeypatch.setattr(images, "SMALL", -1)
+    image = images.load(path).pixels
+    image[:1, :1]
+    tracemalloc.start()
+    for window in windows(4000, 4000, 128, 96):
+        image[window.y0 : window.y1, window.x0 : window.x1]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12 * 2**20
 
 
 def test_planes_channels_names_and_the_size_of_a_pixel(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from app.cells import Cells
-from app.outlines import fill, star_shaped, winding_number
+from app.outlines import fill, on_grid, star_shaped, winding_number
 from app.rasterize import FINENESS, PEN, rasterize, settle
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -99,6 +99,7 @@ def test_discs_at_any_place_keep_their_area(radius):
 @pytest.mark.parametrize("part", [7, 2**18])
 def test_equals_dilating_full_images(monkeypatch, part):
     monkeypatch.setattr("app.rasterize.PART", part)
+    monkeypatch.setattr("app.rasterize.AT_A_TIME", part)
     shape = (70, 90)
     for seed in range(30):
         rng = np.random.default_rng(seed)
@@ -230,7 +231,7 @@ def test_a_ring_whose_ends_do_not_overlap_keeps_its_inside():
     outer = np.stack([np.cos(angle), np.sin(angle)], 1) * 25
     contour = np.concatenate([outer, outer[::-1] * 0.6]).astype(np.float32) + 32
     assert not star_shaped(contour[None])[0]
-    mask = fill(contour, (0, 0), (64, 64), crosses=True)
+    mask = fill(on_grid(contour, (0, 0)), (64, 64), crosses=True)
     assert not mask[32, 32] and mask[32, 12]
 
 
@@ -291,3 +292,30 @@ def test_a_whole_cell_in_the_hole_of_another_stays():
     labels[4:6, 4:6] = 2
     settle(labels, ndimage.find_objects(labels))
     assert (labels == 2).sum() == 4 and (labels == 1).sum() == 96
+
+
+def settled(labels):
+    """What `settle` does, label by label."""
+    count, square = labels.max(), np.ones((3, 3))
+    found = labels.copy()
+    pieces = [ndimage.label(labels == label, square)[0] for label in range(count + 1)]
+    split = [label for label in range(1, count + 1) if pieces[label].max() > 1]
+    for label in split:
+        sizes = np.bincount(pieces[label].ravel())[1:]
+        found[(labels == label) & (pieces[label] != 1 + sizes.argmax())] = 0
+    for label in range(1, count + 1):
+        found[ndimage.binary_fill_holes(found == label) & (found == 0)] = label
+    return found
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 40), (40, 1), (6, 7), (60, 50)])
+@pytest.mark.parametrize("smooth", [0, 0.7, 2])
+def test_pieces_and_holes_of_any_shape(rows, columns, smooth):
+    """Few labels: dots, rings, pieces that touch at corners alone, and rows with gaps."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        fields = [ndimage.gaussian_filter(rng.normal(size=(rows, columns)), smooth) for _ in "abcd"]
+        labels = np.argmax(fields, axis=0).astype(np.int32)
+        expected = settled(labels)
+        settle(labels, ndimage.find_objects(labels))
+        assert np.array_equal(labels, expected)

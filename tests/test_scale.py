@@ -7,7 +7,7 @@ from drawn import cells_of, drawn
 
 from app import scale
 from app.intensity import Curve, Curves, no_image, to_rgb8
-from app.outlines import fill
+from app.outlines import fill, on_grid
 from app.scale import Taps, View
 from app.sizes import NATIVE_DIAMETER, check_scale, factor_of
 from app.windows import Window
@@ -113,7 +113,8 @@ def test_a_drawn_cell_comes_back_where_it_was(factor, axes):
     assert len(found) == 1
     (back,), (expected,) = view.to_image(found).boxes, cells_of(mask).boxes
     assert np.abs(back - expected).max() <= max(0.5, 0.5 / factor)
-    filled = fill(view.to_image(found).contours[0], (0, 0), mask.shape, crosses=False)
+    points = on_grid(view.to_image(found).contours[0], (0, 0))
+    filled = fill(points, mask.shape, crosses=False)
     shared, united = (filled & mask).sum(), (filled | mask).sum()
     assert shared / united >= (0.96 if factor >= 0.5 else 0.93)
 

@@ -138,6 +138,9 @@ def test_grid_finds_every_box_that_touches_and_few_far_away():
             near = grid.near(box)
             assert len(set(near.tolist())) == len(near)
             assert set(np.flatnonzero(touching)) <= set(near.tolist())
+        box, near = grid.near_each(boxes)
+        for index, expected in enumerate(boxes):
+            assert sorted(near[box == index]) == sorted(grid.near(expected))
     x, y = np.meshgrid(np.arange(100.0) * 10, np.arange(100.0) * 10)
     lattice = np.stack([x, y, x + 9, y + 9], axis=-1).reshape(-1, 4)
     assert len(Grid(lattice).near(lattice[5050])) < 30

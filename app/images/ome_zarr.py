@@ -6,18 +6,20 @@ from typing import List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from app import extras
+from app.images.chunked import ChunkedImage
 from app.images.limits import ImageError, failures_as_image_errors, product
 from app.images.metadata import MICROMETRES, Metadata
 from app.images.selection import plane_indices, project
 from app.selection import Plane
 
+LEAST_SIDE = 256  # pixels: smaller chunks are read several at a time
 LARGEST_CHUNK = 2**29  # bytes, decoded: larger ones are made to exhaust the memory
 OURS = "cells"  # the labels in what --export ome-zarr makes
 _UNITS = {"micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm"}
 
 
-class ZarrImage:
-    """As TiffImage: looks like an array (H, W) or (H, W, C) to who takes rectangles of it."""
+class ZarrImage(ChunkedImage):
+    """An image whose chunks are those of an array in a folder; small ones are read together."""
 
     def __init__(
         self,
@@ -34,35 +36,31 @@ class ZarrImage:
         count = array.shape[axes.index("c")] if "c" in axes else 1
         self._channels = list(range(count)) if channels is None else list(channels)
         many = "c" in axes and len(self._channels) > 1
-        self.shape = tuple(array.shape[-2:]) + ((len(self._channels),) if many else ())
-        self.dtype = array.dtype.newbyteorder("=")
-        self.ndim = len(self.shape)
-        self.nbytes = product(self.shape) * self.dtype.itemsize
+        shape = tuple(array.shape[-2:]) + ((len(self._channels),) if many else ())
+        size = tuple(side * max(LEAST_SIDE // side, 1) for side in array.chunks[-2:])
+        super().__init__(shape, array.dtype.newbyteorder("="), size)
 
     def select(self, channels: Sequence[int]) -> "ZarrImage":
         """The same of these of its channels alone, in this order; (H, W) if it is one."""
         wanted = [self._channels[index] for index in channels]
         return ZarrImage(self._array, self._axes, self._places, self._plane, wanted)
 
-    def __getitem__(self, rectangle: Tuple[slice, slice]) -> np.ndarray:
-        """The pixels of (slice of rows, slice of columns). Raises ImageError."""
+    def _read(self, row, column):
+        height, width = self._size
+        rows = slice(row * height, (row + 1) * height)
+        columns = slice(column * width, (column + 1) * width)
         with failures_as_image_errors("OME-Zarr"):
-            planes = (self._pixels(place, rectangle) for place in self._places)
+            planes = (self._pixels(place, rows, columns) for place in self._places)
             return project(planes, self._plane)
 
-    def __array__(self, dtype=None, copy=None):
-        """The whole image, for numpy."""
-        return self[:, :].astype(dtype or self.dtype, copy=False)
-
-    def _pixels(self, place, rectangle):
-        channels = self._channels if "c" in self._axes else [None]
-        parts = []
-        for channel in channels:
-            at = iter(place)
-            index = [channel if axis == "c" else next(at) for axis in self._axes[:-2]]
-            parts.append(self._array[(*index, *rectangle)])
-        pixels = parts[0] if self.ndim == 2 else np.stack(parts, axis=2)
-        return pixels.astype(self.dtype, copy=False)
+    def _pixels(self, place, rows, columns):
+        """The pixels (h, w) or (h, w, C) of a place in the stack."""
+        at = iter(place)
+        index = [self._channels if axis == "c" else next(at) for axis in self._axes[:-2]]
+        # Of all channels at once: a chunk may hold several of them.
+        pixels = self._array.oindex[(*index, rows, columns)].astype(self.dtype, copy=False)
+        pixels = pixels if "c" in self._axes else pixels[None]
+        return pixels[0] if self.ndim == 2 else np.moveaxis(pixels, 0, 2)
 
 
 def is_zarr(path: Union[str, Path]) -> bool:

@@ -9,33 +9,26 @@ from typing import BinaryIO, Callable, List, Optional, Sequence, Tuple, Union
 import numpy as np
 from tifffile import TiffFrame, TiffPage
 
+from app.images.chunked import ChunkedImage
 from app.images.colours import JPEG
 from app.images.limits import (
     ImageError,
     check_jpeg_scans,
     failures_as_image_errors,
     name_of,
-    product,
 )
 from app.images.selection import project, select
 from app.selection import Plane
 
 _READ = 2**20  # bytes of uncompressed pixels that are read at a time
-_KEPT = 2**27  # bytes of decoded tiles that are kept since windows may need them again
 _BLOCK = 16  # rows: a strip of JPEG may go on to a multiple of them
 _CODECS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, LZMA, Zstandard
 JPEG_2000 = (33003, 33005, 34712)
 _MAX_JPEG_2000_TILES = 1024  # in one strip or tile: there is no need for any
 
 
-class TiffImage:
-    """Looks like an array (H, W) or (H, W, C) to who takes rectangles: image[y0:y1, x0:x1].
-
-    Strips and tiles are decoded as a whole, and those of the latest rectangle are kept. So are,
-    up to _KEPT bytes, all others in its rows: windows that follow each other along the rows of an
-    image decode each of them once.
-    Rectangles are arrays; taking one raises ImageError where the data is damaged.
-    """
+class TiffImage(ChunkedImage):
+    """An image whose chunks are the strips or tiles of a file."""
 
     def __init__(
         self, file: BinaryIO, stack: List[list], colours: Callable, plane: Optional[Plane] = None
@@ -46,13 +39,9 @@ class TiffImage:
         colours: a function of pixels (h, w, planes, samples) as decoded, the same for any part.
         """
         self._file, self._stack, self._colours, self._plane = file, stack, colours, plane
-        self._first = first = stack[0][0]
+        first = stack[0][0]
         blank = colours(np.zeros((0, first.width, len(stack[0]), first.samples), first.dtype))
-        self.shape = (first.height,) + blank.shape[1:]
-        self.dtype = blank.dtype
-        self.ndim = len(self.shape)
-        self.nbytes = product(self.shape) * self.dtype.itemsize
-        self._chunks = {}
+        super().__init__((first.height,) + blank.shape[1:], blank.dtype, first.size)
 
     def when_done(self, close: Callable[[], None]) -> None:
         """Call `close` when nothing refers to the image any more."""
@@ -73,50 +62,14 @@ class TiffImage:
 
         return TiffImage(self._file, self._stack, colours, self._plane)
 
-    def __getitem__(self, rectangle: Tuple[slice, slice]) -> np.ndarray:
-        """The pixels of (slice of rows, slice of columns), both without a step."""
-        rows, columns = rectangle
-        top, bottom, _ = rows.indices(self.shape[0])
-        left, right, _ = columns.indices(self.shape[1])
-        pixels = np.empty((max(bottom - top, 0), max(right - left, 0)) + self.shape[2:], self.dtype)
-        height, width = self._first.size
-        rows, columns = (
-            range(first // side, math.ceil(last / side)) if pixels.size else range(0)
-            for first, last, side in ((top, bottom, height), (left, right, width))
-        )
-        self._forget(rows, columns)
-        for row in rows:
-            for column in columns:
-                y, x = row * height, column * width
-                chunk = self._chunk(row, column)
-                part = chunk[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
-                y, x = max(y - top, 0), max(x - left, 0)
-                pixels[y : y + part.shape[0], x : x + part.shape[1]] = part
-        return pixels
+    def _read(self, row, column):
+        with failures_as_image_errors("TIFF"):
+            parts = (self._colours(self._joined(planes, row, column)) for planes in self._stack)
+            return project(parts, self._plane)
 
-    def __array__(self, dtype=None, copy=None):
-        """The whole image, for numpy."""
-        return self[:, :].astype(dtype or self.dtype, copy=False)
-
-    def _forget(self, rows, columns):
-        """Drop what was decoded outside of these rows, and where it is much, of these columns."""
-        kept = {place: chunk for place, chunk in self._chunks.items() if place[0] in rows}
-        if sum(chunk.nbytes for chunk in kept.values()) > _KEPT:
-            kept = {place: chunk for place, chunk in kept.items() if place[1] in columns}
-        self._chunks = kept
-
-    def _chunk(self, row, column):
-        """What is decoded together at this place, converted."""
-        place = row, column
-        if place not in self._chunks:
-            with failures_as_image_errors("TIFF"):
-                parts = (self._colours(self._joined(planes, place)) for planes in self._stack)
-                self._chunks[place] = project(parts, self._plane)
-        return self._chunks[place]
-
-    def _joined(self, planes, place):
+    def _joined(self, planes, row, column):
         """The pixels (h, w, planes, samples) at one place, as decoded."""
-        parts = [plane.chunk(self._file, *place) for plane in planes]
+        parts = [plane.chunk(self._file, row, column) for plane in planes]
         return parts[0][:, :, None] if len(parts) == 1 else np.stack(parts, axis=2)
 
 

@@ -58,7 +58,8 @@ class Store:
     def __init__(self, folder: Path, plan: Plan):
         self.folder, self.plan = folder, plan
         self._ending = f"-{plan.digest}.npz"
-        self._held = lru_cache(maxsize=HELD)(self._read_cells)
+        self._cells = lru_cache(maxsize=HELD)(self._read_cells)
+        self._outlines = lru_cache(maxsize=HELD)(self._read_outlines)
 
     @classmethod
     def find(cls, folder: Path, record: dict) -> Optional["Store"]:
@@ -150,17 +151,20 @@ class Store:
 
     def cells(self, number: int, kind: int) -> Cells:
         """The cells of one kind of a window."""
-        return self._held(number, kind)[0]
+        return self._cells(number, kind)
 
     def outline(self, number: int, row: int) -> Tuple[np.ndarray, bool]:
         """(contour (S, 2), whether it may cross itself) of a whole cell of a window."""
-        cells, crosses = self._held(number, 0)
-        return cells.contours[row], crosses[row]
+        contours, crosses = self._outlines(number)
+        return contours[row], crosses[row]
 
     def _read_cells(self, number, kind):
-        """(Cells, which of their contours may cross themselves)"""
-        cells = Cells(**self.arrays(number, kind, [field.name for field in fields(Cells)]))
-        return cells, ~star_shaped(cells.contours)
+        return Cells(**self.arrays(number, kind, [field.name for field in fields(Cells)]))
+
+    def _read_outlines(self, number):
+        """What `outline` gives, of all whole cells of a window."""
+        contours = self.arrays(number, 0, ["contours"])["contours"]
+        return contours, ~star_shaped(contours)
 
     def write_merged(self, merged: Merged) -> None:
         """Keep what the merge found. Raises OSError."""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from app.rasterize import DISPUTED, draw_all, grow, settle
+from app.rasterize import DISPUTED, draw_all, grow, seeded, settle
 
 ROOM = 2**25  # pixels that are drawn at a time, if these are more rows than a few cells have
 LEAST_ROWS = 256
@@ -80,52 +80,55 @@ class Strips:
         start, stop = self._rows.T
         cells = np.flatnonzero((start < bottom) & (stop > top) & (start < stop))
         labels = np.zeros((bottom - top, width), np.int32)
-        patches = draw_all(self._contours(cells), labels, top, height)
-        seeded = np.array([(patch == k + 1).any() for k, patch in enumerate(patches)], bool)
+        draw_all(self._contours(cells), labels, top, height)
         whole = (start[cells] >= top) & (stop[cells] <= bottom)
-        self.labelled[cells[whole]] = seeded[whole]
+        self.labelled[cells[whole]] = seeded(labels, len(cells))[whole]
         self._known[cells[whole]] = True
         disputed = (labels == DISPUTED).view(np.uint8)
         grow(labels)
         boxes = ndimage.find_objects(labels, len(cells))
+        nowhere = len(labels), 0
+        spans = [(box[0].start, box[0].stop) if box else nowhere for box in boxes]
+        spans = np.array(spans, int).reshape(-1, 2)
         first = last = 0
         if top > 0:
-            first = self._reach(labels, disputed, boxes, stop[cells] - top, start[cells] < top)
+            first = _reach(labels, disputed, spans[:, 1], stop[cells] - top, start[cells] < top)
         if bottom < height:
-            upside_down = [box and (_flipped(box[0], len(labels)), box[1]) for box in boxes]
-            last = self._reach(
+            last = _reach(
                 labels[::-1],
                 disputed[::-1],
-                upside_down,
+                len(labels) - spans[:, 0],
                 bottom - start[cells],
                 stop[cells] > bottom,
             )
         settle(labels, boxes)
         return labels, cells, (top + first, bottom - last)
 
-    @staticmethod
-    def _reach(labels, disputed, boxes, ends, cut):
-        """Down to which row what lies above the first one may change labels that have grown.
 
-        ends (n,): behind the last row of the cells' patches; cut (n,): whether there is more of
-        these above. Disputed pixels that go on above may have other labels, and so may lose pieces
-        or get holes all cells which touch these pixels, or are cut.
-        """
-        ends = [1, *ends[cut]]
-        reached = np.zeros(len(cut), bool)
-        _, pieces, boxes_of_pieces, _ = cv2.connectedComponentsWithStats(disputed, connectivity=4)
+def _reach(labels, disputed, ends, ends_of_patches, cut):
+    """Down to which row what lies above the first one may change labels that have grown.
+
+    ends, ends_of_patches (n,): behind the last rows of cells, and of where they are drawn; cut
+    (n,): whether there is more of these above. Disputed pixels that go on above may have other
+    labels, and so may lose pieces or get holes all cells which touch these pixels, or are cut.
+    """
+    pieces, end = _from_above(disputed)
+    beside = cv2.dilate(pieces, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    touching = labels[: len(beside)][beside > 0]
+    reached = cut.copy()
+    reached[touching[touching > 0] - 1] = True
+    return max([1, end, *ends_of_patches[cut], *ends[reached]])
+
+
+def _from_above(mask):
+    """Of a mask (h, w) the pieces (4-connected) that its first row has part of: (rows of them
+    alone, with one to spare if there is one, uint8; behind which row they end)."""
+    rows = MARGIN
+    while True:
+        _, pieces, boxes, _ = cv2.connectedComponentsWithStats(mask[:rows], connectivity=4)
         through = np.setdiff1d(pieces[0], 0)
-        if len(through):
-            end = int(boxes_of_pieces[through].T[[1, 3]].sum(axis=0).max())
-            ends.append(end)
-            beside = np.isin(pieces[: end + 1], through).astype(np.uint8)
-            cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-            touching = labels[: end + 1][cv2.dilate(beside, cross) > 0]
-            reached[np.setdiff1d(touching, 0) - 1] = True
-        ends += [boxes[k][0].stop for k in np.flatnonzero(reached | cut) if boxes[k]]
-        return max(ends)
-
-
-def _flipped(rows, height):
-    """A slice of rows counted from the other end."""
-    return slice(height - rows.stop, height - rows.start)
+        tops, heights = boxes[through][:, [cv2.CC_STAT_TOP, cv2.CC_STAT_HEIGHT]].T
+        end = int((tops + heights).max(initial=0))
+        if end < rows or rows >= len(mask):
+            return np.isin(pieces[: end + 1], through).astype(np.uint8), end
+        rows *= 2
