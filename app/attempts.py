@@ -5,7 +5,6 @@ import os
 import sys
 import time
 import traceback
-from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Dict, Sequence
 
@@ -48,14 +47,15 @@ class Attempt:
         self._title, self._segmenter, self._record = title, segmenter, settings
         self._options, self._progress, self._share = options, progress, share
         self._wanted = wanted
-        self._read_ahead = self._begun = self._failure = self._before = None
+        self._image = self._begun = self._failure = self._before = None
         self._seconds = 0.0
 
-    def read_by(self, reader: Executor) -> None:
-        """Have the file read, unless it is large, before `begin` needs it."""
-        with suppress(OSError):
+    def read(self) -> "Attempt":
+        """Read the file, unless it is large, before `begin` needs it."""
+        with suppress(Exception):  # `begin` tries again, and says what is wrong
             if os.path.getsize(self.job.image) <= AHEAD:
-                self._read_ahead = reader.submit(self._read)
+                self._image = self._load()
+        return self
 
     def begin(self) -> None:
         """Find the cells."""
@@ -66,8 +66,7 @@ class Attempt:
                 check_for_users_file(self.job, self._options, self._wanted)
             self._record = record_of_job(self.job, self._record)
             self._before = outputs.input_of(self.job.target)
-            image = self._read_ahead.result() if self._read_ahead else self._read()
-            self._read_ahead = None
+            image, self._image = self._image or self._load(), None
             self._begun = files.begin(
                 self._segmenter,
                 self.job.image,
@@ -90,7 +89,7 @@ class Attempt:
         with self._progress.hidden():
             return self._tell(done)
 
-    def _read(self):
+    def _load(self):
         return images.load(self.job.image, **selection(self._options))
 
     @contextmanager

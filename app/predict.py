@@ -13,7 +13,6 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 from typing import (
@@ -30,6 +29,7 @@ from typing import (
 )
 
 from app import exports, extras, images, outputs, privileges, report, summary
+from app.ahead import ahead
 from app.arguments import CannotStart, check, parse
 from app.attempts import Attempt, permission_hint, selection, shown
 from app.exports import tables
@@ -116,19 +116,17 @@ def attempt_all(
     written; not of more at a time, for the memory's sake.
     """
     progress, share = Progress(len(jobs), shown=not options.quiet), share_of(options)
-    attempts = [
+    attempts = (
         Attempt(title, job, segmenter, settings, options, wanted, progress, share)
         for job, title in zip(jobs, titles(jobs))
-    ]
+    )
 
     def end(one):
         rows[one.job] = one.end()
 
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(1) as writer:
         ending = None
-        for one, following in zip_longest(attempts, attempts[1:]):
-            if following:
-                following.read_by(reader)
+        for one in ahead(map(Attempt.read, attempts)):
             one.begin()
             if ending:
                 ending.result()
