@@ -22,6 +22,11 @@ from app.sizes import LEAST, MOST, NATIVE_DIAMETER, Size, factor_of
 INPUTS = Path("/workspace/inputs")
 OUTPUTS = Path("/workspace/outputs")
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "compact.safetensors"
+# The weights that we ship, by what they may be used for.
+SHIPPED = {
+    "research": WEIGHTS,
+    "commercial": WEIGHTS.with_name("compact-commercial.safetensors"),
+}
 GO_ON = 3
 MOST_THREADS = 1024  # torch starts as many as it is told
 
@@ -56,10 +61,12 @@ def parse(arguments: List[str]) -> argparse.Namespace:
         metavar="FILE",
         action=Extend,
         nargs="+",
-        type=Path,
+        type=weights_file,
         default=[WEIGHTS],
-        help="default: the ones we ship; several are an ensemble, which takes all their times "
-        "(windows, contour points and the threshold of the suppression are the first one's)",
+        help="a file, or of those that we ship research (the default) or commercial (which learned "
+        "only from images whose licences allow that, and knows fewer kinds of cells); several are "
+        "an ensemble, which takes all their times (windows, contour points and the threshold of "
+        "the suppression are the first one's)",
     )
     add(
         "--device",
@@ -271,6 +278,11 @@ def dask(text: str) -> str:
             f"'{text}' is no address as tcp://host:8786, and no local:2"
         )
     return text
+
+
+def weights_file(text: str) -> Path:
+    """A path, or that of the weights of SHIPPED that have this name."""
+    return SHIPPED.get(text) or Path(text)
 
 
 def default_outputs(inputs: Path) -> Path:

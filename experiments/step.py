@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from app.arguments import WEIGHTS
 from app.network import weights
 from app.network.device import pick_device
 from evaluate.folders import EvaluationError
@@ -19,7 +20,6 @@ from training import engine
 from training.packing import Pack
 from training.recipe import Recipe
 from training.sampler import Sampler
-from training.train import SHIPPED
 
 PARTS = ("sampler", "forward", "losses", "backward", "clipping", "optimiser", "average")
 
@@ -38,7 +38,7 @@ def run(options):
     except (ValueError, TypeError) as error:
         raise EvaluationError(f"{options.run_folder} is no run of this version: {error}") from error
     device = pick_device("auto")
-    network, _ = weights.load(SHIPPED)
+    network, _ = weights.load(WEIGHTS)
     rows = []
     for crops in recipe.crops:
         of_kind = replace(recipe, crops=(crops,), oversample={})

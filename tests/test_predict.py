@@ -362,6 +362,14 @@ def test_weights_given_one_by_one_are_an_ensemble_too():
     assert predict.parse(["in", "out"]).weights == [arguments.WEIGHTS]
 
 
+def test_the_weights_that_we_ship_have_names_and_say_what_they_may_be_used_for():
+    for name, said in (("research", "for research use only"), ("commercial", "used commercially")):
+        path = arguments.SHIPPED[name]
+        assert predict.parse(["in", "out", "--weights", name]).weights == [path]
+        assert said in weights.licence_of(path)
+        assert path.stat().st_size <= 24e6
+
+
 SWITCHES = {
     (): {},
     ("--no-uncertainty-nms",): {"uncertainty_nms": False},

@@ -16,6 +16,7 @@ from torch import nn
 from training_data import draw_image, make_data
 
 from app import segmenter
+from app.arguments import WEIGHTS
 from app.network import fourier, weights
 from app.network.cpn import CPN
 from app.segmenter import Segmenter
@@ -745,7 +746,7 @@ def test_training_starts_from_the_shipped_weights(tmp_path):
     arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--steps", "2"]
     assert command.main([*arguments, "--set", "crops=[[64,2]]"]) == 0
     network, record = weights.load(out / "weights.safetensors")
-    shipped, origin = weights.load(train.SHIPPED)
+    shipped, origin = weights.load(WEIGHTS)
     assert record["origin"] == origin
     assert network.config == shipped.config
     assert record["recipe"]["freeze_norms"] == 0.0

@@ -5,6 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from app.arguments import weights_file
 from app.network import weights
 from app.options import Extend
 from app.screen import screen
@@ -56,7 +57,8 @@ def parser_of(command):
     parser = train.parser_of(f"python -m training {command.__name__}", command.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="as for training")
     parser.add_argument("--split", default="val", help="train or val")
-    parser.add_argument("--weights", type=Path, required=True)
+    which = "a file, or research or commercial of those that we ship"
+    parser.add_argument("--weights", type=weights_file, required=True, help=which)
     return parser
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from app.arguments import WEIGHTS, weights_file
 from app.images import ImageError
 from app.network import weights
 from app.network.config import PRESETS
@@ -32,8 +33,6 @@ from training.recipe import SCHEDULES, Recipe, make_recipe, with_teacher, withou
 from training.sampler import Sampler
 from training.teacher import Teacher
 
-ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = ROOT / "weights" / "compact.safetensors"
 # What can be wrong with what the user gave; the message says it.
 EXPECTED = (ValueError, OSError, FloatingPointError, WeightsError, ImageError, LabelError)
 TOLD_SECONDS = 30  # between lines on how far training is, where no terminal shows a bar
@@ -100,7 +99,10 @@ def add_arguments(parser, several=True):
     minutes = "of training of a run; validation takes its time beside (default: the schedule's)"
     length.add_argument("--minutes", type=float, help=minutes)
     length.add_argument("--steps", type=int, help="instead of minutes")
-    add("--init", type=Path, help="weights to start from (default: the shipped)")
+    init = (
+        "weights to start from: a file, or of those that we ship research (default) or commercial"
+    )
+    add("--init", type=weights_file, help=init)
     add("--from-scratch", action="store_true", help="start from no weights")
     add("--preset", choices=sorted(PRESETS), default="compact", help="with --from-scratch")
     schedules = (
@@ -129,8 +131,8 @@ def check(options, parser):
         parser.error("--listen2student needs the uncertainties that --no-uncertainty leaves out")
     if options.licence == "commercial" and not (options.init or options.from_scratch):
         parser.error(
-            "our weights are for research use only: --licence commercial needs --from-scratch, or "
-            "--init with weights that may be used commercially"
+            "our weights are for research use only, but for one file: --licence commercial needs "
+            "--init commercial, or --from-scratch"
         )
 
 
@@ -173,7 +175,7 @@ def start_of(options):
     """The Start that the options ask for."""
     if options.from_scratch:
         return Start(preset=options.preset)
-    return Start(weights=options.init or SHIPPED, chosen=options.init is not None)
+    return Start(weights=options.init or WEIGHTS, chosen=options.init is not None)
 
 
 @dataclass
