@@ -331,6 +331,11 @@ def users_file(
     return None
 
 
+def is_our_export(path: Path, export: Path) -> bool:
+    """Whether a file beside the label image `path` is an export as this program wrote it."""
+    return export in _our_exports(path)
+
+
 def input_of(path: Path) -> Optional[str]:
     """The name of the image that the label image `path` is of, where it says so."""
     source = _record_in(path).get("input")

@@ -165,8 +165,8 @@ class Outlined(NamedTuple):
     """What is known of n cells without holding their outlines.
 
     boxes (n, 4): as of Cells. weights (n,): see `weights`. group (n,): whole numbers; within one
-    group the suppression is done. outline: index -> (contour (S, 2), whether it may cross itself,
-    see outlines.star_shaped).
+    group the suppression is done. outline: index -> (points (S, 2) as outlines.on_grid has them
+    from the pixel (0, 0) on, whether the contour may cross itself, see outlines.star_shaped).
     """
 
     boxes: np.ndarray
@@ -250,9 +250,10 @@ def _falls(cells, patches, rules):
 
     @lru_cache(maxsize=MASKS)
     def mask(index):
-        (contour, crosses), corner = cells.outline(index), lower[index].tolist()
+        points, crosses = cells.outline(index)
+        points = np.subtract(points, lower[index], dtype=np.int32)
         width, height = (upper[index] - lower[index]).tolist()
-        return fill(on_grid(contour, corner), (height, width), crosses).view(bool), corner
+        return fill(points, (height, width), crosses).view(bool), lower[index].tolist()
 
     def part(index, box):
         (pixels, (left, top)), (x0, y0, x1, y1) = mask(index), box

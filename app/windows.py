@@ -6,7 +6,7 @@ from typing import Iterable, List, NamedTuple, Sequence, Tuple, TypeVar
 import numpy as np
 
 from app.cells import Cells
-from app.outlines import star_shaped
+from app.outlines import on_grid, star_shaped
 from app.suppression import Grid, Outlined, Rules, box_iou, suppress_between, weights
 
 # By which windows may be larger than asked for: a little more than one window holds would
@@ -109,12 +109,12 @@ def merge(
         for kind in (whole, fragments)
     )
     whole, fragments = Cells.cat(whole), Cells.cat(fragments)
-    crosses = ~star_shaped(whole.contours)
+    points, crosses = on_grid(whole.contours, (0, 0)), ~star_shaped(whole.contours)
     outlined = Outlined(
         whole.boxes,
         weights(whole, rules.certainty),
         of_whole,
-        lambda index: (whole.contours[index], crosses[index]),
+        lambda index: (points[index], crosses[index]),
     )
     kept, recovered = settle_across(
         seen, outlined, fragments.boxes, of_fragments, (height, width), rules

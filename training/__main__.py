@@ -10,12 +10,13 @@ from app.network import weights
 from app.options import Extend
 from app.screen import screen
 from evaluate.score import aggregates, group_table, write_csv
-from training import catalog, generations, split, train, validation
+from training import catalog, corrected, generations, split, train, validation
 from training.stopping import Stopped
 from training.validation import terminal_bar
 
 SAID = """Commands with a --help of their own: validate (predict a split and score it), calibrate
-(choose the score threshold), split (a split as plain folders), generations (several runs)."""
+(choose the score threshold), corrected (labels that you corrected, to train on), split (a split as
+plain folders), generations (several runs)."""
 
 
 def main(arguments):
@@ -27,7 +28,7 @@ def main(arguments):
 def run(arguments):
     """Run the command, and say what goes wrong; returns the exit status."""
     commands = {"validate": validate, "calibrate": calibrate}
-    commands.update(split=split.main, generations=generations.main)
+    commands.update(split=split.main, generations=generations.main, corrected=corrected.main)
     warnings.formatwarning = one_line
     name, *rest = arguments or [""]
     if name and not name.startswith("-") and name not in commands:

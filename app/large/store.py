@@ -15,7 +15,7 @@ from app.cells import Cells
 from app.images import ImageError
 from app.large.plan import Plan
 from app.names import LABEL_ENDING
-from app.outlines import star_shaped
+from app.outlines import on_grid, star_shaped
 
 PLAN, MERGED, WINDOW = "plan.json", "merged", "window"
 KINDS = ("whole", "fragments")  # of the cells of a window: see windows.settle_within
@@ -154,9 +154,9 @@ class Store:
         return self._cells(number, kind)
 
     def outline(self, number: int, row: int) -> Tuple[np.ndarray, bool]:
-        """(contour (S, 2), whether it may cross itself) of a whole cell of a window."""
-        contours, crosses = self._outlines(number)
-        return contours[row], crosses[row]
+        """What suppression.Outlined has of a whole cell of a window."""
+        points, crosses = self._outlines(number)
+        return points[row], crosses[row]
 
     def _read_cells(self, number, kind):
         return Cells(**self.arrays(number, kind, [field.name for field in fields(Cells)]))
@@ -164,7 +164,7 @@ class Store:
     def _read_outlines(self, number):
         """What `outline` gives, of all whole cells of a window."""
         contours = self.arrays(number, 0, ["contours"])["contours"]
-        return contours, ~star_shaped(contours)
+        return on_grid(contours, (0, 0)), ~star_shaped(contours)
 
     def write_merged(self, merged: Merged) -> None:
         """Keep what the merge found. Raises OSError."""

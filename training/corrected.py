@@ -1,0 +1,115 @@
+"""python -m training corrected IMAGES LABELS --out DIR: what you corrected, to train on.
+
+IMAGES and LABELS are INPUTS and OUTPUTS of sh predict.sh. Of each image that you corrected (its
+label image, in napari, say; its NAME.geojson in QuPath; its NAME_rois.zip in ImageJ), the image and
+the labels come to DIR, as python -m training --data DIR takes them. What is as prediction wrote it
+is left out: nobody has looked at it. (It knows its own files by what the label image keeps: where
+that was changed, --from says of which kind the corrections are, if there are files of several.)
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from app import images, outputs
+from app.atomic import new_folder
+from app.exports import beside
+from app.exports.reading import read_outlines
+from app.extras import Unusable
+from app.images import ImageError, LabelError, write_labels
+from app.jobs import find_jobs
+from app.names import LABEL_ENDING
+from app.options import Help
+from training.own_data import read_truth
+
+# What tells labels: endings of files, NAME + ending.
+KINDS = {
+    "labels": (LABEL_ENDING,),
+    "geojson": (".geojson", ".geojson.gz"),
+    "roi": ("_rois.zip",),
+}
+
+
+def main(arguments):
+    """Run the command; returns the exit status. Raises ValueError, OSError, ImageError."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training corrected",
+        description=__doc__,
+        formatter_class=Help,
+        allow_abbrev=False,
+    )
+    parser.add_argument("images", metavar="IMAGES", type=Path)
+    parser.add_argument("labels", metavar="LABELS", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
+    what = "which files you corrected (default: those that changed)"
+    parser.add_argument("--from", dest="kind", choices=KINDS, help=what)
+    options = parser.parse_args(arguments)
+    jobs = find_jobs([options.images], options.labels).jobs
+    kinds = [options.kind] if options.kind else list(KINDS)
+    count = gather(jobs, options.out, [ending for kind in kinds for ending in KINDS[kind]])
+    print(f"{count} of {len(jobs)} images were corrected. To train on them:")
+    print(f".venv/bin/python -m training --data {options.out}")
+    return 0
+
+
+def gather(jobs, out, endings):
+    """Write the images and labels of Jobs that were corrected to a folder; returns how many.
+
+    endings: of the files that may be corrections. ValueError: there is none, the folder is there,
+    or it is unclear which labels are meant.
+    """
+    if out.exists():
+        raise ValueError(f"{out} is there already: choose another --out")
+    found = [(job, path) for job in jobs for path in only(corrections(job.target, endings))]
+    if not found:
+        raise ValueError("no labels were corrected: all are as prediction wrote them, or missing")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(out) as folder:
+        for job, correction in found:
+            name = job.target.name[: -len(LABEL_ENDING)]
+            write_labels(folder / job.target.name, labels_of(job.image, correction))
+            shutil.copyfile(job.image, folder / (name + job.image.suffix))
+            print(f"{job.name}: {correction.name}")
+    return len(found)
+
+
+def corrections(target, endings):
+    """The files with these endings, of the label image `target`, that are not as prediction wrote
+    them."""
+    return [
+        path
+        for path in (beside(target, ending) for ending in endings)
+        if path.is_file() and not is_ours(path, target)
+    ]
+
+
+def is_ours(path, target):
+    """Whether the label image `target`, or an export beside it, is as prediction wrote it."""
+    if path == target:
+        return outputs.existing(target).is_ours
+    return outputs.is_our_export(target, path)
+
+
+def only(paths):
+    """The paths, if they are at most one. ValueError."""
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        raise ValueError(
+            f"{paths[0].parent}: {names} may all be corrections: say which by --from, or keep one"
+        )
+    return paths
+
+
+def labels_of(image, correction):
+    """The label image (H, W) that a correction of an image tells. ValueError names the file."""
+    shape = images.read(image)[0].shape[:2]
+    try:
+        if correction.name.endswith(LABEL_ENDING):
+            labels = read_truth(correction)
+        else:
+            labels = read_outlines(correction, shape)
+    except (ImageError, LabelError, Unusable) as error:
+        raise ValueError(f"{correction}: {error}") from error
+    if labels.shape != shape:
+        raise ValueError(f"{correction}: its shape is {labels.shape}, that of the image {shape}")
+    return labels
