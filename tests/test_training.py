@@ -799,6 +799,10 @@ def test_commercial_use_needs_a_start_that_allows_it(tmp_path, monkeypatch, caps
     record = weights.load(out / "weights.safetensors")[1]
     assert record["data"] == {"sources": ["drawn"], "licence": "commercial"}
     assert len(packing.Pack.load(out / "pack").starts) == 2
+    given = ["--data", str(data), "--weights", str(out / "weights.safetensors"), *arguments[-2:]]
+    labels = tmp_path / "labels"
+    assert command.main(["validate", *given, "--split", "train", "--out", str(labels)]) == 0
+    assert len(list(labels.glob("*_label.tiff"))) == 2
 
 
 def test_labels_without_any_object_are_refused(tmp_path, monkeypatch, capsys):

@@ -58,9 +58,16 @@ def parser_of(command):
     parser = train.parser_of(f"python -m training {command.__name__}", command.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="as for training")
     parser.add_argument("--split", default="val", help="train or val")
+    licences = "commercial: of the images alone whose licence allows commercial use"
+    parser.add_argument("--licence", choices=("any", "commercial"), default="any", help=licences)
     which = "a file, or research or commercial of those that we ship"
     parser.add_argument("--weights", type=weights_file, required=True, help=which)
     return parser
+
+
+def entries(options):
+    """The Entries of the split that the options name."""
+    return catalog.entries(options.data, options.split, options.licence == "commercial")
 
 
 def validate(arguments):
@@ -68,7 +75,7 @@ def validate(arguments):
     parser = parser_of(validate)
     parser.add_argument("--out", type=Path, required=True, help="labels and scores.csv go here")
     options = parser.parse_args(arguments)
-    listing = catalog.entries(options.data, options.split)
+    listing = entries(options)
     segmenter, _ = validation.load(options.weights)
     images = validation.validate(segmenter, listing, options.out, terminal_bar)
     write_csv(options.out / "scores.csv", images, rules="official")
@@ -88,7 +95,7 @@ def calibrate(arguments):
     options = parser.parse_args(arguments)
     segmenter, record = validation.load(options.weights)
     network = segmenter.network
-    listing = catalog.entries(options.data, options.split)
+    listing = entries(options)
     own = network.config.inference
     shares = options.shares or [own.score_share]
     found = {}
