@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from app.large.stages import Share
     from app.segmenter import Segmenter
 
-AHEAD = 2**24  # bytes: files of more are not read ahead
+AHEAD = 2**23  # bytes: files of more are not read ahead
 
 
 class UsersFile(Exception):
@@ -47,14 +47,18 @@ class Attempt:
         self._title, self._segmenter, self._record = title, segmenter, settings
         self._options, self._progress, self._share = options, progress, share
         self._wanted = wanted
-        self._image = self._begun = self._failure = self._before = None
+        self._ahead = self._begun = self._before = None
+        # Not the exception, which would hold all that was in memory when it was raised.
+        self._failure, self._is_kept, self._traceback = "", False, ""
         self._seconds = 0.0
 
     def read(self) -> "Attempt":
         """Read the file, unless it is large, before `begin` needs it."""
+        path = self.job.image
         with suppress(Exception):  # `begin` tries again, and says what is wrong
-            if os.path.getsize(self.job.image) <= AHEAD:
-                self._image = self._load()
+            if os.path.isfile(path) and os.path.getsize(path) <= AHEAD:
+                # The record first: of a file that changes meanwhile it must not be the later one.
+                self._ahead = record_of_job(self.job, self._record), self._load()
         return self
 
     def begin(self) -> None:
@@ -64,9 +68,12 @@ class Attempt:
         with self._tried(), self._progress as windows:
             if not self._options.overwrite:
                 check_for_users_file(self.job, self._options, self._wanted)
-            self._record = record_of_job(self.job, self._record)
+            if self._ahead:
+                (self._record, image), self._ahead = self._ahead, None
+            else:
+                self._record = record_of_job(self.job, self._record)
+                image = self._load()
             self._before = outputs.input_of(self.job.target)
-            image, self._image = self._image or self._load(), None
             self._begun = files.begin(
                 self._segmenter,
                 self.job.image,
@@ -94,24 +101,24 @@ class Attempt:
 
     @contextmanager
     def _tried(self):
-        """Keep an exception, whatever it is (no memory, say), and add up the time."""
+        """Keep what an exception says, whatever it is (no memory, say), and add up the time."""
         start = time.perf_counter()
         try:
             yield
+        except UsersFile as error:
+            self._failure, self._is_kept = str(error), True
         except Exception as error:
-            self._failure = error
-            if self._options.verbose and not isinstance(error, UsersFile):
-                with self._progress.hidden():
-                    traceback.print_exc()
+            self._failure, self._traceback = reason_of(error), traceback.format_exc()
         self._seconds += time.perf_counter() - start
 
     def _tell(self, done):
-        job, title, failure = self.job, self._title, self._failure
-        if isinstance(failure, UsersFile):
-            print(f"{title.rstrip()}: not done, {failure}", file=sys.stderr)
-            return Row(shown(job.name), "kept", reason=str(failure))
-        if failure:
-            reason = reason_of(failure)
+        job, title, reason = self.job, self._title, self._failure
+        if self._is_kept:
+            print(f"{title.rstrip()}: not done, {reason}", file=sys.stderr)
+            return Row(shown(job.name), "kept", reason=reason)
+        if reason:
+            if self._options.verbose:
+                print(self._traceback, end="", file=sys.stderr)
             print(f"{title.rstrip()}: failed, {reason}", file=sys.stderr)
             stale = see_to_stale(job, self._record)
             return Row(shown(job.name), "failed", warnings=stale, reason=reason)

@@ -130,9 +130,8 @@ def attempt_all(
             one.begin()
             if ending:
                 ending.result()
-            ending = writer.submit(end, one)
-            if not one.is_small:
-                ending.result()
+            # What is large is done here, where a signal stops it.
+            ending = writer.submit(end, one) if one.is_small else end(one)
         if ending:
             ending.result()
 

@@ -166,6 +166,7 @@ class Segmenter:
         # Pixels of windows that are done at a time, instead, where the device has a memory of its
         # own: what the first ones take tells how many.
         self._room = None if device.type == "cuda" else 0
+        self._at_once = self.batch  # how many were tried last
         self.division = 1  # of the windows' side and stride
         for network in self.networks:
             network.to(device).to(memory_format=torch.channels_last)
@@ -260,9 +261,10 @@ class Segmenter:
         """Need less of the GPU's memory from now on; returns the sentence that says how."""
         full = "the GPU's memory is full: from now on"
         side = self.inference.window // (2 * self.division)
-        if self._room:
-            self._room = 0
+        self._room = 0
+        if self._at_once > self.batch:
             return f"{full} windows are done {self.batch} at a time"
+        self.batch = self._at_once
         if self.batch > 1:
             self.batch //= 2
             return f"{full} windows are done {self.batch} at a time"
@@ -295,8 +297,11 @@ class Segmenter:
         few_pixels = view.shape[0] * view.shape[1] <= ALL_FLIPS_UP_TO
         flips = FLIPS if few_pixels else FLIPS[:1]
         start = 0
+        sizes = ((window.x1 - window.x0) * (window.y1 - window.y0) for window in plan)
+        largest = max(sizes, default=0)
         while start < len(plan):
-            batch = plan[start : start + self._windows_at_once(plan)]
+            self._at_once = self._windows_at_once(largest)
+            batch = plan[start : start + self._at_once]
             shown = [(window, *view.window(window)) for window in batch]
             shown = [one for one in shown if not is_background(*one[1:])]
             found = self._found(np.stack([rgb for _, rgb, _ in shown]), flips) if shown else []
@@ -315,12 +320,11 @@ class Segmenter:
         self._room = int(times * crops[..., 0].size)
         return found
 
-    def _windows_at_once(self, plan):
-        """How many windows of a plan go through the networks at a time."""
+    def _windows_at_once(self, pixels):
+        """How many windows of so many pixels go through the networks at a time."""
         if not self._room:
             return self.batch
-        largest = max((window.x1 - window.x0) * (window.y1 - window.y0) for window in plan)
-        return min(max(self._room // largest, 1), MOST_WINDOWS)
+        return min(max(self._room // pixels, 1), MOST_WINDOWS)
 
     def postprocess(
         self, parts: Iterable[Tuple[Window, Cells]], shape: Sequence[int]

@@ -2,7 +2,8 @@
 
 Each worker is a process that has this checkout, its environment and the same folders; it makes the
 networks ready once. What a worker that died was doing is done again by another. Outputs are
-complete or absent, and a window's file is the same whoever writes it, so nothing comes twice.
+complete or absent, and a window's file is the same whichever processor of one kind writes it (on
+GPUs, all but the same), so nothing comes twice.
 """
 
 import io

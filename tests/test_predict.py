@@ -561,6 +561,34 @@ def test_while_an_image_is_segmented_its_neighbours_are_read_and_written(noise, 
     assert begun.is_set() and len(read_labels(labels)) == 3
 
 
+def test_labels_of_a_file_that_changes_while_it_waits_are_not_taken_for_those_of_the_new_one(
+    noise, monkeypatch, capsys
+):
+    """Its labels keep a hash of the bytes that were segmented, or of earlier ones."""
+    inputs, read = noise().parent / "inputs", Event()
+    load, find = images.load, Segmenter.find
+
+    def load_and_tell(path, *arguments, **options):
+        image = load(path, *arguments, **options)
+        if path.name == "b.tif":
+            read.set()
+        return image
+
+    def find_and_change(self, image, *arguments):
+        if image.shape[0] == 90:
+            assert read.wait(60)
+            tifffile.imwrite(str(inputs / "b.tif"), np.zeros((64, 64, 3), np.uint8))
+        return find(self, image, *arguments)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(images, "load", load_and_tell)
+        changed.setattr(Segmenter, "find", find_and_change)
+        assert read_labels(noise())["b_label.tiff"].any()
+    capsys.readouterr()
+    assert not read_labels(noise("--resume"))["b_label.tiff"].any()
+    assert "1 of 2 images were done before" in capsys.readouterr().out
+
+
 def test_an_image_that_fails_between_others_costs_none_and_lines_keep_their_order(noise, capsys):
     inputs = noise().parent / "inputs"
     for name in ("aa.png", "c.png"):

@@ -452,7 +452,7 @@ def test_a_gpu_does_as_many_windows_at_a_time_as_half_of_its_free_memory_has_roo
         "mem_get_info": (free * 100 - 50, 10**9),
     }
     for name, value in figures.items():
-        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value, raising=False)
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value, raising=False)
     settings = {"window": 32, "window_stride": 16, "window_plan": "exact", "batch": 1}
     found, sizes = Segmenter(random_network(**settings), "cpu", scale=1.0), []
     found.network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))

@@ -3,8 +3,9 @@
 IMAGES and LABELS are INPUTS and OUTPUTS of sh predict.sh. Of each image that you corrected (its
 label image, in napari, say; its NAME.geojson in QuPath; its NAME_rois.zip in ImageJ), the image and
 the labels come to DIR, as python -m training --data DIR takes them. What is as prediction wrote it
-is left out: nobody has looked at it. (It knows its own files by what the label image keeps: where
-that was changed, --from says of which kind the corrections are, if there are files of several.)
+is left out: nobody has looked at it; so are OME-Zarr, which training does not take. (Prediction
+knows its own files by what the label image keeps: where that was changed, --from says of which kind
+the corrections are, if there are files of several.)
 """
 
 import argparse
@@ -18,7 +19,7 @@ from app.exports.reading import read_outlines
 from app.extras import Unusable
 from app.images import ImageError, LabelError, write_labels
 from app.jobs import find_jobs
-from app.names import LABEL_ENDING
+from app.names import LABEL_ENDING, earlier_names
 from app.options import Help
 from training.own_data import read_truth
 
@@ -43,44 +44,53 @@ def main(arguments):
     parser.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
     what = "which files you corrected (default: those that changed)"
     parser.add_argument("--from", dest="kind", choices=KINDS, help=what)
+    inside = "also what is in folders of IMAGES, as predicted with it"
+    parser.add_argument("--recursive", action="store_true", help=inside)
     options = parser.parse_args(arguments)
-    jobs = find_jobs([options.images], options.labels).jobs
     kinds = [options.kind] if options.kind else list(KINDS)
-    count = gather(jobs, options.out, [ending for kind in kinds for ending in KINDS[kind]])
+    endings = [ending for kind in kinds for ending in KINDS[kind]]
+    jobs = find_jobs([options.images], options.labels, options.recursive).jobs
+    count = gather(jobs, options.labels, options.out, endings)
     print(f"{count} of {len(jobs)} images were corrected. To train on them:")
     print(f".venv/bin/python -m training --data {options.out}")
     return 0
 
 
-def gather(jobs, out, endings):
+def gather(jobs, labels, out, endings):
     """Write the images and labels of Jobs that were corrected to a folder; returns how many.
 
+    labels: folder of the jobs' label images; those in folders of it come to folders of `out`.
     endings: of the files that may be corrections. ValueError: there is none, the folder is there,
     or it is unclear which labels are meant.
     """
     if out.exists():
         raise ValueError(f"{out} is there already: choose another --out")
-    found = [(job, path) for job in jobs for path in only(corrections(job.target, endings))]
+    found = [(job, path) for job in jobs for path in only(corrections(job, endings))]
     if not found:
-        raise ValueError("no labels were corrected: all are as prediction wrote them, or missing")
+        raise ValueError(
+            f"no labels in {labels} were corrected: all are as prediction wrote them, or missing"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(out) as folder:
         for job, correction in found:
+            inside = job.target.parent.relative_to(labels).parts
+            place = folder / "_".join(inside)  # training looks into folders, not into theirs
+            place.mkdir(exist_ok=True)
+            write_labels(place / job.target.name, labels_of(job, correction))
             name = job.target.name[: -len(LABEL_ENDING)]
-            write_labels(folder / job.target.name, labels_of(job.image, correction))
-            shutil.copyfile(job.image, folder / (name + job.image.suffix))
-            print(f"{job.name}: {correction.name}")
+            shutil.copyfile(job.image, place / (name + job.image.suffix))
     return len(found)
 
 
-def corrections(target, endings):
-    """The files with these endings, of the label image `target`, that are not as prediction wrote
-    them."""
-    return [
-        path
-        for path in (beside(target, ending) for ending in endings)
-        if path.is_file() and not is_ours(path, target)
-    ]
+def corrections(job, endings):
+    """The files with these endings that tell labels of a Job's image, under whatever name, and are
+    not as prediction wrote them."""
+    if job.image.is_dir():
+        return []  # an OME-Zarr, which training does not take
+    names = [job.target.name, *earlier_names(job.image)]
+    targets = dict.fromkeys(job.target.with_name(name) for name in names)
+    paths = [(beside(target, ending), target) for target in targets for ending in endings]
+    return [path for path, target in paths if path.is_file() and not is_ours(path, target)]
 
 
 def is_ours(path, target):
@@ -100,16 +110,21 @@ def only(paths):
     return paths
 
 
-def labels_of(image, correction):
-    """The label image (H, W) that a correction of an image tells. ValueError names the file."""
-    shape = images.read(image)[0].shape[:2]
+def labels_of(job, correction):
+    """The label image (H, W) that a correction of a Job's image tells; says which that is.
+
+    ValueError names a file that cannot be used.
+    """
+    shape, without = images.read(job.image)[0].shape[:2], 0
     try:
         if correction.name.endswith(LABEL_ENDING):
             labels = read_truth(correction)
         else:
-            labels = read_outlines(correction, shape)
+            labels, without = read_outlines(correction, shape)
     except (ImageError, LabelError, Unusable) as error:
         raise ValueError(f"{correction}: {error}") from error
     if labels.shape != shape:
         raise ValueError(f"{correction}: its shape is {labels.shape}, that of the image {shape}")
+    covered = f", {without} outlines without a pixel of their own left out" if without else ""
+    print(f"{job.name}: {correction.name}{covered}")
     return labels

@@ -80,8 +80,11 @@ def load(names: Sequence[str]) -> List[Export]:
 
 
 def _module(name: str) -> ModuleType:
+    module = f"app.exports.{name.replace('-', '_')}"
+    if name not in extras.NAMES:
+        return importlib.import_module(module)
     with extras.imported(f"the export {name}", name):
-        return importlib.import_module(f"app.exports.{name.replace('-', '_')}")
+        return importlib.import_module(module)
 
 
 def beside(target: Path, ending: str) -> Path:

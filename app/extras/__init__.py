@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Iterator
 
 FOLDER = Path(__file__).parent
+NAMES = sorted(path.stem for path in FOLDER.glob("*.txt"))
 
 
 class Unusable(Exception):

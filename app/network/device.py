@@ -98,7 +98,8 @@ def times_in_memory(device: torch.device, work: Callable[[], T]) -> Tuple[T, flo
     result = work()
     taken = torch.cuda.max_memory_allocated(device) - before
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = torch.cuda.mem_get_info(device)[0] + kept  # by torch, for what comes
+    # Of the current device: torch 1.12 takes none without an index. What torch keeps is for us.
+    free = torch.cuda.mem_get_info()[0] + kept
     return result, free / 2 / max(taken, 1)
 
 
