@@ -8,7 +8,6 @@ knows its own files by what the label image keeps: where that was changed, --fro
 the corrections are, if there are files of several.)
 """
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from app.extras import Unusable
 from app.images import ImageError, LabelError, write_labels
 from app.jobs import find_jobs
 from app.names import LABEL_ENDING, earlier_names
-from app.options import Help
 from training.own_data import read_truth
+from training.train import parser_of
 
 # What tells labels: endings of files, NAME + ending.
 KINDS = {
@@ -33,12 +32,7 @@ KINDS = {
 
 def main(arguments):
     """Run the command; returns the exit status. Raises ValueError, OSError, ImageError."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training corrected",
-        description=__doc__,
-        formatter_class=Help,
-        allow_abbrev=False,
-    )
+    parser = parser_of("python -m training corrected", __doc__)
     parser.add_argument("images", metavar="IMAGES", type=Path)
     parser.add_argument("labels", metavar="LABELS", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")

@@ -4,7 +4,6 @@ DIR/images/SOURCE__NAME.* and DIR/truth/SOURCE__NAME_label.tiff, with DIR/groups
 (name, group, source): what the commands of python -m evaluate take.
 """
 
-import argparse
 import csv
 import shutil
 from collections import Counter
@@ -13,19 +12,14 @@ from pathlib import Path
 from app.atomic import new_folder
 from app.images import write_labels
 from app.names import LABEL_ENDING
-from app.options import Help
 from training import catalog
 from training.own_data import read_truth
+from training.train import parser_of
 
 
 def main(arguments):
     """Run the command; returns the exit status. Raises ValueError, OSError."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training split",
-        description=__doc__,
-        formatter_class=Help,
-        allow_abbrev=False,
-    )
+    parser = parser_of("python -m training split", __doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with catalog.csv")
     parser.add_argument("--split", default="val", help="train or val")
     parser.add_argument("--out", type=Path, required=True, help="a folder without such folders")
