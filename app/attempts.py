@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from app.segmenter import Segmenter
 
 AHEAD = 2**23  # bytes: files of more are not read ahead
+ONE_OF_MANY = 2**20  # pixels: up to these images are segmented several at a time
 
 
 class UsersFile(Exception):
@@ -61,7 +62,15 @@ class Attempt:
                 self._ahead = record_of_job(self.job, self._record), self._load()
         return self
 
-    def begin(self) -> None:
+    @property
+    def is_one_of_many(self) -> bool:
+        """Whether the image is so small that others may be begun at the same time."""
+        if not self._ahead:
+            return False
+        height, width = self._ahead[1].pixels.shape[:2]
+        return height * width <= ONE_OF_MANY
+
+    def begin(self) -> "Attempt":
         """Find the cells."""
         from app import files  # late, as in load_segmenter
 
@@ -85,6 +94,7 @@ class Attempt:
                 self._share,
             )
             self.is_small = files.is_small(self._begun.shape)
+        return self
 
     def end(self) -> Row:
         """Write the labels, and say what came of the image."""

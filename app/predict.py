@@ -110,11 +110,13 @@ def attempt_all(
     wanted: Sequence[exports.Export],
     rows: Dict[Job, Row],
 ) -> None:
-    """Do all jobs, one after another; what becomes of each comes into `rows`.
+    """Do all jobs in their order; what becomes of each comes into `rows`.
 
-    While one is segmented, the next is read, and the labels of the one before are drawn and
-    written; not of more at a time, for the memory's sake.
+    While one is segmented (of small ones several at a time), the next is read, and the labels of
+    the one before are drawn and written; not of more at a time, for the memory's sake.
     """
+    from app.lanes import in_lanes  # late, as in load_segmenter
+
     progress, share = Progress(len(jobs), shown=not options.quiet), share_of(options)
     attempts = (
         Attempt(title, job, segmenter, settings, options, wanted, progress, share)
@@ -125,9 +127,9 @@ def attempt_all(
         rows[one.job] = one.end()
 
     with ThreadPoolExecutor(1) as writer:
-        ending = None
-        for one in ahead(map(Attempt.read, attempts)):
-            one.begin()
+        ending, read = None, ahead(map(Attempt.read, attempts))
+        lanes = segmenter.lanes(len(jobs))
+        for one in in_lanes(Attempt.begin, read, lanes, alone=lambda one: not one.is_one_of_many):
             if ending:
                 ending.result()
             # What is large is done here, where a signal stops it.

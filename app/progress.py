@@ -32,8 +32,8 @@ class Progress:
         return self._windows
 
     def __exit__(self, *failure: object) -> None:
-        self._before += 1
         with self.hidden():
+            self._before += 1
             if self._bar is not None:
                 self._bar.n = self._before
 

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from app.background import is_background
 from app.cells import Cells, counted
 from app.intensity import Curve, Curves, no_image
+from app.lanes import in_lanes, lanes
 from app.network import fourier, weights
 from app.network.config import Inference
 from app.network.cpn import CPN, Maps, Proposals
@@ -296,21 +297,34 @@ class Segmenter:
         plan = self.plan(view.shape) if plan is None else plan
         few_pixels = view.shape[0] * view.shape[1] <= ALL_FLIPS_UP_TO
         flips = FLIPS if few_pixels else FLIPS[:1]
-        start = 0
         sizes = ((window.x1 - window.x0) * (window.y1 - window.y0) for window in plan)
-        largest = max(sizes, default=0)
-        while start < len(plan):
-            self._at_once = self._windows_at_once(largest)
-            batch = plan[start : start + self._at_once]
-            shown = [(window, *view.window(window)) for window in batch]
-            shown = [one for one in shown if not is_background(*one[1:])]
+        largest, done = max(sizes, default=0), 0
+
+        def batches():
+            start = 0
+            while start < len(plan):
+                self._at_once = self._windows_at_once(largest)
+                batch = plan[start : start + self._at_once]
+                start += len(batch)
+                shown = [(window, *view.window(window)) for window in batch]
+                yield len(batch), [one for one in shown if not is_background(*one[1:])]
+
+        def found_in(batch):
+            count, shown = batch
             found = self._found(np.stack([rgb for _, rgb, _ in shown]), flips) if shown else []
+            return count, shown, found
+
+        for count, shown, found in in_lanes(found_in, batches(), self.lanes(len(plan))):
             for (window, _, none), cells in zip(shown, found):
                 kept = cells.filter(~mostly_on(cells, none))
                 yield window, kept.shift(window.x0, window.y0)
-            start += len(batch)
+            done += count
             if progress:
-                progress(start, len(plan))
+                progress(done, len(plan))
+
+    def lanes(self, items: int) -> int:
+        """How many of so many windows or small images are worked on at a time."""
+        return lanes(items) if self.device == CPU else 1
 
     def _found(self, crops, flips):
         """`detect`; the first time on a GPU with a look at how much of its memory that takes."""
@@ -434,8 +448,9 @@ def finite(maps: Maps, at: Sequence[torch.Tensor]) -> List[torch.Tensor]:
     In half precision a wild prediction overflows; it must not cost the image.
     """
     image, row, column = at
-    values = torch.cat([part[image, :, row, column] for part in (maps.location, maps.fourier)], 1)
-    return [index[values.isfinite().all(1)] for index in at]
+    sums = (part[image, :, row, column].float().sum(1) for part in (maps.location, maps.fourier))
+    kept = sum(sums).isfinite()  # as all that was added up
+    return [index[kept] for index in at]
 
 
 def to_cells(proposals: Proposals) -> Cells:

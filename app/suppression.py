@@ -46,14 +46,19 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     0 where a box has no area.
     """
+    return _iou(a, b, _area(a), _area(b))
+
+
+def _iou(a, b, area_a, area_b):
+    """`box_iou` of boxes whose areas are known."""
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared = np.maximum(sides, 0).prod(axis=-1)
-    union = _area(a) + _area(b) - shared
-    return shared / np.where(shared > 0, union, 1)
+    sides = np.maximum(sides, 0)
+    shared = sides[..., 0] * sides[..., 1]
+    return shared / np.where(shared > 0, area_a + area_b - shared, 1)
 
 
 def _area(boxes):
-    return (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 class Grid:
@@ -120,7 +125,7 @@ def suppress(
     are ordered by their boxes, then by index: the order of the cells does not matter.
     """
     boxes = cells.boxes.astype(np.float64)
-    grid = Grid(boxes)
+    grid, areas = Grid(boxes), _area(boxes)
     alive = np.ones(len(cells), bool)
     kept = []
     for index in np.lexsort((*boxes.T[::-1], -weights(cells, certainty))).tolist():
@@ -128,7 +133,8 @@ def suppress(
             kept.append(index)
             near = grid.near(boxes[index])
             near = near[alive[near]]
-            alive[near[box_iou(boxes[index], boxes[near]) > iou_threshold]] = False
+            iou = _iou(boxes[index], boxes[near], areas[index], areas[near])
+            alive[near[iou > iou_threshold]] = False
     return np.array(kept, np.int64)
 
 

@@ -1,10 +1,11 @@
 """python -m experiments stages: which stages of the prediction take how much of its time.
 
 Images (by default one that is drawn, full of nuclei) are read, segmented at the scale 1 and
-written. The network's rate is told beside that of a product of matrices, about the most that the
-cores can do. With --beside, the prediction commands of this and of another checkout do the images
-in turns, and the other's time is told as a multiple of this one's, after what each takes for an
-image of next to nothing.
+written, by one core: several would do stages of several windows at a time. The network's rate is
+told beside that of a product of matrices, about the most that the core can do. With --beside, the
+prediction commands of this and of another checkout do the images in turns by all cores, and the
+other's time is told as a multiple of this one's, after what each takes for an image of next to
+nothing.
 """
 
 import os
@@ -66,7 +67,6 @@ def add_arguments(parser):
 
 def run(options):
     """Measure and print; returns the exit status. EvaluationError."""
-    use_threads()
     scale = None if options.choose_scale else 1
     with tempfile.TemporaryDirectory(prefix="stages-") as temporary:
         folder = Path(temporary)
@@ -104,6 +104,7 @@ def drawn_nuclei(side):
 
 def tell_stages(inputs, folder, runs, scale):
     """Print the time of each stage, and the network's rate beside that of the cores."""
+    use_threads(1)
     segmenter = Segmenter.load(WEIGHTS, "cpu", scale=scale)
     count = operations_of_a_pixel()
     jobs = find_jobs([inputs], folder).jobs
@@ -123,7 +124,7 @@ def tell_stages(inputs, folder, runs, scale):
     print(text_table(("stage", "seconds", "% of all"), [*rows, ("all", f"{whole:.2f}", "100.0")]))
     network, cores = (statistics.median(one) / 1e9 for one in zip(*rates))
     print(
-        f"{torch.get_num_threads()} threads: the network did {network:.0f}, products of matrices "
+        "On one core the network did {network:.0f}, products of matrices "
         f"{cores:.0f} billion float32 multiplications and additions a second: {network / cores:.2f}"
     )
 

@@ -350,7 +350,7 @@ def test_full_memory_halves_the_batch_and_the_cells_are_the_same(cramped, tiny, 
     assert found.network.config == config
 
 
-def test_then_the_windows_are_halved_and_then_the_cpu_is_used(cramped, tiny, noise):
+def test_then_the_windows_are_halved_and_then_the_cpu_is_used(tiny, cramped, noise):
     small = cramped(WINDOW // 2)
     cells, notes = small.segment(noise)
     assert "2 at a time" in notes[0] and "1 at a time" in notes[1] and "32 pixels" in notes[2]
