@@ -10,6 +10,7 @@ from evaluate import commands
 COMMANDS = {
     "tables": ("tables", "the paper's tables 3 and 4 for given networks on labelled images"),
     "left-out": ("left_out", "what F1 loses on sources that training never saw"),
+    "own-cells": ("own_cells", "what a few labelled images of new cells bring, and cost elsewhere"),
     "bench": ("bench", "time the whole prediction command, or the scorer, beside something simple"),
     "sizes": ("sizes", "F1 of validation images that are resized"),
     "nothing": ("nothing", "cells in frames that have none, or a few only"),
@@ -19,6 +20,7 @@ COMMANDS = {
     "pack-memory": ("pack_memory", "what packed training images take of the disk and of memory"),
     "export-memory": ("export_memory", "what writing very many cells takes of time and memory"),
     "large": ("large", "what large images take of time and memory"),
+    "many": ("many", "what many small images take of time and memory"),
     "fuzz": ("fuzz", "damaged files through the reader and through the command"),
     "shared-slides": ("shared_slides", "which validation images are of a slide of training"),
 }

@@ -1,0 +1,131 @@
+"""python -m experiments own-cells: what a few labelled images of new cells bring.
+
+Of a source that the weights of --init never saw, --count images are drawn by each seed, and the
+training command learns from them as a user would start it. Scored by the organisers' rules: all
+other images of the source, before and after, beside weights that know the source (--aim); and the
+val images of all other sources. Started again with the same --out it goes on where it was.
+"""
+
+import csv
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from app.arguments import weights_file
+from app.atomic import replacing
+from app.options import Extend
+from evaluate.folders import EvaluationError
+from evaluate.tables import text_table
+from experiments.left_out import SPLITS, check_unseen
+from training import catalog, validation
+from training.validation import terminal_bar
+
+COLUMNS = ("source", "seed", "minutes", "start", "aim", "after", "share of the way")
+COLUMNS += ("macro of the others", "after")
+
+
+def add_arguments(parser):
+    """What the command takes."""
+    add, many = parser.add_argument, {"nargs": "+", "action": Extend}
+    add("--data", type=Path, required=True, help="folder with a catalog.csv")
+    add("--source", required=True, help="whose cells are new")
+    add("--init", type=weights_file, required=True, help="weights that have not seen the source")
+    add("--aim", type=weights_file, required=True, help="weights that have")
+    add("--count", type=int, default=5, help="labelled images (default: %(default)s)")
+    seeds = "by which they are drawn (default: 0 1 2)"
+    add("--seeds", type=int, default=[0, 1, 2], help=seeds, **many)
+    add("--options", metavar="OPTION", default=[], help="more of the training command's", **many)
+    add("--out", type=Path, required=True, help="folder of the runs")
+
+
+def run(options):
+    """Train for each seed and print the table; returns the exit status. EvaluationError."""
+    try:
+        check_unseen(options.init, [options.source])
+        whole, others = listings(options.data, options.source)
+        scores = {
+            name: {e.name: f1 for e, f1 in scored(path, whole, options.out / name)}
+            for name, path in (("start", options.init), ("aim", options.aim))
+        }
+        before = macro(options.init, others, options.out / "start_others")
+        rows = []
+        for seed in options.seeds:
+            folder = options.out / f"seed_{seed}"
+            few = random.Random(seed).sample(whole, options.count)
+            minutes = train(few, folder, seed, options)
+            best = folder / "run" / "best.safetensors"
+            rest = [entry for entry in whole if entry not in few]
+            after = np.mean([f1 for _, f1 in scored(best, rest, folder / "rest")])
+            start, aim = (np.mean([scores[n][e.name] for e in rest]) for n in ("start", "aim"))
+            share = (after - start) / (aim - start) if aim > start else np.nan
+            elsewhere = macro(best, others, folder / "others")
+            rows.append(
+                (options.source, seed, minutes, start, aim, after, share, before, elsewhere)
+            )
+    except ValueError as error:
+        raise EvaluationError(error) from error
+    means = np.mean([row[2:] for row in rows], axis=0)
+    print(text_table(COLUMNS, [*rows, (options.source, "mean", *means)]))
+    return 0
+
+
+def listings(data, source):
+    """All Entries of a source, and the val ones of all others. ValueError: there is no such."""
+    found = {split: catalog.entries(data, split) for split in SPLITS}
+    whole = [entry for split in SPLITS for entry in found[split] if entry.source == source]
+    if not whole:
+        raise ValueError(f"{data} has no source '{source}'")
+    return whole, [entry for entry in found["val"] if entry.source != source]
+
+
+def train(few, folder, seed, options):
+    """Minutes that the training command took on a folder of these Entries; EvaluationError.
+
+    What it took stands in the folder, from which it is read where the run was done before.
+    """
+    done = folder / "minutes.csv"
+    if not done.is_file():
+        link(few, folder / "data")
+        command = [sys.executable, "-m", "training", "--data", folder / "data", "--seed", seed]
+        command += ["--init", options.init, "--out", folder / "run", *options.options]
+        begin = time.monotonic()
+        status = subprocess.run([str(part) for part in command]).returncode
+        if status:
+            raise EvaluationError(f"{folder}: training ended with {status}")
+        with replacing(done, text=True) as file:
+            csv.writer(file).writerow([(time.monotonic() - begin) / 60])
+    with done.open(newline="") as file:
+        return float(next(csv.reader(file))[0])
+
+
+def link(few, folder):
+    """Make a folder of images and label images, as of a user, of links to those of Entries."""
+    folder.mkdir(parents=True)
+    for entry in few:
+        os.symlink(entry.image.resolve(), folder / f"{entry.flat_name}{entry.image.suffix}")
+        os.symlink(entry.label.resolve(), folder / f"{entry.flat_name}_label{entry.label.suffix}")
+
+
+def scored(weights, listing, out):
+    """(Entry, official F1 at IoU 0.5) of each Entry by a weights file. out/scores.csv keeps it."""
+    kept = out / "scores.csv"
+    if not kept.is_file():
+        segmenter, _ = validation.load(weights)
+        images = validation.validate(segmenter, listing, out, terminal_bar)
+        with replacing(kept, text=True) as file:
+            csv.writer(file).writerows([image.scores[0].f1] for image in images)
+    with kept.open(newline="") as file:
+        return [(entry, float(row[0])) for entry, row in zip(listing, csv.reader(file))]
+
+
+def macro(weights, listing, out):
+    """The mean over sources of the mean F1 of their Entries, as of `validate`."""
+    by_source = {}
+    for entry, f1 in scored(weights, listing, out):
+        by_source.setdefault(entry.source, []).append(f1)
+    return np.mean([np.mean(values) for values in by_source.values()])

@@ -1,0 +1,83 @@
+"""What a few labelled images of new cells bring: the command, as a user would train."""
+
+import csv
+import shutil
+
+import pytest
+from tiny import TINY
+from training_data import make_data
+
+from app.network import weights
+from app.network.cpn import CPN
+from experiments import __main__ as command
+from experiments import own_cells
+from training import catalog
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data folder of the sources drawn and new, three images each of train and val."""
+    folder = make_data(tmp_path / "data")
+    shutil.copytree(str(folder / "drawn"), str(folder / "new"))
+    with (folder / "catalog.csv").open() as file:
+        header, *rows = csv.reader(file)
+    with (folder / "catalog.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows, *(["new", *row[1:]] for row in rows)])
+    return folder
+
+
+def save_network(path, sources):
+    network = CPN(TINY)
+    record = {"data": {"sources": sources}}
+    weights.save(path, network.state_dict(), network.config, record)
+    return path
+
+
+def arguments(data, tmp_path, *more):
+    start = save_network(tmp_path / "start.safetensors", ["drawn"])
+    aim = save_network(tmp_path / "aim.safetensors", ["drawn", "new"])
+    given = ["own-cells", "--data", data, "--init", start, "--aim", aim, "--source", "new"]
+    return [str(word) for word in [*given, "--out", tmp_path / "out", *more]]
+
+
+def test_each_seed_trains_on_its_own_images_and_is_scored_on_the_others(data, tmp_path, capsys):
+    given = arguments(data, tmp_path, "--count", "2", "--seeds", "0", "1")
+    given += ["--options=--steps", "--options=1", "--options=--set", "--options=crops=[[64,2]]"]
+    assert command.main(given) == 0
+    header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert header[:3] == ["source", "seed", "minutes"]
+    assert [row[:2] for row in rows] == [["new", "0"], ["new", "1"], ["new", "mean"]]
+    for seed in (0, 1):
+        folder = tmp_path / "out" / f"seed_{seed}"
+        learned = {path.name for path in (folder / "data").glob("*_label.png")}
+        scored = {path.name for path in (folder / "rest").glob("*_label.tiff")}
+        assert len(learned) == 2 and len(scored) == 4
+        assert not {name[:-10] for name in learned} & {name[:-11] for name in scored}
+        others = list((folder / "others").glob("*_label.tiff"))
+        assert len(others) == 3 and all(path.name.startswith("drawn__") for path in others)
+    before = (tmp_path / "out" / "seed_0" / "run" / "best.safetensors").stat().st_mtime_ns
+    assert command.main(given) == 0, "what is done is not done again"
+    after = (tmp_path / "out" / "seed_0" / "run" / "best.safetensors").stat().st_mtime_ns
+    assert before == after
+
+
+def test_weights_that_know_the_source_or_a_source_that_is_not_there_are_refused(
+    data, tmp_path, capsys
+):
+    given = arguments(data, tmp_path)
+    given[given.index("--init") + 1] = str(tmp_path / "aim.safetensors")
+    assert command.main(given) == 2
+    assert "trained on new" in capsys.readouterr().err
+    given = arguments(data, tmp_path)
+    given[given.index("new")] = "other"
+    assert command.main(given) == 2
+    assert "no source 'other'" in capsys.readouterr().err
+
+
+def test_the_mean_over_sources_is_of_their_own_means(data, tmp_path):
+    listing = catalog.entries(data, "val")
+    out = tmp_path / "scored"
+    out.mkdir()
+    f1 = [1.0, 1.0, 1.0, 0.0, 0.0, 0.3]
+    (out / "scores.csv").write_text("\n".join(map(str, f1)))
+    assert own_cells.macro(None, listing[:3] + listing[3:], out) == pytest.approx(0.55)
