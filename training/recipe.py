@@ -42,6 +42,7 @@ POSITIVE |= {"clip", "positions", "samples", "patience"}
 SHARES = {"subsample", "mixed_share", "aimed_share", "warm_up", "ema", "freeze_norms"}
 SHARES |= {"foreground_depth", "background_depth", "teacher_foreground", "teacher_background"}
 SHARES |= {"gap_share", "negatives", "student_uncertainty", "uncertainty_margin", "teacher_from"}
+SHARES |= {"start_share"}
 CHOICES = {
     "policy": tuple(POLICIES),
     "optimiser": ("muon", "adamw", "adam"),  # schedule.make_optimiser
@@ -135,6 +136,8 @@ class Recipe:
     clip: Optional[float] = 5.0  # largest norm of the gradient
     ema: float = 0.998  # decay per step of the averaged weights; 0: no average
     freeze_norms: float = 0.6  # share of the run after which BatchNorm uses running statistics
+    start_share: float = 0.0  # of the averaged weights are those that the run began with, for what
+    # they know beside this data (Wortsman et al. 2022, arXiv:2109.01903, section 3)
     # Targets and losses
     foreground_depth: float = 0.6  # relative distance from the border above which a cell is fg
     background_depth: float = 0.4  # and up to which it is background; ignored between

@@ -27,7 +27,7 @@ from app.options import Extend, Help
 from app.segmenter import Segmenter
 from evaluate.folders import LabelError
 from evaluate.score import aggregates, write_json
-from training import catalog, checkpoints, distributed, engine, own_data, validation
+from training import catalog, checkpoints, distributed, engine, outcome, own_data, validation
 from training.packing import load_pack
 from training.recipe import SCHEDULES, Recipe, make_recipe, with_teacher, without_losses
 from training.sampler import Sampler
@@ -47,10 +47,21 @@ def main(arguments, commands=None):
     with distributed.group(options.device) as device:
         recipe, start = recipe_of(options), start_of(options)
         check_unfinished(options.out, recipe)
-        state = run(Data.find(options), options.out, recipe, start, device)
+        data = Data.find(options)
+        state = run(data, options.out, recipe, start, device)
         if distributed.is_first():
             print(summary(state, options.out / "best.safetensors"))
+            tell_outcome(data, options.out, state)
     return 0
+
+
+def tell_outcome(data, out, state):
+    """Write the page of a run and say what to do next."""
+    brought = outcome.gather(out, data.validation, data.training, state.best_step)
+    page = outcome.write(brought, out)
+    print(*brought.advice, sep="\n")
+    print(f"sh predict.sh INPUTS OUTPUTS --weights {out / 'best.safetensors'}")
+    print(f"Before and after, with pictures: {page}")
 
 
 def summary(state, path):
@@ -62,7 +73,7 @@ def summary(state, path):
         )
     return (
         f"{done}. No validation was better than that of the weights it began with "
-        f"({state.best:.4f}), which {path} holds: train longer, or add images"
+        f"({state.best:.4f}), which {path} holds"
     )
 
 
@@ -359,7 +370,8 @@ class Validator:
         """The mean F1 of the averaged network of an engine.State."""
         segmenter = Segmenter(state.average, state.device.type, self.uncertainty_nms)
         try:
-            images = validation.validate(segmenter, self.listing, self.out / "labels")
+            folder = outcome.labels_folder(self.out, state.step)
+            images = validation.validate(segmenter, self.listing, folder)
         finally:
             state.average.to(state.device)  # where the GPU's memory was too small, it is elsewhere
         whole, *sources = aggregates(images, [0.5])

@@ -1,0 +1,123 @@
+"""The page at the end of a training run: before, after, the curve, pictures, what to do next."""
+
+import base64
+import csv
+import re
+
+import cv2
+import numpy as np
+import pytest
+from tiny import tiny_config
+from training_data import draw_image
+
+from app.images import write_labels
+from app.network import weights
+from app.network.cpn import CPN
+from training import __main__ as command
+from training import outcome
+from training.catalog import Entry
+
+GREEN, RED, YELLOW = (np.array(colour) for colour in outcome.COLOURS[:3])
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder of six drawn images with labels, of which one has a name that looks like HTML."""
+    rng, folder = np.random.default_rng(1), tmp_path / "mine"
+    folder.mkdir()
+    for name in ("<b>a", "b", "c", "d", "e", "f"):
+        image, label = draw_image(rng, 100, 120)
+        cv2.imwrite(str(folder / f"{name}.png"), image)
+        cv2.imwrite(str(folder / f"{name}_label.png"), label)
+    return folder
+
+
+def train(folder, out, *more):
+    given = ["--data", folder, "--out", out, "--device", "cpu", "--steps", "2", *more]
+    given += ["--set", "crops=[[64,2]]"]
+    assert command.main([str(word) for word in given]) == 0
+    return (out / outcome.PAGE).read_text(encoding="utf-8")
+
+
+def test_a_run_ends_with_a_page_that_needs_no_other_file(own, tmp_path, capsys):
+    page = train(own, tmp_path / "run")
+    told = capsys.readouterr().out
+    with (tmp_path / "run" / "validation.csv").open() as lines:
+        before, after = (float(row["mean"]) for row in csv.DictReader(lines))
+    assert f"Mean F1 {before:.3f} → {max(before, after):.3f}" in page
+    assert "that training did not learn from: few" in page
+    assert str(tmp_path / "run" / "best.safetensors") in page
+    assert "<svg" in page
+    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert len(pictures) == 2 * page.count("<h3>") == 2
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    for picture in pictures:
+        data = np.frombuffer(base64.b64decode(picture), np.uint8)
+        assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (200, 240, 3)
+    assert outcome.PAGE in told and "sh predict.sh INPUTS OUTPUTS --weights" in told
+
+
+def test_names_are_text_on_the_page(own, tmp_path):
+    for name in "bcdef":
+        (own / f"{name}.png").unlink()
+        (own / f"{name}_label.png").unlink()
+    page = train(own, tmp_path / "run")
+    assert "&lt;b&gt;a.png" in page and "<b>" not in page
+    assert "learned from as well" in page
+
+
+def test_a_network_that_finds_nothing_is_said_to_and_the_start_is_kept(own, tmp_path, capsys):
+    """No score is above 1."""
+    start = tmp_path / "start.safetensors"
+    network = CPN(tiny_config(window=128, window_stride=96, score_threshold=1.0))
+    weights.save(start, network.state_dict(), network.config, {"steps": 0})
+    page = train(own, tmp_path / "run", "--init", start)
+    assert "No cell is found" in page and "No cell is found" in capsys.readouterr().out
+    kept, _ = weights.load(tmp_path / "run" / "best.safetensors")
+    for one, other in zip(kept.parameters(), weights.load(start)[0].parameters()):
+        assert one.equal(other)
+
+
+def test_what_to_do_next_depends_on_what_training_brought():
+    def advice(before, after, found):
+        image = outcome.Scored(None, before, after, true=3, found=found)
+        return outcome.Outcome((), [], [image], unseen=True).advice[0]
+
+    assert "No cell is found" in advice(0.0, 0.0, 0)
+    assert "brought nothing" in advice(0.5, 0.5, 3)
+    assert "correct a few" in advice(0.5, 0.6, 3)
+
+
+def test_outlines_say_what_is_found_wrong_and_missed(tmp_path):
+    truth, labels = np.zeros((2, 90, 200), np.uint16)
+    for place, (left, is_true, is_found) in enumerate([(20, 1, 1), (80, 0, 1), (140, 1, 0)], 1):
+        truth[30:60, left : left + 30] = place * is_true
+        labels[30:60, left : left + 30] = place * is_found
+    entry = Entry("own", tmp_path / "a.png", tmp_path / "a_label.tiff")
+    cv2.imwrite(str(entry.image), np.zeros(truth.shape, np.uint8))
+    write_labels(entry.label, truth)
+    (tmp_path / "after").mkdir()
+    write_labels(tmp_path / "after" / "own__a_label.tiff", labels)
+    (uri,) = outcome.pictures(entry, [tmp_path / "after"])
+    data = np.frombuffer(base64.b64decode(uri.split(",")[1]), np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)[::2, ::2, ::-1].astype(int)
+    for left, colour in ((20, GREEN), (80, RED), (140, YELLOW)):
+        edge = picture[35:55, left : left + 2].max(axis=1).mean(axis=0)
+        nearest = min((GREEN, RED, YELLOW), key=lambda one: np.abs(one - edge).sum())
+        assert (nearest == colour).all()
+        assert picture[40:50, left + 10 : left + 20].max() < 40
+
+
+def test_pictures_of_large_images_show_the_part_where_the_cells_are():
+    where = np.arange(3000, 3100)
+    part = outcome.middle(where, 4000)
+    assert part.stop - part.start == outcome.SIDE
+    assert part.start < 3000 and part.stop > 3100
+    assert outcome.middle(np.array([3999]), 4000) == slice(4000 - outcome.SIDE, 4000)
+    assert outcome.middle(np.array([]), 100) == slice(0, 100)
+
+
+def test_the_images_shown_reach_from_the_worst_to_the_best():
+    images = [outcome.Scored(None, 0, after, 1, 1) for after in (0.9, 0.1, 0.5, 0.4, 0.6)]
+    assert [image.after for image in outcome.chosen(images)] == [0.1, 0.5, 0.9]
+    assert len(outcome.chosen(images[:2])) == 2

@@ -1,0 +1,201 @@
+"""What a run has brought, as a page to look at: F1 before and after, its curve, three images.
+
+Before is the first validation of a run (of the weights that it began with, if there were any),
+after is the best one.
+"""
+
+import base64
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Tuple
+
+import cv2
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from app import images
+from app.atomic import replacing
+from app.exports.preview import as_seen, borders
+from app.names import LABEL_ENDING
+from evaluate.folders import read_labels
+from evaluate.official import score_pair
+from evaluate.plots import INK, PASSED, STYLE, svg_text
+from evaluate.report_page import overlay
+from training.own_data import read_truth
+
+PAGE = "outcome.html"
+SHOWN = 3  # images with a picture
+SIDE = 640  # pixels of an image that a picture shows, at most
+# Of outlines, by their match: found, wrong, missed, at the frame. Okabe and Ito's, and white.
+COLOURS = ((0, 158, 115), (213, 94, 0), (240, 228, 66), (255, 255, 255))
+
+
+@dataclass
+class Scored:
+    """F1 of a validation image before and after, and cells: true ones, and found ones after."""
+
+    entry: object  # catalog.Entry
+    before: float
+    after: float
+    true: int
+    found: int
+
+
+@dataclass
+class Outcome:
+    """What a run has brought, and where its label images before and after are."""
+
+    folders: Tuple[Path, Path]
+    curve: List[Tuple[float, float]]  # minutes of training, mean F1 of the validation images
+    images: List[Scored]
+    unseen: bool  # the images had no part in training
+
+    @property
+    def means(self):
+        """Mean F1 (before, after)."""
+        pairs = [(image.before, image.after) for image in self.images]
+        return tuple(float(mean) for mean in np.mean(pairs, axis=0))
+
+    @property
+    def advice(self):
+        """What to do next: sentences."""
+        before, after = self.means
+        if not sum(image.found for image in self.images):
+            return [
+                "No cell is found in the images that it was judged by, so do not predict with "
+                "these weights. Look whether the labels lie over the cells; if the cells are very "
+                "small or large, resize images and labels until they are about 40 pixels across; "
+                "then label more cells."
+            ]
+        if after <= before:
+            return [
+                "Training brought nothing on the images that it was judged by, so the weights that "
+                "it began with were kept. Label more images, of all kinds that you have, or train "
+                "longer (--minutes)."
+            ]
+        return [
+            "Predict other images with the new weights, correct a few of those that look worst, "
+            "add them to the folder, and train again: that is the quickest way on."
+        ]
+
+
+def labels_folder(out: Path, step: int) -> Path:
+    """Where a run keeps the label images of its validation after so many steps."""
+    return out / "labels" / f"step_{step}"
+
+
+def gather(out, listing, training, best_step):
+    """The Outcome of the run in a folder.
+
+    listing: catalog.Entry of the validation images. training: of those that it learned from.
+    """
+    with (out / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    folders = tuple(labels_folder(out, step) for step in (int(rows[0]["step"]), best_step))
+    curve = [(float(row["minutes"]), float(row["mean"])) for row in rows]
+    seen = {entry.image for entry in training}
+    unseen = not any(entry.image in seen for entry in listing)
+    return Outcome(folders, curve, [scored(entry, folders) for entry in listing], unseen)
+
+
+def scored(entry, folders):
+    """The Scored image of a catalog.Entry, whose label images before and after are in folders."""
+    truth = read_truth(entry.label)
+    before, after = (labels_of(entry, folder) for folder in folders)
+    f1 = (score_pair(truth, labels).f1 for labels in (before, after))
+    return Scored(entry, *f1, *(np.count_nonzero(np.unique(each)) for each in (truth, after)))
+
+
+def labels_of(entry, folder):
+    """The label image (H, W) of a catalog.Entry in a folder of labels."""
+    return read_labels(folder / (entry.flat_name + LABEL_ENDING))
+
+
+def write(outcome, out):
+    """Write the page of an Outcome into the folder of its run; returns its path."""
+    environment = Environment(
+        loader=FileSystemLoader(str(Path(__file__).parent)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("outcome.template.html").render(
+        outcome=outcome,
+        weights=out / "best.safetensors",
+        curve=svg_text(plot(outcome.curve)),
+        shown=[(one, pictures(one.entry, outcome.folders)) for one in chosen(outcome.images)],
+    )
+    with replacing(out / PAGE, text=True) as file:
+        file.write(text)
+    return out / PAGE
+
+
+def chosen(scored_images):
+    """At most SHOWN of the Scored images: evenly from the worst to the best after training."""
+    ranked = sorted(scored_images, key=lambda image: image.after)
+    picks = np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked)))
+    return [ranked[round(pick)] for pick in picks]
+
+
+def plot(curve):
+    """The mean F1 of the validation images over minutes of training, as a matplotlib Figure."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 2.8), constrained_layout=True)
+        axes = figure.add_subplot(xlabel="minutes of training", ylabel="mean F1", ylim=(0, 1.02))
+        axes.plot(*zip(*curve), **{**PASSED, "color": INK})
+        axes.grid(color="#dddddd", linewidth=0.6)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    return figure
+
+
+def pictures(entry, folders):
+    """Pictures of the image of a catalog.Entry with outlines of its cells, one for each folder of
+    labels, as data: URIs of JPEG."""
+    loaded = images.load(entry.image)
+    truth = read_truth(entry.label)
+    rgb, step = as_seen(loaded)
+    rows, columns = (middle(where, side) for where, side in zip(truth.nonzero(), truth.shape))
+    place = tuple(slice(part.start // step, part.stop // step) for part in (rows, columns))
+    drawn = []
+    for folder in folders:
+        labels = labels_of(entry, folder)
+        matches = overlay.compare(truth, labels, tau=0.5)
+        picture = rgb.copy()
+        for image, found in zip((truth, labels), matches):
+            outline(picture, image[::step, ::step], found, is_truth=image is truth)
+        drawn.append(as_uri(picture[place]))
+    return drawn
+
+
+def middle(where, side):
+    """The slice of at most SIDE of `side` pixels around the median of the numbers `where`."""
+    centre = int(np.median(where)) if len(where) else side // 2
+    start = min(max(centre - SIDE // 2, 0), max(side - SIDE, 0))
+    return slice(start, min(start + SIDE, side))
+
+
+def outline(picture, labels, matches, is_truth):
+    """Draw the cells of a label image (h, w) on a picture (h, w, 3) in the colour of their match.
+
+    Of the truth those alone that are missed. matches: of overlay.compare.
+    """
+    status = np.full(int(labels.max()) + 1, overlay.UNSCORED)
+    for label, (found, _) in matches.items():
+        status[label] = found
+    at = borders(labels)
+    if is_truth:
+        at &= status[labels] == overlay.MISSED
+    picture[at] = np.array(COLOURS, np.uint8)[status[labels[at]]]
+
+
+def as_uri(rgb):
+    """A picture (h, w, 3), small ones at twice their size, as a data: URI of a JPEG."""
+    if max(rgb.shape[:2]) <= SIDE // 2:
+        rgb = rgb.repeat(2, axis=0).repeat(2, axis=1)
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[:, :, ::-1]))
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
