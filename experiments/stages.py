@@ -124,7 +124,7 @@ def tell_stages(inputs, folder, runs, scale):
     print(text_table(("stage", "seconds", "% of all"), [*rows, ("all", f"{whole:.2f}", "100.0")]))
     network, cores = (statistics.median(one) / 1e9 for one in zip(*rates))
     print(
-        "On one core the network did {network:.0f}, products of matrices "
+        f"On one core the network did {network:.0f}, products of matrices "
         f"{cores:.0f} billion float32 multiplications and additions a second: {network / cores:.2f}"
     )
 
