@@ -20,6 +20,7 @@ COMMANDS = {
     "pack-memory": ("pack_memory", "what packed training images take of the disk and of memory"),
     "export-memory": ("export_memory", "what writing very many cells takes of time and memory"),
     "large": ("large", "what large images take of time and memory"),
+    "marked": ("marked", "drawn images in which not all cells count, to try with"),
     "many": ("many", "what many small images take of time and memory"),
     "fuzz": ("fuzz", "damaged files through the reader and through the command"),
     "shared-slides": ("shared_slides", "which validation images are of a slide of training"),

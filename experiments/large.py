@@ -1,9 +1,11 @@
 """python -m experiments large: what large images take of time and memory.
 
-Slides of drawn nuclei, one after another, through the whole command; and with --merge so many drawn
-cells through the merge and the drawing alone.
+Slides of drawn nuclei, one after another, through the whole command, or with --workers by so many
+workers of dask.distributed of one thread each; and with --merge so many drawn cells through the
+merge and the drawing alone.
 """
 
+import itertools
 import os
 import subprocess
 import tempfile
@@ -21,6 +23,7 @@ from app.large import stages
 from app.large.plan import Plan
 from app.large.store import Store
 from app.no_image import NoImage
+from app.options import Extend
 from app.outputs import save_strips
 from app.segmenter import Segmenter
 from app.windows import cut_by_window, settle_within
@@ -38,6 +41,8 @@ def add_arguments(parser):
     """What the command takes."""
     add = parser.add_argument
     add("--sides", type=int, nargs="*", default=[4000, 10000], help="default: %(default)s")
+    workers = "of dask, each number in turn (default: none, all cores in one process)"
+    add("--workers", metavar="N", type=int, nargs="+", action=Extend, default=[], help=workers)
     add("--merge", metavar="CELLS", type=int, help="merge and draw so many cells, and no slides")
     add("--folder", type=Path, help="where slides and labels go, to be kept; default: nowhere")
 
@@ -50,26 +55,28 @@ def run(options):
         if options.merge:
             tell_merge(options.merge, folder)
         else:
-            tell_slides(options.sides, folder)
+            tell_slides(options.sides, folder, options.workers)
     return 0
 
 
-def tell_slides(sides, folder):
-    """Print a row for each side of a slide."""
-    print("side, cells, seconds, Mpx/s, of the first, peak GB")
+def tell_slides(sides, folder, workers=()):
+    """Print a row for each side of a slide, and each number of workers."""
+    print("side, workers, cells, seconds, Mpx/s, of the first, peak GB of a process")
     first = None
-    for side in sides:
-        slide, out = folder / f"{side}.tif", folder / f"{side}_out"
+    for side, number in itertools.product(sides, workers or [0]):
+        slide, out = folder / f"{side}.tif", folder / f"{side}_out_{number}"
         if not slide.is_file():
             draw_slide(slide, side)
-        seconds, memory = timed(["sh", PREDICT, slide, "--out", out, "--scale", "1"])
+        command = ["sh", PREDICT, slide, "--out", out, "--scale", "1", "--quiet"]
+        seconds, memory = timed(command + ["--dask", f"local:{number}"] * (number > 0))
         with tifffile.TiffFile(str(out / f"{side}_label.tiff")) as tif:
             cells = max(
                 int(tile[0].max()) for tile in tif.pages[0].segments() if tile[0] is not None
             )
         rate = side**2 / 1e6 / seconds
         first = first or rate
-        print(f"{side}, {cells}, {seconds:.0f}, {rate:.3f}, {rate / first:.2f}, {memory:.2f}")
+        row = side, number, cells, f"{seconds:.0f}", f"{rate:.3f}", f"{rate / first:.2f}"
+        print(*row, f"{memory:.2f}", sep=", ")
 
 
 def timed(command):

@@ -23,8 +23,18 @@ def test_all_cells_that_windows_show_are_merged_and_drawn(tmp_path, capsys):
 def test_slides_are_segmented_and_told_in_a_row_each(tmp_path, capsys):
     assert command.main(["large", "--sides", "300", "400", "--folder", str(tmp_path)]) == 0
     head, *rows = capsys.readouterr().out.strip().splitlines()
-    assert head.startswith("side, cells, seconds")
+    assert head.startswith("side, workers, cells, seconds")
     assert [row.split(",")[0] for row in rows] == ["300", "400"]
     nuclei = [(side / large.SPACING) ** 2 for side in (300, 400)]
     for row, expected in zip(rows, nuclei):
-        assert int(row.split(",")[1]) == pytest.approx(expected, rel=0.35)
+        assert int(row.split(",")[2]) == pytest.approx(expected, rel=0.35)
+
+
+def test_workers_are_told_by_their_number(tmp_path, capsys):
+    pytest.importorskip("distributed")
+    given = ["large", "--sides", "300", "--workers", "1", "--folder", str(tmp_path)]
+    assert command.main(given) == 0
+    row = capsys.readouterr().out.strip().splitlines()[-1]
+    side, workers, cells, seconds, *_ = map(float, row.split(","))
+    assert (side, workers) == (300, 1)
+    assert cells > 0 and seconds > 0
