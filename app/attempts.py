@@ -68,7 +68,7 @@ class Attempt:
         if not self._ahead:
             return False
         height, width = self._ahead[1].pixels.shape[:2]
-        return height * width <= ONE_OF_MANY
+        return height * width * max(self._segmenter.scale or 1, 1) ** 2 <= ONE_OF_MANY
 
     def begin(self) -> "Attempt":
         """Find the cells."""

@@ -6,6 +6,7 @@ wait for one another at every layer of a network, and much around it is done by 
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator, TypeVar
 
 import torch
@@ -16,8 +17,15 @@ B = TypeVar("B")
 
 
 def lanes(items: int) -> int:
-    """How many of so many items are worked on at a time, by all cores that torch may use here."""
-    return max(min(items, torch.get_num_threads(), MOST), 1)
+    """How many of so many items are worked on at a time, by all cores that torch may use here.
+
+    All have as many cores, and but for many items none is without one in the end.
+    """
+    cores = torch.get_num_threads()
+    for number in range(min(items, MOST), 1, -1):
+        if cores % number == 0 and (items % number == 0 or items >= 3 * number):
+            return number
+    return 1
 
 
 def in_lanes(
@@ -35,11 +43,12 @@ def in_lanes(
     if number < 2:
         yield from map(work, items)
         return
-    cores = max(torch.get_num_threads() // number, 1)
-    pool = ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(cores,))
+    cores = torch.get_num_threads()
+    share = max(cores // number, 1)
+    pool = ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(share,))
     pending = deque()
-    with pool:
-        try:
+    try:
+        with pool, _cancelled(pending):
             for item in items:
                 is_alone = alone(item)
                 while len(pending) > (0 if is_alone else number - 1):
@@ -50,6 +59,15 @@ def in_lanes(
                     pending.append(pool.submit(work, item))
             while pending:
                 yield pending.popleft().result()
-        finally:
-            for one in pending:
-                one.cancel()
+    finally:
+        torch.set_num_threads(cores)  # or threads that begin later would have a lane's share
+
+
+@contextmanager
+def _cancelled(futures):
+    """At the end, those of the futures that have not begun are cancelled."""
+    try:
+        yield
+    finally:
+        for future in futures:
+            future.cancel()

@@ -113,7 +113,7 @@ def attempt_all(
     """Do all jobs in their order; what becomes of each comes into `rows`.
 
     While one is segmented (of small ones several at a time), the next is read, and the labels of
-    the one before are drawn and written; not of more at a time, for the memory's sake.
+    the one before are drawn and written. More are not held at a time, for the memory's sake.
     """
     from app.lanes import in_lanes  # late, as in load_segmenter
 

@@ -46,10 +46,11 @@ class Progress:
             yield
 
     def _windows(self, done: int, total: int) -> None:
-        # An image is looked at several times where its scale is sought: no step back.
-        self._show(max(self._bar.n, self._before + done / total))
+        self._show(self._before + done / total)
 
     def _show(self, images):
+        # No step back: an image is looked at several times where its scale is sought, and several
+        # images may be done at a time.
         with self._lock:
-            self._bar.n = images
+            self._bar.n = max(self._bar.n, images)
             self._bar.refresh()

@@ -201,9 +201,9 @@ class Segmenter:
         cells = found.cells.filter(sizes.fit(found.cells))
         return found._replace(cells=cells, notes=retreats + found.notes)
 
-    def with_retreats(self, work: Callable[[], T]) -> Tuple[T, List[str]]:
+    def with_retreats(self, work: Callable[[], T], may_halve: bool = True) -> Tuple[T, List[str]]:
         """(what `work` returns, sentences). It is done again, needing less, where the GPU's memory
-        is too small."""
+        is too small. may_halve: whether it plans its windows anew, so that they may be smaller."""
         retreats = []
         while True:
             try:
@@ -211,7 +211,7 @@ class Segmenter:
             except RuntimeError as error:
                 if self.device == CPU or not is_out_of_memory(error):
                     raise
-            retreats.append(self._retreat())
+            retreats.append(self._retreat(may_halve))
 
     def scale_of(self, view: View) -> float:
         """The scale at which an image is segmented whose View at the scale 1 this is, by a sample.
@@ -258,7 +258,7 @@ class Segmenter:
             convert, none = Curve.fit(image), no_image(image, nodata)
         return View(image, convert, none)
 
-    def _retreat(self):
+    def _retreat(self, may_halve):
         """Need less of the GPU's memory from now on; returns the sentence that says how."""
         full = "the GPU's memory is full: from now on"
         side = self.inference.window // (2 * self.division)
@@ -269,7 +269,7 @@ class Segmenter:
         if self.batch > 1:
             self.batch //= 2
             return f"{full} windows are done {self.batch} at a time"
-        if side >= LEAST_WINDOW:
+        if may_halve and side >= LEAST_WINDOW:
             self.division *= 2
             return f"{full} windows are {side} pixels wide, and larger cells may be cut"
         self._use(CPU)
@@ -286,10 +286,13 @@ class Segmenter:
         view: View,
         progress: Optional[Callable[[int, int], None]] = None,
         plan: Optional[Sequence[Window]] = None,
+        number: Optional[int] = None,
     ) -> Iterator[Tuple[Window, Cells]]:
         """Yield (window, its Cells in coordinates of the view), before the suppression.
 
-        plan: some of its windows, by default all. Those that show background alone are passed
+        plan: some of its windows, by default all. number: how many the image has in all, where
+        others are done elsewhere or before (by which cores are shared alike, and sums come out
+        alike). Those that show background alone are passed
         over. Cells that lie mostly on what is no image are left out. Where the settings have a
         thinning, so are proposals of a network that are all but the same: what score thresholds
         above the network's own let through stays complete.
@@ -314,7 +317,7 @@ class Segmenter:
             found = self._found(np.stack([rgb for _, rgb, _ in shown]), flips) if shown else []
             return count, shown, found
 
-        for count, shown, found in in_lanes(found_in, batches(), self.lanes(len(plan))):
+        for count, shown, found in in_lanes(found_in, batches(), self.lanes(number or len(plan))):
             for (window, _, none), cells in zip(shown, found):
                 kept = cells.filter(~mostly_on(cells, none))
                 yield window, kept.shift(window.x0, window.y0)

@@ -15,6 +15,7 @@ import torch
 from app.arguments import WEIGHTS
 from app.network.device import computing, use_threads
 from app.segmenter import Segmenter
+from evaluate.folders import EvaluationError
 from evaluate.tables import text_table
 from experiments.large import PREDICT, timed
 from experiments.stages import drawn_nuclei
@@ -31,6 +32,8 @@ def add_arguments(parser):
 
 def run(options):
     """Measure and print; returns the exit status. EvaluationError."""
+    if options.count < 2:
+        raise EvaluationError("--count is at least 2: the rate is between a few images and all")
     use_threads()
     with tempfile.TemporaryDirectory(prefix="many-") as temporary:
         rows = [command_on(n, options.side, Path(temporary)) for n in counts(options.count)]

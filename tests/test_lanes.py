@@ -82,9 +82,31 @@ def test_what_an_item_raises_comes_at_its_turn_and_ends_the_work(four_cores):
 
 
 def test_there_are_no_more_lanes_than_items_or_cores(four_cores):
-    assert [lanes.lanes(items) for items in (0, 1, 3, 100)] == [1, 1, 3, lanes.MOST]
+    assert [lanes.lanes(items) for items in (0, 1, 2, 4, 100)] == [1, 1, 2, 4, lanes.MOST]
     torch.set_num_threads(2)
     assert lanes.lanes(100) == 2
+
+
+@pytest.mark.parametrize("cores, number", [(1, 1), (2, 2), (5, 1), (6, 3), (8, 4), (9, 3)])
+def test_no_core_is_left_over(cores, number, four_cores):
+    torch.set_num_threads(cores)
+    assert lanes.lanes(100) == number
+
+
+def test_few_items_do_not_leave_lanes_empty_in_the_end(four_cores):
+    torch.set_num_threads(2)
+    assert [lanes.lanes(items) for items in (2, 3, 4, 5, 6, 7)] == [2, 1, 2, 1, 2, 2]
+
+
+def test_threads_that_begin_later_have_all_cores(four_cores):
+    for item in in_lanes(lambda k: k, range(9), 2):
+        if item == 5:
+            break
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [4]
 
 
 def test_windows_in_lanes_give_the_cells_of_one_after_another(four_cores, monkeypatch):

@@ -45,11 +45,11 @@ def test_a_run_ends_with_a_page_that_needs_no_other_file(own, tmp_path, capsys):
     with (tmp_path / "run" / "validation.csv").open() as lines:
         before, after = (float(row["mean"]) for row in csv.DictReader(lines))
     assert f"Mean F1 {before:.3f} → {max(before, after):.3f}" in page
-    assert "that training did not learn from: few" in page
+    assert "that training learned from as well" in page
     assert str(tmp_path / "run" / "best.safetensors") in page
     assert "<svg" in page
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
-    assert len(pictures) == 2 * page.count("<h3>") == 2
+    assert len(pictures) == 2 * page.count("<h3>") == 2 * outcome.SHOWN
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     for picture in pictures:
         data = np.frombuffer(base64.b64decode(picture), np.uint8)
@@ -63,7 +63,18 @@ def test_names_are_text_on_the_page(own, tmp_path):
         (own / f"{name}_label.png").unlink()
     page = train(own, tmp_path / "run")
     assert "&lt;b&gt;a.png" in page and "<b>" not in page
-    assert "learned from as well" in page
+    assert page.count("<h3>") == 1
+
+
+def test_the_page_says_whether_the_images_are_new_to_the_network(own, tmp_path):
+    for split, names in (("val", "b"), ("train", "cdef")):
+        (own / split).mkdir()
+        for name in names:
+            for end in ("", "_label"):
+                (own / f"{name}{end}.png").rename(own / split / f"{name}{end}.png")
+    page = train(own, tmp_path / "run")
+    assert "that training did not learn from: few" in page
+    assert "b.png" in page and "c.png" not in page
 
 
 def test_a_network_that_finds_nothing_is_said_to_and_the_start_is_kept(own, tmp_path, capsys):

@@ -214,6 +214,8 @@ def test_the_container_only_starts_the_program(tmp_path):
 class OneSquare:
     """Stands in for the Segmenter; an image of one pixel is too much for it."""
 
+    scale = None
+
     def lanes(self, items):
         return min(items, 2)
 

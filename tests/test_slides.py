@@ -1,5 +1,6 @@
 """Slides: TIFF by other names, of which the full resolution is taken, not thumbnail or label."""
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -32,8 +33,64 @@ def pyramid(path):
         tif.write(LEVELS[1], subfiletype=1, **how)
 
 
+def hamamatsu(path, image):
+    """One stream of JPEG for the whole, whose parts between restart markers are the strips."""
+    every = 64 // 16  # restart markers, in blocks of 16 x 16 pixels: one for 64 columns
+    how = [cv2.IMWRITE_JPEG_RST_INTERVAL, every, cv2.IMWRITE_JPEG_QUALITY, 95]
+    data = cv2.imencode(".jpg", image[:, :, ::-1], how)[1].tobytes()
+    starts = [0, *(k + 2 for k in range(len(data)) if data[k] == 255 and 208 <= data[k + 1] <= 215)]
+    scan = data.index(b"\xff\xda")
+    starts[0] = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
+    tags = [(271, "s", 0, "Hamamatsu", True), (65420, "I", 1, 1, True)]
+    tags += [(65426, "I", len(starts), starts, True)]
+    with tifffile.TiffWriter(str(path)) as tif:
+        tif.write(
+            iter([data]),
+            shape=image.shape,
+            dtype=np.uint8,
+            photometric="ycbcr",
+            compression="jpeg",
+            rowsperstrip=image.shape[0],
+            extratags=tags,
+            metadata=None,
+        )
+
+
 @pytest.mark.parametrize("region", [False, True])
-@pytest.mark.parametrize("kind, name", [(aperio, "a.svs"), (pyramid, "a.btf"), (pyramid, "a.SCN")])
+def test_parts_of_the_one_stream_of_an_ndpi_are_read(tmp_path, monkeypatch, region):
+    if region:
+        monkeypatch.setattr(images, "SMALL", -1)
+    image = np.zeros((64, 512, 3), np.uint8)
+    image[8:40, 30:300] = (200, 90, 160)
+    hamamatsu(tmp_path / "a.ndpi", image)
+    pixels = load(tmp_path / "a.ndpi").pixels
+    assert pixels.shape == image.shape
+    assert np.abs(pixels[:64, :512].astype(int) - image).mean() < 3
+
+
+def scanned_by_leica(path):
+    """An overview of the slide, then the scan, told apart by the description alone."""
+    names = (("overview", LEVELS[1]), ("scan", LEVELS[0]))
+    parts = [
+        f'<image name="{name}"><pixels sizeX="{p.shape[1]}" sizeY="{p.shape[0]}">'
+        f'<dimension sizeX="{p.shape[1]}" sizeY="{p.shape[0]}" r="0" ifd="{ifd}"/></pixels></image>'
+        for ifd, (name, p) in enumerate(names)
+    ]
+    about = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'
+        f"<collection>{''.join(parts)}</collection></scn>"
+    )
+    how = {"photometric": "rgb", "tile": (128, 128), "metadata": None}
+    with tifffile.TiffWriter(str(path), bigtiff=True) as tif:
+        tif.write(LEVELS[1], description=about, **how)
+        tif.write(LEVELS[0], **how)
+
+
+SLIDES = [(aperio, "a.svs"), (pyramid, "a.btf"), (pyramid, "a.SCN"), (scanned_by_leica, "b.scn")]
+
+
+@pytest.mark.parametrize("region", [False, True])
+@pytest.mark.parametrize("kind, name", SLIDES)
 def test_the_full_resolution_is_taken(tmp_path, monkeypatch, kind, name, region):
     if region:
         monkeypatch.setattr(images, "SMALL", -1)

@@ -37,6 +37,7 @@ EXPECTED = (
 )
 NO_LABEL, NO_IMAGE = "no label image for", "no image for"  # why files are left out
 VALIDATION = 5  # one image in so many is for validation
+FEW = 3  # images for validation whose mean says little
 NAMED = 10  # files that a warning names
 HOLLOW = 0.5  # an object that covers less than this share of its outline's inside is a ring
 NEARLY_ALL = 0.95  # of the image
@@ -45,8 +46,9 @@ NEARLY_ALL = 0.95  # of the image
 def find(folder):
     """The labelled images of a folder (Path): {"train" or "val": [(source, image, label)]}.
 
-    Without val/, validation gets a fifth of the images, spread over the sorted names; a single
-    image serves for both. Warns of files without partner. ValueError: there is no labelled image.
+    Without val/, validation gets a fifth of the images, spread over the sorted names; where that
+    would be fewer than FEW, all images serve for both. Warns of files without partner. ValueError:
+    there is no labelled image.
     """
     name = folder.resolve().name
     if not (folder / "val").is_dir():
@@ -55,10 +57,14 @@ def find(folder):
 
 
 def share(listing):
-    """Deal out a list: {"train": most of it, "val": evenly spread ones}; a single item to both."""
-    if len(listing) == 1:
+    """Deal out a list: {"train": most of it, "val": evenly spread ones}; a short one to both.
+
+    One or two images held out would say less than chance about which weights are the better ones,
+    and training would miss them.
+    """
+    count = len(listing) // VALIDATION
+    if count < FEW:
         return {"train": listing, "val": listing}
-    count = max(len(listing) // VALIDATION, 1)
     chosen = {(2 * number + 1) * len(listing) // (2 * count) for number in range(count)}
     return {
         "train": [item for index, item in enumerate(listing) if index not in chosen],

@@ -215,7 +215,7 @@ SCHEDULES = {
         "weights": paper_weights(),
     },
     "tune": {
-        "minutes": 30,
+        "minutes": 8,  # ten with all that goes with it, on two cores
         "crops": ((256, 12), (512, 3)),
         "optimiser": "adamw",
         "learning_rate": 3e-4,
@@ -223,6 +223,7 @@ SCHEDULES = {
         "warm_up": 0.1,
         "ema": 0.98,
         "freeze_norms": 0.0,
+        "start_share": 0.5,
         "teacher_from": 0.0,
         "validation_minutes": 2.0,
         "patience": 3,

@@ -36,7 +36,6 @@ from training.teacher import Teacher
 # What can be wrong with what the user gave; the message says it.
 EXPECTED = (ValueError, OSError, FloatingPointError, WeightsError, ImageError, LabelError)
 TOLD_SECONDS = 30  # between lines on how far training is, where no terminal shows a bar
-FEW = 3  # images for validation whose mean says little
 UNLABELLED_SHARE = 0.5  # unlabelled crops for each labelled one, with --listen2student
 
 
@@ -237,8 +236,12 @@ def usable_parts(training, held_out, folder):
     if not training or not held_out:
         raise ValueError(f"{folder}: no usable labelled image in one of train/ and val/")
     if training == held_out:
-        tell(f"{folder}: its only image is validated on as well; add more to judge by")
-    elif len(held_out) < FEW:
+        fewest = own_data.VALIDATION * own_data.FEW
+        tell(
+            f"{folder}: with fewer than {fewest} images all are learned from and validated on as "
+            "well, so on others expect less"
+        )
+    elif len(held_out) < own_data.FEW:
         tell(f"{folder}: images for validation: {len(held_out)}, so take its scores with care")
     return training, held_out
 

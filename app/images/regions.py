@@ -25,6 +25,7 @@ _BLOCK = 16  # rows: a strip of JPEG may go on to a multiple of them
 _CODECS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, LZMA, Zstandard
 JPEG_2000 = (33003, 33005, 34712)
 _MAX_JPEG_2000_TILES = 1024  # in one strip or tile: there is no need for any
+_JPEG_END = b"\xff\xd9"
 
 
 class TiffImage(ChunkedImage):
@@ -163,7 +164,9 @@ class Chunks:
         sizes = []
         if self._compression in JPEG:
             check_jpeg_scans(data)
-            sizes = [_jpeg_size((self._tables["jpegheader"] or b"") + data)]
+            header = self._tables["jpegheader"]
+            # Strips of NDPI are parts of one stream, whose header and end are not in them.
+            sizes = [_jpeg_size(header + data + _JPEG_END if header else data)]
         elif self._compression in JPEG_2000:
             sizes = list(_jpeg_2000_sizes(data, self._joint))
         if any(height > self._stored[0] or width > self._stored[1] for height, width in sizes):
@@ -172,7 +175,7 @@ class Chunks:
 
 def _jpeg_size(data):
     """(height, width) in a JPEG stream, whose markers are found as libjpeg finds them."""
-    data.rindex(b"\xff\xd9")  # ValueError where the end is missing, which libjpeg makes up
+    data.rindex(_JPEG_END)  # ValueError where the end is missing, which libjpeg makes up
     place = 0
     while True:
         place = data.index(b"\xff", place) + 1

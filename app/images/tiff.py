@@ -138,8 +138,12 @@ def _check_ome(text):
 
 
 def first_image(tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    """The first series of pages that are no thumbnails or masks of others; else the first."""
-    return next(filter(_is_full, tif.series), tif.series[0])
+    """The first series of pages that are no thumbnails or masks of others; else the first.
+
+    Leica's SCN holds an overview of the slide before the scan, which is larger.
+    """
+    full = list(filter(_is_full, tif.series)) or tif.series[:1]
+    return max(full, key=lambda series: product(series.shape)) if tif.is_scn else full[0]
 
 
 def _is_full(series):

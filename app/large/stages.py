@@ -71,7 +71,8 @@ def work(
 
     def all_missing():
         missing = store.missing(numbers)
-        parts = segmenter.proposals(view, told, [windows[number] for number in missing])
+        plan = [windows[number] for number in missing]
+        parts = segmenter.proposals(view, told, plan, len(windows))
         numbers_of = {windows[number]: number for number in missing}
         for window, cells in parts:
             settled = settle_within(window, cells, *view.shape, segmenter.rules)
@@ -80,7 +81,7 @@ def work(
         for number in numbers_of.values():  # those that were passed over
             store.write_window(number, none, none, background=True)
 
-    return segmenter.with_retreats(all_missing)[1]
+    return segmenter.with_retreats(all_missing, may_halve=False)[1]
 
 
 def merge(store: Store, segmenter: Segmenter, image: Loaded, sizes: Sizes) -> Merged:
