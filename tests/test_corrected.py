@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import sys
 import zipfile
@@ -96,7 +97,7 @@ def test_a_label_image_painted_in_is_taken_as_it_is(predicted, tmp_path, capsys)
     painted[60:70, 10:20] = 9
     tifffile.imwrite(str(predicted[1] / "a_label.tiff"), painted)  # as napari does
     shutil.copyfile(str(predicted[0] / "a.png"), str(predicted[0] / "b.png"))  # without labels
-    assert gathered(predicted, tmp_path / "new" / "mine", "--from", "labels") == 0
+    assert gathered(predicted, tmp_path / "new" / "mine") == 0
     out = capsys.readouterr().out
     assert "a.png: a_label.tiff" in out and "1 of 2 images were corrected" in out
     assert np.array_equal(tifffile.imread(str(tmp_path / "new/mine/a_label.tiff")), painted)
@@ -109,8 +110,10 @@ def test_what_nobody_corrected_is_no_truth(predicted, tmp_path, capsys):
 
 
 def test_where_several_files_may_be_the_correction_they_are_named(predicted, tmp_path, capsys):
-    """A label image that was written anew knows no more which exports are as they were."""
+    """A label image that was written anew knows no more which exports are as they were: one that
+    is younger may have been corrected since."""
     tifffile.imwrite(str(predicted[1] / "a_label.tiff"), discs() * 2)
+    os.utime(str(predicted[1] / "a.geojson.gz"), (2**31, 2**31))
     assert gathered(predicted, tmp_path / "mine") == 2
     assert "a_label.tiff, a.geojson.gz" in capsys.readouterr().err
     without_second(predicted[1], "geojson")

@@ -4,8 +4,9 @@ IMAGES and LABELS are INPUTS and OUTPUTS of sh predict.sh. Of each image that yo
 label image, in napari, say; its NAME.geojson in QuPath; its NAME_rois.zip in ImageJ), the image and
 the labels come to DIR, as python -m training --data DIR takes them. What is as prediction wrote it
 is left out: nobody has looked at it; so are OME-Zarr, which training does not take. (Prediction
-knows its own files by what the label image keeps: where that was changed, --from says of which kind
-the corrections are, if there are files of several.)
+knows its own files by what the label image keeps. Where that was changed, so that nobody can tell
+whether exports were too, those count that are younger; --from says of which kind the corrections
+are, if they are of several.)
 """
 
 import shutil
@@ -84,7 +85,10 @@ def corrections(job, endings):
     names = [job.target.name, *earlier_names(job.image)]
     targets = dict.fromkeys(job.target.with_name(name) for name in names)
     paths = [(beside(target, ending), target) for target in targets for ending in endings]
-    return [path for path, target in paths if path.is_file() and not is_ours(path, target)]
+    found = [(path, target) for path, target in paths if path.is_file()]
+    changed = [path for path, target in found if not is_ours(path, target)]
+    labels = [path for path in changed if path in targets]
+    return labels + [path for path in changed if path not in targets and is_last(path, labels)]
 
 
 def is_ours(path, target):
@@ -92,6 +96,11 @@ def is_ours(path, target):
     if path == target:
         return outputs.existing(target).is_ours
     return outputs.is_our_export(target, path)
+
+
+def is_last(path, others):
+    """Whether a file is younger than all of the others."""
+    return all(path.stat().st_mtime_ns > other.stat().st_mtime_ns for other in others)
 
 
 def only(paths):
