@@ -30,7 +30,7 @@ from app.windows import cut_by_window, settle_within
 from evaluate.folders import EvaluationError
 from experiments.pack_memory import peak_memory
 
-PREDICT = Path(__file__).resolve().parents[1] / "predict.sh"
+PREDICT = ["sh", Path(__file__).resolve().parents[1] / "predict.sh"]
 SPACING, SAMPLES = 52, 64  # pixels between the nuclei of slides; points of a contour
 CROWDED = 28  # pixels between the cells that are merged
 BLOCK, TILE = 2 * 32 * SPACING, 512  # pixels: slides repeat after BLOCK
@@ -67,7 +67,7 @@ def tell_slides(sides, folder, workers=()):
         slide, out = folder / f"{side}.tif", folder / f"{side}_out_{number}"
         if not slide.is_file():
             draw_slide(slide, side)
-        command = ["sh", PREDICT, slide, "--out", out, "--scale", "1", "--quiet"]
+        command = [*PREDICT, slide, "--out", out, "--scale", "1", "--quiet"]
         seconds, memory = timed(command + ["--dask", f"local:{number}"] * (number > 0))
         with tifffile.TiffFile(str(out / f"{side}_label.tiff")) as tif:
             cells = max(
@@ -85,7 +85,7 @@ def timed(command):
     process = subprocess.Popen([str(part) for part in command])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise EvaluationError(f"{command[2]} was not segmented")
+        raise EvaluationError(f"{' '.join(map(str, command))} failed")
     return time.perf_counter() - start, usage.ru_maxrss / 2**20
 
 

@@ -59,7 +59,7 @@ def command_on(count, side, folder):
     inputs.mkdir()
     for number, pixels in enumerate(drawn(count, side)):
         tifffile.imwrite(str(inputs / f"{number}.tif"), pixels)
-    command = ["sh", PREDICT, inputs, folder / f"{count}_out", "--scale", "1", "--quiet"]
+    command = [*PREDICT, inputs, folder / f"{count}_out", "--scale", "1", "--quiet"]
     return (count, *timed(command))
 
 

@@ -1,6 +1,7 @@
 """The command that measures large images, on small ones."""
 
 import re
+import sys
 
 import pytest
 import tifffile
@@ -30,8 +31,9 @@ def test_slides_are_segmented_and_told_in_a_row_each(tmp_path, capsys):
         assert int(row.split(",")[2]) == pytest.approx(expected, rel=0.35)
 
 
-def test_workers_are_told_by_their_number(tmp_path, capsys):
+def test_workers_are_told_by_their_number(tmp_path, capsys, monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr(large, "PREDICT", [sys.executable, "-m", "app.predict"])  # has dask
     given = ["large", "--sides", "300", "--workers", "1", "--folder", str(tmp_path)]
     assert command.main(given) == 0
     row = capsys.readouterr().out.strip().splitlines()[-1]

@@ -226,7 +226,7 @@ SCHEDULES = {
         "start_share": 0.5,
         "teacher_from": 0.0,
         "validation_minutes": 2.0,
-        "patience": 3,
+        "patience": 5,
     },
 }
 
