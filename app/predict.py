@@ -63,11 +63,13 @@ def main(arguments: List[str]) -> int:
         except CannotStart as error:
             print(error, file=sys.stderr)
             return 2
-        except Stopped as stop:
-            on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
-            name = signal.Signals(stop.args[0]).name
+        except Stopped as stopped:
+            if signal.getsignal(signal.SIGTERM) is stop:  # not in a process of someone else's
+                on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
+            (number,) = stopped.args
+            name = signal.Signals(number).name
             print(f"Stopped by {name}: no label image was left incomplete.", file=sys.stderr)
-            return 128 + stop.args[0]
+            return 128 + number
 
 
 def run(options: argparse.Namespace) -> int:

@@ -286,16 +286,16 @@ class Segmenter:
         view: View,
         progress: Optional[Callable[[int, int], None]] = None,
         plan: Optional[Sequence[Window]] = None,
-        number: Optional[int] = None,
+        total: Optional[int] = None,
     ) -> Iterator[Tuple[Window, Cells]]:
         """Yield (window, its Cells in coordinates of the view), before the suppression.
 
-        plan: some of its windows, by default all. number: how many the image has in all, where
-        others are done elsewhere or before (by which cores are shared alike, and sums come out
-        alike). Those that show background alone are passed
-        over. Cells that lie mostly on what is no image are left out. Where the settings have a
-        thinning, so are proposals of a network that are all but the same: what score thresholds
-        above the network's own let through stays complete.
+        plan: some of its windows, by default all. total: how many the image has in all, where
+        others are done elsewhere or before: all share the cores alike then, and their sums come
+        out alike. Windows that show background alone are passed over. Cells that lie mostly on
+        what is no image are left out. Where the settings have a thinning, so are proposals of a
+        network that are all but the same: what score thresholds above the network's own let
+        through stays complete.
         """
         plan = self.plan(view.shape) if plan is None else plan
         few_pixels = view.shape[0] * view.shape[1] <= ALL_FLIPS_UP_TO
@@ -317,7 +317,7 @@ class Segmenter:
             found = self._found(np.stack([rgb for _, rgb, _ in shown]), flips) if shown else []
             return count, shown, found
 
-        for count, shown, found in in_lanes(found_in, batches(), self.lanes(number or len(plan))):
+        for count, shown, found in in_lanes(found_in, batches(), self.lanes(total or len(plan))):
             for (window, _, none), cells in zip(shown, found):
                 kept = cells.filter(~mostly_on(cells, none))
                 yield window, kept.shift(window.x0, window.y0)

@@ -621,7 +621,10 @@ def test_stopped_in_an_image_the_one_before_is_written_and_in_the_summary(noise,
         return find(self, image, *arguments)
 
     monkeypatch.setattr(Segmenter, "find", stopped)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     labels = noise(status=143)
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert after == before, "the signals of a process that calls the command stay its own"
     assert set(read_labels(labels)) == {"a_label.tiff"}
     assert "a.png,done" in (labels / "summary.csv").read_text()
 

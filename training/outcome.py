@@ -12,7 +12,6 @@ from typing import List, Tuple
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -24,6 +23,8 @@ from evaluate.folders import read_labels
 from evaluate.official import score_pair
 from evaluate.plots import INK, PASSED, STYLE, svg_text
 from evaluate.report_page import overlay
+from evaluate.report_page.page import templates
+from training.catalog import Entry
 from training.own_data import read_truth
 
 PAGE = "outcome.html"
@@ -37,7 +38,7 @@ COLOURS = ((0, 158, 115), (213, 94, 0), (240, 228, 66), (255, 255, 255))
 class Scored:
     """F1 of a validation image before and after, and cells: true ones, and found ones after."""
 
-    entry: object  # catalog.Entry
+    entry: Entry
     before: float
     after: float
     true: int
@@ -104,30 +105,27 @@ def gather(out, listing, training, best_step):
 def scored(entry, folders):
     """The Scored image of a catalog.Entry, whose label images before and after are in folders."""
     truth = read_truth(entry.label)
-    before, after = (labels_of(entry, folder) for folder in folders)
+    before, after = (labels_in(folder, entry) for folder in folders)
     f1 = (score_pair(truth, labels).f1 for labels in (before, after))
     return Scored(entry, *f1, *(np.count_nonzero(np.unique(each)) for each in (truth, after)))
 
 
-def labels_of(entry, folder):
+def labels_in(folder, entry):
     """The label image (H, W) of a catalog.Entry in a folder of labels."""
     return read_labels(folder / (entry.flat_name + LABEL_ENDING))
 
 
 def write(outcome, out):
     """Write the page of an Outcome into the folder of its run; returns its path."""
-    environment = Environment(
-        loader=FileSystemLoader(str(Path(__file__).parent)),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("outcome.template.html").render(
-        outcome=outcome,
-        weights=out / "best.safetensors",
-        curve=svg_text(plot(outcome.curve)),
-        shown=[(one, pictures(one.entry, outcome.folders)) for one in chosen(outcome.images)],
+    text = (
+        templates(Path(__file__).parent)
+        .get_template("outcome.template.html")
+        .render(
+            outcome=outcome,
+            weights=out / "best.safetensors",
+            curve=svg_text(plot(outcome.curve)),
+            shown=[(one, pictures(one.entry, outcome.folders)) for one in chosen(outcome.images)],
+        )
     )
     with replacing(out / PAGE, text=True) as file:
         file.write(text)
@@ -163,7 +161,7 @@ def pictures(entry, folders):
     place = tuple(slice(part.start // step, part.stop // step) for part in (rows, columns))
     drawn = []
     for folder in folders:
-        labels = labels_of(entry, folder)
+        labels = labels_in(folder, entry)
         matches = overlay.compare(truth, labels, tau=0.5)
         picture = rgb.copy()
         for image, found in zip((truth, labels), matches):

@@ -26,14 +26,7 @@ def page(report: Report, files: Path) -> str:
     in it: names that look like HTML stay what they are. ValueError: a NaN among the data of the
     table, which is no JSON.
     """
-    environment = Environment(
-        loader=FileSystemLoader(str(FOLDER)),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number)
+    environment = templates(FOLDER)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -57,6 +50,19 @@ def page(report: Report, files: Path) -> str:
         style=style,
         script=script,
     )
+
+
+def templates(folder: Path) -> Environment:
+    """The templates of pages in a folder, into which values come as text."""
+    environment = Environment(
+        loader=FileSystemLoader(str(folder)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number)
+    return environment
 
 
 def number(value: Optional[Union[int, float]], digits: int = 3) -> str:
