@@ -6,7 +6,7 @@ from typing import Callable, ContextManager, Optional, Tuple, TypeVar
 
 import torch
 
-from app import threads
+from app import memory, threads
 
 # The base image whose torch has kernels for today's GPUs (see the Dockerfile).
 NEW_IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
@@ -37,12 +37,14 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device("cpu")
 
 
-def use_threads(number: Optional[int] = None) -> None:
+def use_cpu(number: Optional[int] = None) -> None:
     """Compute with so many threads of the CPU; unless told, with as many as it is worth.
 
     That is torch's own number (of cores, or what OMP_NUM_THREADS says), but not more than this
-    process may use: torch knows nothing of a container's limits.
+    process may use: torch knows nothing of a container's limits. Memory that is free again stays
+    with the process.
     """
+    memory.keep_freed()
     torch.set_num_threads(number or min(torch.get_num_threads(), threads.available()))
 
 
