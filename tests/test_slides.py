@@ -1,5 +1,7 @@
 """Slides: TIFF by other names, of which the full resolution is taken, not thumbnail or label."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -33,14 +35,20 @@ def pyramid(path):
         tif.write(LEVELS[1], subfiletype=1, **how)
 
 
-def hamamatsu(path, image):
-    """One stream of JPEG for the whole, whose parts between restart markers are the strips."""
+def stream(image):
+    """(JPEG of the image with restart markers, where its parts between them start)."""
     every = 64 // 16  # restart markers, in blocks of 16 x 16 pixels: one for 64 columns
     how = [cv2.IMWRITE_JPEG_RST_INTERVAL, every, cv2.IMWRITE_JPEG_QUALITY, 95]
     data = cv2.imencode(".jpg", image[:, :, ::-1], how)[1].tobytes()
     starts = [0, *(k + 2 for k in range(len(data)) if data[k] == 255 and 208 <= data[k + 1] <= 215)]
     scan = data.index(b"\xff\xda")
     starts[0] = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
+    return data, starts
+
+
+def hamamatsu(path, image):
+    """One stream of JPEG for the whole, whose parts between restart markers are the strips."""
+    data, starts = stream(image)
     tags = [(271, "s", 0, "Hamamatsu", True), (65420, "I", 1, 1, True)]
     tags += [(65426, "I", len(starts), starts, True)]
     with tifffile.TiffWriter(str(path)) as tif:
@@ -63,6 +71,59 @@ def test_parts_of_the_one_stream_of_an_ndpi_are_read(tmp_path, monkeypatch, regi
     image = np.zeros((64, 512, 3), np.uint8)
     image[8:40, 30:300] = (200, 90, 160)
     hamamatsu(tmp_path / "a.ndpi", image)
+    pixels = load(tmp_path / "a.ndpi").pixels
+    assert pixels.shape == image.shape
+    assert np.abs(pixels[:64, :512].astype(int) - image).mean() < 3
+
+
+def beyond_4_gb(path, image):
+    """The same as Hamamatsu writes it: offsets of 64 bits in TIFF of 32, their upper halves apart.
+
+    It takes hardly any room on the disk, since nothing is written before the end.
+    """
+    data, starts = stream(image)
+    place = 2**32 + 4096
+    directory = place + len(data)
+    height, width = image.shape[:2]
+    tags = [
+        (256, "I", [width]),
+        (257, "I", [height]),
+        (258, "H", [8, 8, 8]),
+        (259, "H", [7]),
+        (262, "H", [6]),
+        (271, "s", b"Hamamatsu\0"),
+        (273, "I", [place]),
+        (277, "H", [3]),
+        (278, "I", [height]),
+        (279, "I", [len(data)]),
+        (65420, "I", [1]),
+        (65426, "I", starts),
+    ]
+    kinds, sizes = {"s": 2, "H": 3, "I": 4}, {"s": 1, "H": 2, "I": 4}
+    entries, uppers, values = b"", b"", b""
+    behind = directory + 2 + 16 * len(tags) + 8
+    for number, kind, value in tags:
+        if len(value) * sizes[kind] > 4:
+            stored = value if kind == "s" else struct.pack(f"<{len(value)}{kind}", *value)
+            low = behind + len(values)
+            values += stored + b"\0" * (len(stored) % 2)
+        else:
+            low = value[0]
+        entries += struct.pack("<HHII", number, kinds[kind], len(value), low % 2**32)
+        uppers += struct.pack("<I", low >> 32)
+    with open(path, "wb") as file:
+        file.write(b"II*\0" + struct.pack("<Q", directory))
+        file.seek(place)
+        file.write(data + struct.pack("<H", len(tags)) + entries + bytes(8) + uppers + values)
+
+
+@pytest.mark.parametrize("region", [False, True])
+def test_an_ndpi_of_more_than_4_gb_is_read(tmp_path, monkeypatch, region):
+    if region:
+        monkeypatch.setattr(images, "SMALL", -1)
+    image = np.zeros((64, 512, 3), np.uint8)
+    image[8:40, 30:300] = (200, 90, 160)
+    beyond_4_gb(tmp_path / "a.ndpi", image)
     pixels = load(tmp_path / "a.ndpi").pixels
     assert pixels.shape == image.shape
     assert np.abs(pixels[:64, :512].astype(int) - image).mean() < 3

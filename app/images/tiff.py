@@ -1,5 +1,6 @@
 """TIFF: which of a file's pages and axes are its first image, by tifffile."""
 
+import os
 import re
 import struct
 from io import BytesIO
@@ -41,7 +42,7 @@ def read_tiff(
 
     The image is an array, or from `small` bytes on a TiffImage that goes on reading from the file.
     """
-    with tifffile.TiffFile(_Nameless(file), _multifile=False) as tif:
+    with tifffile.TiffFile(_Nameless(file), _multifile=False, **_kind_of_offsets(file)) as tif:
         _check_directories(tif)
         series = first_image(tif)
         page, axes, shape, warnings = _layout(tif, series, plane)
@@ -62,6 +63,15 @@ def read_tiff(
             image = image[:, :] if image.nbytes < small else image
         channels = 1 if image.ndim == 2 else image.shape[2]
         return image, warnings, read_metadata(tif, page, channels)
+
+
+def _kind_of_offsets(file):
+    """What tifffile has to be told of a file of 4 GB and more: Hamamatsu's has offsets of 64 bits.
+
+    It says so by its name alone. Of smaller ones the upper halves are 0, if they are there at all.
+    """
+    large = os.fstat(file.fileno()).st_size >= 2**32
+    return {"is_ndpi": True} if large and str(file.name).lower().endswith(".ndpi") else {}
 
 
 class _Nameless:
