@@ -154,6 +154,16 @@ class Segmenter:
         """Of the best scores of an image that its cells reach (suppression.convincing)."""
         return self.inference.score_share if self.threshold is None else 0.0
 
+    def convincing(self, scores: np.ndarray, areas: np.ndarray) -> np.ndarray:
+        """Which of all cells of an image, (n,) scores and areas, are taken (of `suppression`)."""
+        return convincing(scores, areas, self.share, self.inference.score_threshold)
+
+    def least_score(self, network: CPN) -> float:
+        """Above which a network's proposals may be cells: the least that `convincing` can ask."""
+        if self.threshold is not None:
+            return self.threshold
+        return network.config.inference.score_threshold * (self.share or 1)
+
     @property
     def precision(self) -> str:
         """In what the networks compute: "float32", "bfloat16" or "float16"."""
@@ -350,7 +360,7 @@ class Segmenter:
         cells, recovered = merge(parts, *shape[:2], self.rules)
         if not len(cells):
             return Cells.empty(self.inference.samples), []
-        kept = convincing(cells.scores, cells.areas(), self.share)
+        kept = self.convincing(cells.scores, cells.areas())
         cells, recovered = cells.filter(kept), int(recovered[kept].sum())
         return cells, [recovered_note(recovered)] if recovered else []
 
@@ -374,10 +384,7 @@ class Segmenter:
         size = images.shape[2:]
         refined = self.refinement and network.config.inference.refinement_iterations
         field = network.displacements(maps, size) if refined else None
-        threshold = self.threshold
-        if threshold is None:
-            threshold = network.config.inference.score_threshold
-        found = []
+        threshold, found = self.least_score(network), []
         for index, score in enumerate(maps.score[:, 0].float().sigmoid()):
             row, column = (score > threshold).nonzero(as_tuple=True)
             at = finite(maps, (torch.full_like(row, index), row, column))

@@ -311,19 +311,23 @@ def mostly_on(cells: Cells, mask: np.ndarray) -> np.ndarray:
     return found
 
 
-def convincing(scores: np.ndarray, areas: np.ndarray, share: float) -> np.ndarray:
+def convincing(scores: np.ndarray, areas: np.ndarray, share: float, sure: float) -> np.ndarray:
     """Which cells (n,), bool, of an image reach a share (0 to 1) of its best scores.
 
-    scores, areas (n,): of all of its cells.
+    scores, areas (n,): of all of its cells. sure: where no score is above it there are no cells,
+    and only those above it tell how good the best ones are. share 0: all cells are taken.
 
     What a network is sure of differs from one kind of image to the next, and so does the score
     that tells cells from the rest: where it knows little, all scores are lower. What is smaller
     than the typical cell of its image is more often debris or a part, and needs a higher score.
     (Both are chosen by F1, experiments/EXPERIMENTS.md; the paper has one threshold for all.)
     """
-    if not share or not len(scores):
+    if not share:
         return np.ones(len(scores), bool)
-    least = share * np.quantile(scores, BEST_SCORES)
-    typical = np.median(areas[scores >= least])
+    surest = scores > sure
+    if not surest.any():
+        return surest
+    least = share * np.quantile(scores[surest], BEST_SCORES)
+    typical = np.median(areas[surest & (scores >= least)])
     relative = areas / max(typical, 1)
     return scores * np.minimum(relative, 1) ** SMALLNESS >= least

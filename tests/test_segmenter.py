@@ -202,7 +202,8 @@ def test_what_is_left_out_before_the_refinement_is_all_but_the_same(tiny, noise)
     known = {contour.tobytes() for contour in every.contours}
     assert all(contour.tobytes() in known for contour in few.contours)
     threshold = float(np.median(few.scores))
-    tiny.network.config = tiny.network.config.with_inference(score_threshold=threshold)
+    wanted = {"score_threshold": threshold / 0.8, "score_share": 0.8}
+    tiny.network.config = tiny.network.config.with_inference(**wanted)
     assert same(tiny.detect(crop)[0], few.filter(few.scores > threshold))
 
 
@@ -211,7 +212,7 @@ def test_only_convincing_cells_are_left(tiny, noise):
     tiny.network.config = tiny.network.config.with_inference(score_share=0.99)
     few, _ = tiny.segment(noise)
     assert 0 < len(few) < len(every)
-    assert same(few, every.filter(suppression.convincing(every.scores, every.areas(), 0.99)))
+    assert same(few, every.filter(tiny.convincing(every.scores, every.areas())))
 
 
 def test_a_recovered_cell_that_does_not_convince_is_not_told_of(tiny):
@@ -237,7 +238,8 @@ def test_a_network_twice_is_the_same_network(noise):
 
 def test_an_ensemble_pools_what_unlike_networks_find(noise):
     """Contour points and windows are the first one's, score thresholds each network's own."""
-    first, second = random_network(0), random_network(1, samples=24, order=5, grid_stride=4)
+    first = random_network(0, score_share=0.0)
+    second = random_network(1, samples=24, order=5, grid_stride=4)
     crop = noise[None, :64, :64]
     (alone,) = Segmenter(first, "cpu").detect(crop)
     (other,) = Segmenter(second, "cpu").detect(crop)

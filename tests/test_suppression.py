@@ -235,8 +235,8 @@ def squares(sides, scores):
     return cells_of(boxes, scores)
 
 
-def convinced(cells, share):
-    return convincing(cells.scores, cells.areas(), share)
+def convinced(cells, share, sure=0.0):
+    return convincing(cells.scores, cells.areas(), share, sure)
 
 
 def test_cells_of_one_size_need_a_share_of_the_best_scores():
@@ -265,6 +265,18 @@ def test_the_typical_cell_is_one_of_those_that_reach_the_share():
     sides = [20, 20, 20, 10, *[6] * 12]
     scores = [0.9, 0.9, 0.9, 0.8, *[0.3] * 12]
     assert convinced(squares(sides, scores), 0.9).tolist() == [True] * 3 + [False] * 13
+
+
+def test_an_image_without_a_sure_cell_has_none():
+    cells = squares([20, 20, 20], [0.6, 0.59, 0.5])
+    assert not convinced(cells, 0.6, sure=0.6).any()
+    assert convinced(cells, 0.6, sure=0.595).all()
+
+
+def test_beside_sure_cells_others_need_a_share_of_their_scores_alone():
+    """However many of these there are."""
+    cells = squares([20] * 12, [0.9, 0.8, *[0.55] * 5, *[0.5] * 5])
+    assert convinced(cells, 0.6, sure=0.7).tolist() == [True] * 7 + [False] * 5
 
 
 def test_outlines_without_area_are_no_cells():

@@ -9,7 +9,6 @@ from app.names import LABEL_ENDING
 from app.network import weights
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
-from app.suppression import convincing
 from evaluate.folders import read_labels
 from evaluate.official import score_pair
 from evaluate.score import ImageScores, aggregate
@@ -65,25 +64,29 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
     """The scores of all of `listing` for each of THRESHOLDS and shares of the best scores.
 
     shares: list of floats (Inference.score_share). Returns {(threshold, share):
-    evaluate.score.Aggregate}. Every image goes through the network once, at the least threshold;
-    suppression then runs for each threshold, drawing for each share as well.
+    evaluate.score.Aggregate}. Every image goes through the network once, at the least score that
+    any choice asks for; suppression then runs for each choice.
     """
     network = segmenter.network
     config = network.config
-    network.config = config.with_inference(score_threshold=THRESHOLDS[0], score_share=0.0)
     scores = {(threshold, share): [] for threshold in THRESHOLDS for share in shares}
+    chosen = {
+        choice: config.with_inference(score_threshold=choice[0], score_share=choice[1])
+        for choice in scores
+    }
+    least = THRESHOLDS[0] * min(share or 1 for share in shares)
     for entry in progress(listing):
         image, _ = images.read(entry.image)
         truth = read_truth(entry.label)
         view = segmenter.view(image)
+        network.config = config.with_inference(score_threshold=least, score_share=0.0)
         parts = list(segmenter.proposals(view))
-        for threshold in THRESHOLDS:
-            passed = [(window, cells.filter(cells.scores > threshold)) for window, cells in parts]
+        for choice, network_config in chosen.items():
+            network.config = network_config
+            floor = segmenter.least_score(network)
+            passed = [(window, cells.filter(cells.scores > floor)) for window, cells in parts]
             cells, _ = segmenter.postprocess(passed, view.shape)
-            areas = cells.areas()
-            for share in shares:
-                kept = view.to_image(cells.filter(convincing(cells.scores, areas, share)))
-                labels, _, _ = rasterize(kept, image.shape[:2])
-                scores[threshold, share].append(score_pair(truth, labels))
+            labels, _, _ = rasterize(view.to_image(cells), image.shape[:2])
+            scores[choice].append(score_pair(truth, labels))
     network.config = config
     return {choice: aggregate(None, 0.5, found) for choice, found in scores.items()}

@@ -13,7 +13,7 @@ from app.large.strips import Strips
 from app.rasterize import corners
 from app.segmenter import Segmenter, recovered_note
 from app.sizes import Sizes
-from app.suppression import Outlined, convincing, weights
+from app.suppression import Outlined, weights
 from app.windows import reading_order, settle_across, settle_within
 
 
@@ -118,7 +118,7 @@ def merge(store: Store, segmenter: Segmenter, image: Loaded, sizes: Sizes) -> Me
     found = _Found(*map(np.concatenate, zip(whole.filter(kept), cut.filter(recovered))))
     kind = np.repeat([0, 1], [len(kept), len(recovered)])
     first = reading_order(found.boxes)
-    first = first[convincing(found.scores[first], found.areas[first], segmenter.share)]
+    first = first[segmenter.convincing(found.scores[first], found.areas[first])]
     found, kind = found.filter(first), kind[first]
     window = np.array(order, np.int64)[found.group]
     rows, boxes = np.zeros((len(kind), 2), np.int64), np.zeros_like(found.boxes)

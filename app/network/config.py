@@ -94,8 +94,9 @@ class Inference(_Checked):
     batch: int = 4  # windows at a time
     samples: int = 224  # S, contour points
     refinement_iterations: int = 4
-    score_threshold: float = 0.891415
-    score_share: float = 0.0  # of its image's best scores that a cell must reach (suppression.py)
+    score_threshold: float = 0.891415  # that cells have to exceed; with a score_share the surest
+    # ones of their image, the others that share of its best scores (suppression.convincing)
+    score_share: float = 0.0
     thinning: Optional[float] = None  # IoU of boxes from which only the better of two proposals is
     # refined and goes on to the suppression; None: all are
     certainty: str = "absolute"  # in the suppression's weight: of all cells, or "relative" to the
