@@ -12,7 +12,7 @@ import torch
 from drawn import cells_of, drawn
 from tiny import tiny_config
 
-from app import files, images, segmenter, suppression
+from app import files, images, segmenter
 from app.cells import Cells
 from app.network import device
 from app.network.cpn import CPN, Maps, Proposals
