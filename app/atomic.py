@@ -1,11 +1,14 @@
 """Files and folders that are complete or absent."""
 
+import errno
 import os
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Iterator, Union
 
+# What a file system without hard links says (exFAT, some of networks).
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 # A file name that is no text becomes \\udcff and the like.
 _TEXT = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
 
@@ -39,8 +42,15 @@ def new_file(path: Path) -> Iterator[IO]:
         with open(temporary, "xb") as file:
             yield file
         _settle(temporary)
-        with suppress(FileExistsError):
+        try:
             os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError as error:  # no links: two that write at this very moment are not told apart
+            if error.errno not in _NO_LINKS:
+                raise
+            if not path.exists():
+                os.replace(temporary, path)
 
 
 @contextmanager

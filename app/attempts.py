@@ -42,7 +42,9 @@ class Attempt:
         wanted: Sequence[exports.Export],
         progress: Progress,
         share: "Share",
+        seconds: float = 0.0,
     ):
+        """seconds: that others have worked on the image before."""
         self.job = job
         self.is_small = True  # so that its labels need not wait, nor be waited for
         self._title, self._segmenter, self._record = title, segmenter, settings
@@ -51,7 +53,7 @@ class Attempt:
         self._ahead = self._begun = self._before = None
         # Not the exception, which would hold all that was in memory when it was raised.
         self._failure, self._is_kept, self._traceback = "", False, ""
-        self._seconds = 0.0
+        self._seconds = seconds
 
     def read(self) -> "Attempt":
         """Read the file, unless it is large, before `begin` needs it."""

@@ -68,7 +68,8 @@ def main(arguments: List[str]) -> int:
                 on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
             (number,) = stopped.args
             name = signal.Signals(number).name
-            print(f"Stopped by {name}: no label image was left incomplete.", file=sys.stderr)
+            said = "no label image was left incomplete, and what is done of large ones is kept"
+            print(f"Stopped by {name}: {said}.", file=sys.stderr)
             return 128 + number
 
 
@@ -193,8 +194,10 @@ def tell_end(
     in_part = f", {parts} in part" if parts else ""
     failed = f", {total - done - parts} failed" if done + parts < total else ""
     of_them += in_part + failed
-    print(f"{done} of {total} images done{of_them}; the labels are in {options.outputs}")
-    if options.quiet:
+    are_labels = bool(done) or not parts
+    where = f"; the labels are in {options.outputs}" if are_labels else ""
+    print(f"{done} of {total} images done{of_them}{where}")
+    if options.quiet or not are_labels:
         return
     for line in (where_to_look(options, reported), *map(licence_of, options.weights)):
         print(line, file=sys.stderr)

@@ -7,6 +7,7 @@ GPUs, all but the same), so nothing comes twice.
 """
 
 import io
+import logging
 import math
 import pickle
 import sys
@@ -55,6 +56,7 @@ def connected(address: str) -> Iterator["Client"]:
             yield client
         return
     how = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    how["silence_logs"] = logging.ERROR  # that a worker took long to end is nothing to look after
     count = int(address[len(LOCAL) :])
     with LocalCluster(n_workers=count, **how) as cluster, Client(cluster) as client:
         yield client
@@ -71,10 +73,13 @@ def attempt_all(
 
     given = pickle.dumps((options, settings))
     running, tasks, left, ended = as_completed(), {}, Counter(), set()
+    seconds = Counter()  # that the tasks of an image took, whoever did them
     title = dict(zip(jobs, predict.titles(jobs)))
 
     def submit(job, share):
-        future = client.submit(attempt, given, title[job], job, share, pure=False, retries=RETRIES)
+        before = seconds[job] if share == EVERYTHING else 0.0
+        task = attempt, given, title[job], job, share, before
+        future = client.submit(*task, pure=False, retries=RETRIES)
         tasks[future.key] = job, share
         running.add(future)
 
@@ -85,6 +90,7 @@ def attempt_all(
         if job in ended:
             continue
         row, windows = _result(future, job)
+        seconds[job] += float(row.seconds or 0)
         if row.status != "part":
             ended.add(job)
             yield job, row
@@ -117,14 +123,16 @@ class OtherProgram(Exception):
     """A worker would make other labels than this run's: one sentence."""
 
 
-def attempt(given: bytes, title: str, job: Job, share: Share) -> Tuple[Row, int, str, str]:
+def attempt(
+    given: bytes, title: str, job: Job, share: Share, seconds: float
+) -> Tuple[Row, int, str, str]:
     """attempts.Attempt on a worker; with how many windows the plan has, if that was the task, and
-    what it said on both streams."""
+    what it said on both streams. seconds: that others have worked on the image before."""
     options, settings, segmenter, wanted = _ready(given)
     said, complaints = io.StringIO(), io.StringIO()
     progress = Progress(1, shown=False)
     with redirect_stdout(said), redirect_stderr(complaints):
-        one = Attempt(title, job, segmenter, settings, options, wanted, progress, share)
+        one = Attempt(title, job, segmenter, settings, options, wanted, progress, share, seconds)
         one.begin()
         row = one.end()
     windows = 0

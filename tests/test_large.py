@@ -1,6 +1,7 @@
 """Large images by stages: the same cells and labels as in memory, whoever does which part."""
 
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -289,7 +290,7 @@ def test_a_missing_window_is_named_and_only_it_is_done_again(worked, segmenter):
     times = [path.stat().st_mtime_ns for path in paths]
     paths[2].unlink()
     sizes = segmenter.sizes.in_pixels(None)
-    with pytest.raises(ImageError, match=rf"1 of {len(paths)} windows are missing \(3\)"):
+    with pytest.raises(ImageError, match=rf"1 of {len(paths)} windows are missing \(000002\)"):
         stages.merge(store, segmenter, image, sizes)
     stages.work(store, segmenter, image, range(len(paths)))
     again = [path.stat().st_mtime_ns for path in paths]
@@ -402,6 +403,23 @@ def test_a_killed_run_goes_on_where_it_was_and_gives_the_labels_of_memory(tmp_pa
     assert np.array_equal(labels, label_of(tmp_path / "memory"))
 
 
+def test_a_folder_without_hard_links_takes_a_plan(worked, tmp_path, monkeypatch):
+    def refuse(*names):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store, _ = worked
+    assert Store.new(tmp_path / "other", store.plan).plan.digest == store.plan.digest
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["plan.json"]
+
+
+def test_a_folder_that_another_run_removes_meanwhile_is_gone(worked):
+    store, _ = worked
+    store.remove()
+    store.remove()
+    assert not store.folder.exists()
+
+
 def test_a_plan_of_others_is_taken_or_respected(worked, tmp_path):
     """Parts that start at once plan the same; one with other settings leaves it all alone."""
     store, _ = worked
@@ -409,7 +427,7 @@ def test_a_plan_of_others_is_taken_or_respected(worked, tmp_path):
     assert same.plan.digest == store.plan.digest
     other = Plan({"input": 2}, *list(vars(store.plan).values())[1:])
     windows = sorted(path.name for path in store.folder.iterdir())
-    with pytest.raises(ImageError, match="other settings"):
+    with pytest.raises(ImageError, match="differs in: input"):
         Store.new(store.folder, other, alone=False)
     assert sorted(path.name for path in store.folder.iterdir()) == windows
     assert Store.new(store.folder, other).plan.digest == other.digest

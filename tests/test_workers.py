@@ -16,6 +16,8 @@ import torch
 from tiny import tiny_config
 
 from app import predict, workers
+from app.jobs import find_jobs
+from app.large.stages import EVERYTHING
 from app.network import weights
 from app.network.cpn import CPN
 
@@ -125,6 +127,18 @@ def test_a_worker_of_other_weights_is_refused(network):
     assert same[1] == settings
     with pytest.raises(workers.OtherProgram, match="weights"):
         workers._ready(pickle.dumps((options, {**settings, "weights": ["other"]})))
+
+
+def test_the_last_task_of_an_image_tells_the_seconds_of_all(network, tmp_path):
+    tifffile.imwrite(str(tmp_path / "image.tif"), np.zeros((64, 64), np.uint8))
+    command = [str(tmp_path), str(tmp_path / "out"), "--weights", str(network), *OPTIONS]
+    options = predict.parse(command)
+    _, settings = predict.load_segmenter(options)
+    (job,) = find_jobs([tmp_path], tmp_path / "out").jobs
+    given = pickle.dumps((options, settings))
+    row, windows, said, complaints = workers.attempt(given, "image.tif", job, EVERYTHING, 1000.0)
+    assert row.status == "done" and not complaints
+    assert 1000 <= float(row.seconds) < 1060 and f"{row.seconds} s" in said
 
 
 @pytest.mark.parametrize("wrong", ["local:0", "local:x", "nowhere", "local"])

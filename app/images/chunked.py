@@ -5,7 +5,7 @@ from typing import Tuple
 
 import numpy as np
 
-from app.images.limits import product
+from app.images.limits import ImageError, product
 
 _KEPT = 2**27  # bytes of decoded chunks that are kept since windows may need them again
 
@@ -60,9 +60,15 @@ class ChunkedImage:
 
     def _chunk(self, row, column):
         """The pixels (h, w) or (h, w, C) of the chunk at this place."""
-        place = row, column
+        place, (height, width) = (row, column), self._size
         if place not in self._chunks:
-            self._chunks[place] = self._read(row, column)
+            try:
+                self._chunks[place] = self._read(row, column)
+            except ImageError as error:
+                if self.shape[0] <= height and self.shape[1] <= width:  # the only one
+                    raise
+                where = f"from row {row * height}, column {column * width} on"
+                raise ImageError(f"{error}, {where}") from error
         return self._chunks[place]
 
     def _read(self, row, column):

@@ -92,7 +92,7 @@ def merge(store: Store, segmenter: Segmenter, image: Loaded, sizes: Sizes) -> Me
     """
     missing = store.missing(range(len(store.plan.windows)))
     if missing:
-        some = ", ".join(str(number + 1) for number in missing[:5])
+        some = ", ".join(f"{number:06d}" for number in missing[:5])  # as their files are named
         more = ", ..." if len(missing) > 5 else ""
         raise ImageError(
             f"{len(missing)} of {len(store.plan.windows)} windows are missing ({some}{more}): "

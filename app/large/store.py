@@ -1,5 +1,6 @@
 """The folder of a large image's stages: its plan, a file for each window, what the merge found."""
 
+import json
 import os
 import zipfile
 from contextlib import suppress
@@ -52,6 +53,15 @@ def folder_of(target: Path) -> Path:
     return target.with_name(target.name[: -len(LABEL_ENDING)] + "_windows")
 
 
+def differences(folder: Path, record: dict) -> str:
+    """The names of what the plan in a folder has otherwise than this record."""
+    try:
+        other = json.loads((folder / PLAN).read_text())["record"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a plan that cannot be read"
+    return ", ".join(sorted(k for k in {*record, *other} if record.get(k) != other.get(k)))
+
+
 class Store:
     """The files of one plan in a folder; those of other plans are passed over."""
 
@@ -95,8 +105,9 @@ class Store:
             store = cls.find(folder, plan.record)
             if store is None:
                 raise ImageError(
-                    f"{folder.name} is of other settings, or of other bytes of the image: if no "
-                    "other part is at work there, remove it. (--no-amp makes all processors alike)"
+                    f"{folder.name} is of another run, which differs in: "
+                    f"{differences(folder, plan.record)}. If no other part is at work there, "
+                    "remove it. (--no-amp makes all processors alike)"
                 )
             if alone:
                 store._tidy_up()
@@ -113,11 +124,12 @@ class Store:
 
     def remove(self) -> None:
         """Remove all files, and the folder if nothing else is in it. Raises OSError."""
-        for name in filter(_is_ours, os.listdir(self.folder)):
-            with suppress(FileNotFoundError):
-                (self.folder / name).unlink()
-        if not os.listdir(self.folder):
-            self.folder.rmdir()
+        with suppress(FileNotFoundError):  # another run may do the same
+            for name in filter(_is_ours, os.listdir(self.folder)):
+                with suppress(FileNotFoundError):
+                    (self.folder / name).unlink()
+            if not os.listdir(self.folder):
+                self.folder.rmdir()
 
     def missing(self, numbers: range) -> List[int]:
         """Which of the windows of these numbers have no file."""
