@@ -538,28 +538,6 @@ def test_a_subsample_is_the_runs_own_and_drawn_with_replacement():
     assert sampler.subsample(1, Recipe(minutes=1, subsample=0.1)).tolist() == [1]
 
 
-def test_the_averaged_weights_keep_their_share_of_those_that_the_run_began_with(pack, tmp_path):
-    """With the whole of them nothing changes, with a half the way is half as long; a checkpoint
-    keeps them."""
-    averages = {}
-    for share in (0.0, 0.5, 1.0):
-        recipe = replace(RECIPE, ema=0.0, start_share=share)
-        state, batches = new_run(recipe=recipe, pack=pack)
-        begun = {name: value.clone() for name, value in state.network.state_dict().items()}
-        engine.train_step(state, batches(), recipe)
-        checkpoints.save_checkpoint(tmp_path / "checkpoint", state)
-        again, _ = new_run(recipe=recipe, pack=pack)
-        checkpoints.load_checkpoint(tmp_path / "checkpoint", again)
-        assert all(again.start[name].equal(value) for name, value in state.start.items())
-        averages[share] = state.average.state_dict()
-    names = [name for name in begun if name.endswith("weight")]
-    for name in names:
-        whole, half = (averages[share][name] - begun[name] for share in (0.0, 0.5))
-        assert torch.allclose(half, whole / 2, atol=1e-5)
-        assert torch.equal(averages[1.0][name], begun[name])
-    assert any((averages[0.0][name] != begun[name]).any() for name in names)
-
-
 def test_early_stopping_keeps_the_best_weights(pack, tmp_path):
     """Scores of the validations: the weights before training, then better, then never again."""
     chosen = replace(RECIPE, minutes=60, validation_minutes=0.01, patience=2)

@@ -23,7 +23,6 @@ def save_checkpoint(path, state):
         tensors["random_cuda"] = torch.cuda.get_rng_state()
     tensors.update({f"network.{k}": v for k, v in state.network.state_dict().items()})
     tensors.update({f"average.{k}": v for k, v in state.average.state_dict().items()})
-    tensors.update({f"start.{k}": v for k, v in state.start.items()})
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors.update({f"optimiser.{index}.{k}": v for k, v in moments.items()})
     tensors = {name: value.contiguous() for name, value in tensors.items()}
@@ -38,7 +37,6 @@ def load_checkpoint(path, state):
     tensors = load_file(str(path))
     state.network.load_state_dict(_under(tensors, "network."))
     state.average.load_state_dict(_under(tensors, "average."))
-    state.start = {k: v.to(state.device) for k, v in _under(tensors, "start.").items()}
     moments = {}
     for name, value in _under(tensors, "optimiser.").items():
         index, key = name.split(".", 1)

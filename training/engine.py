@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Dict, Optional
+from typing import Callable, Optional
 
 import torch
 from torch import nn
@@ -31,7 +31,6 @@ class State:
     network: nn.Module
     parallel: Callable  # the network, or what averages its gradients over several processes
     average: nn.Module
-    start: Dict[str, torch.Tensor]  # weights that it began with, of which the average keeps a share
     optimiser: torch.optim.Optimizer
     generator: torch.Generator
     step: int = 0
@@ -54,8 +53,7 @@ def new_state(network, recipe, device):
     average = copy.deepcopy(network).eval().requires_grad_(False)
     parallel = distributed.parallel(network)
     generator = torch.Generator().manual_seed(recipe.seed)
-    start = copy.deepcopy(network.state_dict()) if recipe.start_share > 0 else {}
-    return State(network, parallel, average, start, make_optimiser(network, recipe), generator)
+    return State(network, parallel, average, make_optimiser(network, recipe), generator)
 
 
 def train_step(state, batch, recipe, seconds=0.0):
@@ -105,20 +103,14 @@ def freeze_norms(network):
 
 @torch.no_grad()
 def update_average(state, recipe):
-    """Exponential moving average of weights and running statistics, short at the start.
-
-    It is of the weights mixed with `start_share` of those that the run began with.
-    """
+    """Exponential moving average of weights and running statistics, short at the start."""
     decay = min(recipe.ema, (1 + state.step) / (10 + state.step))
     values = state.network.state_dict()
     for name, mean in state.average.state_dict().items():
-        value = values[name]
-        if not mean.is_floating_point():
-            mean.copy_(value)
-            continue
-        if recipe.start_share > 0:
-            value = value.lerp(state.start[name], recipe.start_share)
-        mean.lerp_(value, 1 - decay)
+        if mean.is_floating_point():
+            mean.lerp_(values[name], 1 - decay)
+        else:
+            mean.copy_(values[name])
 
 
 class Log:

@@ -8,7 +8,7 @@ import base64
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import cv2
 import numpy as np
@@ -88,13 +88,18 @@ def labels_folder(out: Path, step: int) -> Path:
     return out / "labels" / f"step_{step}"
 
 
+def validations(out: Path) -> List[Dict[str, str]]:
+    """The rows of a run's validation.csv, that of the weights that it began with first."""
+    with (out / "validation.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def gather(out, listing, training, best_step):
     """The Outcome of the run in a folder.
 
     listing: catalog.Entry of the validation images. training: of those that it learned from.
     """
-    with (out / "validation.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = validations(out)
     folders = tuple(labels_folder(out, step) for step in (int(rows[0]["step"]), best_step))
     curve = [(float(row["minutes"]), float(row["mean"])) for row in rows]
     seen = {entry.image for entry in training}

@@ -42,7 +42,7 @@ POSITIVE |= {"clip", "positions", "samples", "patience"}
 SHARES = {"subsample", "mixed_share", "aimed_share", "warm_up", "ema", "freeze_norms"}
 SHARES |= {"foreground_depth", "background_depth", "teacher_foreground", "teacher_background"}
 SHARES |= {"gap_share", "negatives", "student_uncertainty", "uncertainty_margin", "teacher_from"}
-SHARES |= {"start_share"}
+SHARES |= {"kept_gain"}
 CHOICES = {
     "policy": tuple(POLICIES),
     "optimiser": ("muon", "adamw", "adam"),  # schedule.make_optimiser
@@ -136,8 +136,8 @@ class Recipe:
     clip: Optional[float] = 5.0  # largest norm of the gradient
     ema: float = 0.998  # decay per step of the averaged weights; 0: no average
     freeze_norms: float = 0.6  # share of the run after which BatchNorm uses running statistics
-    start_share: float = 0.0  # of the averaged weights are those that the run began with, for what
-    # they know beside this data (Wortsman et al. 2022, arXiv:2109.01903, section 3)
+    kept_gain: float = 1.0  # share of what the run gains in validation that its result keeps, to be
+    # as near to the weights that it began with as that allows (mixing.py); 1: they count no more
     # Targets and losses
     foreground_depth: float = 0.6  # relative distance from the border above which a cell is fg
     background_depth: float = 0.4  # and up to which it is background; ignored between
@@ -223,7 +223,7 @@ SCHEDULES = {
         "warm_up": 0.1,
         "ema": 0.98,
         "freeze_norms": 0.0,
-        "start_share": 0.5,
+        "kept_gain": 0.9,
         "teacher_from": 0.0,
         "validation_minutes": 2.0,
         "patience": 5,

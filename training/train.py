@@ -11,6 +11,7 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +28,16 @@ from app.options import Extend, Help
 from app.segmenter import Segmenter
 from evaluate.folders import LabelError
 from evaluate.score import aggregates, write_json
-from training import catalog, checkpoints, distributed, engine, outcome, own_data, validation
+from training import (
+    catalog,
+    checkpoints,
+    distributed,
+    engine,
+    mixing,
+    outcome,
+    own_data,
+    validation,
+)
 from training.packing import load_pack
 from training.recipe import SCHEDULES, Recipe, make_recipe, with_teacher, without_losses
 from training.sampler import Sampler
@@ -305,6 +315,11 @@ def run(data, out, recipe, start, device, packs=None):
         has_uncertainty = recipe.weights["uncertainty"] > 0
         validator = Validator(data.validation, out, state.step, has_uncertainty)
         engine.Run(state, recipe, out, validator, show).go(batch)
+    if distributed.is_first() and (out / mixing.START).is_file() and state.best_step > 0:
+        before = float(outcome.validations(out)[0]["mean"])
+        least = before + recipe.kept_gain * (state.best - before)
+        share = mixing.keep_of_start(out, partial(validator.of_best, state), least)
+        tell(f"The result is {share:.0%} of the weights that it began with, and the rest is new")
     return state
 
 
@@ -317,6 +332,8 @@ def begin(out, recipe, start, device):
         network, origin = (CPN(PRESETS[start.preset]), None) if new else weights.load(start.weights)
         state = engine.new_state(network, recipe, device)
         state.origin = origin
+        if recipe.kept_gain < 1 and not new and distributed.is_first():
+            mixing.remember_start(start.weights, out)
         return state
     if start.weights is not None and start.chosen:
         raise ValueError(
@@ -371,10 +388,8 @@ class Validator:
 
     def __call__(self, state):
         """The mean F1 of the averaged network of an engine.State."""
-        segmenter = Segmenter(state.average, state.device.type, self.uncertainty_nms)
         try:
-            folder = outcome.labels_folder(self.out, state.step)
-            images = validation.validate(segmenter, self.listing, folder)
+            images = self._scored(state.average, state.device, state.step)
         finally:
             state.average.to(state.device)  # where the GPU's memory was too small, it is elsewhere
         whole, *sources = aggregates(images, [0.5])
@@ -387,3 +402,14 @@ class Validator:
         told = ", ".join(f"{name} {f1[name]:.4f}" for name in averages)
         tqdm.write(f"F1 on {len(images)} images after {minutes:.1f} minutes: {told}")
         return whole.mean_f1
+
+    def of_best(self, state, network):
+        """The mean F1 of a network that takes the place of the best one so far, with its labels."""
+        images = self._scored(network.eval(), state.device, state.best_step)
+        return aggregates(images, [0.5])[0].mean_f1
+
+    def _scored(self, network, device, step):
+        """evaluate.score.ImageScores by a network, whose label images are those of this step."""
+        segmenter = Segmenter(network, device.type, self.uncertainty_nms)
+        folder = outcome.labels_folder(self.out, step)
+        return validation.validate(segmenter, self.listing, folder)
