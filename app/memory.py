@@ -3,7 +3,7 @@
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
-KEPT = 2**31 - 1  # bytes of free memory that the process keeps at most: the most that it takes
+KEPT = 2**31 - 1  # bytes free at the end of the heap before any are given back: mallopt's most
 
 
 def keep_freed() -> None:

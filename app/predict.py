@@ -368,11 +368,11 @@ def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", dict]:
 
     Imported late: what is wrong with arguments or folders shows at once.
     """
-    from app.network.device import DeviceWarning, use_cpu
+    from app.network.device import DeviceWarning, set_up_cpu
     from app.network.weights import WeightsError
     from app.segmenter import Segmenter
 
-    use_cpu(options.threads)
+    set_up_cpu(options.threads)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")

@@ -70,8 +70,8 @@ class Segmenter:
 
     `load` makes one from weights files. Several networks are an ensemble: the proposals of all
     go into one suppression. Of the first network are all settings (network.config.Inference) but
-    the score threshold, the thinning and the refinement, which are each network's own. All that
-    decides the result is in these settings and in the arguments here:
+    the thinning, the refinement and the least score of a proposal, which are each network's own.
+    All that decides the result is in these settings and in the arguments here:
 
     networks: a CPN or several. device: "auto", "cpu" or "cuda" (see network.device.pick_device).
     uncertainty_nms: whether certainty counts in the suppression, beside the score. amp: mixed

@@ -13,7 +13,7 @@ import tifffile
 import torch
 
 from app.arguments import WEIGHTS
-from app.network.device import computing, use_cpu
+from app.network.device import computing, set_up_cpu
 from app.segmenter import Segmenter
 from evaluate.folders import EvaluationError
 from evaluate.tables import text_table
@@ -34,7 +34,7 @@ def run(options):
     """Measure and print; returns the exit status. EvaluationError."""
     if options.count < 2:
         raise EvaluationError("--count is at least 2: the rate is between a few images and all")
-    use_cpu()
+    set_up_cpu()
     with tempfile.TemporaryDirectory(prefix="many-") as temporary:
         rows = [command_on(n, options.side, Path(temporary)) for n in counts(options.count)]
     (few, first, _), (all_of_them, seconds, _) = rows

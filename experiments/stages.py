@@ -29,7 +29,7 @@ from app.arguments import WEIGHTS
 from app.jobs import find_jobs
 from app.network import weights
 from app.network.cpn import CPN, DisplacementField
-from app.network.device import use_cpu
+from app.network.device import set_up_cpu
 from app.scale import View
 from app.segmenter import Segmenter
 from evaluate.folders import EvaluationError
@@ -104,7 +104,7 @@ def drawn_nuclei(side):
 
 def tell_stages(inputs, folder, runs, scale):
     """Print the time of each stage, and the network's rate beside that of the cores."""
-    use_cpu(1)
+    set_up_cpu(1)
     segmenter = Segmenter.load(WEIGHTS, "cpu", scale=scale)
     count = operations_of_a_pixel()
     jobs = find_jobs([inputs], folder).jobs

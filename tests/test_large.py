@@ -411,6 +411,17 @@ def test_a_folder_without_hard_links_takes_a_plan(worked, tmp_path, monkeypatch)
     store, _ = worked
     assert Store.new(tmp_path / "other", store.plan).plan.digest == store.plan.digest
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["plan.json"]
+    other = Plan({"input": 2}, *list(vars(store.plan).values())[1:])
+    with pytest.raises(ImageError, match="differs in: input"):
+        Store.new(tmp_path / "other", other, alone=False)
+
+
+def test_a_plan_that_cannot_be_read_is_said_to_be_so(worked):
+    store, _ = worked
+    for text in ("", '{"record": []}', '{"record": {"input": 1}}'):
+        (store.folder / "plan.json").write_text(text)
+        with pytest.raises(ImageError, match="differs in: (a plan that cannot be read|input)"):
+            Store.new(store.folder, store.plan, alone=False)
 
 
 def test_a_folder_that_another_run_removes_meanwhile_is_gone(worked):

@@ -215,6 +215,19 @@ def test_only_convincing_cells_are_left(tiny, noise):
     assert same(few, every.filter(tiny.convincing(every.scores, every.areas())))
 
 
+def test_a_sure_cell_vouches_for_others_below_the_threshold(tiny):
+    """Those that reach the share of its score; where none is sure there is no cell."""
+    boxes = np.array([[4, 4, 24, 24], [30, 4, 50, 24], [4, 30, 24, 50]], np.float32)
+    contours = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    wanted = {"score_threshold": 0.6, "score_share": 0.5}
+    tiny.network.config = tiny.network.config.with_inference(**wanted)
+    assert tiny.least_score(tiny.network) == 0.3
+    for scores, count in (([0.9, 0.5, 0.4], 2), ([0.61, 0.5, 0.4], 3), ([0.59, 0.5, 0.4], 0)):
+        cells = Cells(contours, boxes, np.array(scores, np.float32), np.zeros((3, 4), np.float32))
+        found, _ = tiny.postprocess([(Window(0, 0, 64, 64), cells)], (64, 64))
+        assert len(found) == count
+
+
 def test_a_recovered_cell_that_does_not_convince_is_not_told_of(tiny):
     """A cell that a window cuts, beside a whole one of a higher score."""
     boxes = np.array([[4, 4, 24, 24], [30, 30, 63, 50]], np.float32)

@@ -22,7 +22,7 @@ from app.images import ImageError
 from app.network import weights
 from app.network.config import PRESETS
 from app.network.cpn import CPN
-from app.network.device import use_cpu
+from app.network.device import set_up_cpu
 from app.network.weights import WeightsError
 from app.options import Extend, Help
 from app.segmenter import Segmenter
@@ -52,7 +52,7 @@ UNLABELLED_SHARE = 0.5  # unlabelled crops for each labelled one, with --listen2
 def main(arguments, commands=None):
     """Run the command; returns the exit status. commands: as of `parse`."""
     options = parse(arguments, commands)
-    use_cpu()
+    set_up_cpu()
     with distributed.group(options.device) as device:
         recipe, start = recipe_of(options), start_of(options)
         check_unfinished(options.out, recipe)

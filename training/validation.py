@@ -70,7 +70,7 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
     network = segmenter.network
     config = network.config
     scores = {(threshold, share): [] for threshold in THRESHOLDS for share in shares}
-    chosen = {
+    configs = {
         choice: config.with_inference(score_threshold=choice[0], score_share=choice[1])
         for choice in scores
     }
@@ -81,8 +81,8 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
         view = segmenter.view(image)
         network.config = config.with_inference(score_threshold=least, score_share=0.0)
         parts = list(segmenter.proposals(view))
-        for choice, network_config in chosen.items():
-            network.config = network_config
+        for choice, chosen in configs.items():
+            network.config = chosen
             floor = segmenter.least_score(network)
             passed = [(window, cells.filter(cells.scores > floor)) for window, cells in parts]
             cells, _ = segmenter.postprocess(passed, view.shape)

@@ -5,7 +5,7 @@ from typing import Tuple
 
 import numpy as np
 
-from app.images.limits import ImageError, product
+from app.images.limits import product
 
 _KEPT = 2**27  # bytes of decoded chunks that are kept since windows may need them again
 
@@ -60,16 +60,17 @@ class ChunkedImage:
 
     def _chunk(self, row, column):
         """The pixels (h, w) or (h, w, C) of the chunk at this place."""
-        place, (height, width) = (row, column), self._size
+        place = row, column
         if place not in self._chunks:
-            try:
-                self._chunks[place] = self._read(row, column)
-            except ImageError as error:
-                if self.shape[0] <= height and self.shape[1] <= width:  # the only one
-                    raise
-                where = f"from row {row * height}, column {column * width} on"
-                raise ImageError(f"{error}, {where}") from error
+            self._chunks[place] = self._read(row, column)
         return self._chunks[place]
+
+    def _place(self, row, column):
+        """Where a chunk is, as the end of a sentence; nothing where it is the only one."""
+        height, width = self._size
+        if self.shape[0] <= height and self.shape[1] <= width:
+            return ""
+        return f", from row {row * height}, column {column * width} on"
 
     def _read(self, row, column):
         """What `_chunk` returns, decoded. Raises ImageError."""

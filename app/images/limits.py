@@ -73,8 +73,8 @@ def name_of(value: object) -> object:
 
 
 @contextmanager
-def failures_as_image_errors(kind: str) -> Iterator[None]:
-    """Make one sentence of whatever a decoder of `kind` raises."""
+def failures_as_image_errors(kind: str, place: str = "") -> Iterator[None]:
+    """Make one sentence of whatever a decoder of `kind` raises. place: its end, of damaged data."""
     try:
         yield
     except ImageError:
@@ -82,7 +82,8 @@ def failures_as_image_errors(kind: str) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError("the image does not fit into memory") from error
     except Exception as error:  # each decoder fails in many ways of its own on damaged data
-        raise ImageError(f"the {kind} data is damaged, cut short or not supported") from error
+        reason = f"the {kind} data is damaged, cut short or not supported{place}"
+        raise ImageError(reason) from error
 
 
 def silence_libraries() -> None:

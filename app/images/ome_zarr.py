@@ -49,7 +49,7 @@ class ZarrImage(ChunkedImage):
         height, width = self._size
         rows = slice(row * height, (row + 1) * height)
         columns = slice(column * width, (column + 1) * width)
-        with failures_as_image_errors("OME-Zarr"):
+        with failures_as_image_errors("OME-Zarr", self._place(row, column)):
             planes = (self._pixels(place, rows, columns) for place in self._places)
             return project(planes, self._plane)
 

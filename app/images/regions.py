@@ -64,7 +64,7 @@ class TiffImage(ChunkedImage):
         return TiffImage(self._file, self._stack, colours, self._plane)
 
     def _read(self, row, column):
-        with failures_as_image_errors("TIFF"):
+        with failures_as_image_errors("TIFF", self._place(row, column)):
             parts = (self._colours(self._joined(planes, row, column)) for planes in self._stack)
             return project(parts, self._plane)
 

@@ -56,10 +56,11 @@ def folder_of(target: Path) -> Path:
 def differences(folder: Path, record: dict) -> str:
     """The names of what the plan in a folder has otherwise than this record."""
     try:
-        other = json.loads((folder / PLAN).read_text())["record"]
+        other = dict(json.loads((folder / PLAN).read_text())["record"])
     except (OSError, ValueError, KeyError, TypeError):
-        return "a plan that cannot be read"
-    return ", ".join(sorted(k for k in {*record, *other} if record.get(k) != other.get(k)))
+        other = {}
+    names = sorted(key for key in {*record, *other} if record.get(key) != other.get(key))
+    return ", ".join(names) or "a plan that cannot be read"
 
 
 class Store:

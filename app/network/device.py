@@ -37,7 +37,7 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device("cpu")
 
 
-def use_cpu(number: Optional[int] = None) -> None:
+def set_up_cpu(number: Optional[int] = None) -> None:
     """Compute with so many threads of the CPU; unless told, with as many as it is worth.
 
     That is torch's own number (of cores, or what OMP_NUM_THREADS says), but not more than this
