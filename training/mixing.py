@@ -1,19 +1,20 @@
 """What the result of a run keeps of the weights that it began with, for what those knew beside.
 
-Weights between both are as good as either for much of what each knows (Wortsman et al. 2022,
-arXiv:2109.01903, section 3). How near to the start they may be depends on the cells: new colours of
-known shapes bear half of it, another meaning of what is a cell hardly a tenth.
+Weights between both are as good as either for much of what each knows, and on few images often
+better than what was learned (Wortsman et al. 2022, arXiv:2109.01903, section 3). How near to the
+start they may be depends on the cells: new colours of known shapes bear half of it and more,
+another meaning of what is a cell hardly a fifth (experiments/EXPERIMENTS.md).
 """
 
 import shutil
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Tuple
 
 from app.network import weights
 from app.network.cpn import CPN
 
 START = "start.safetensors"  # what a run began with, in its folder
-SHARES = tuple(tenths / 10 for tenths in range(10))  # of the start, that are tried
+SHARES = tuple(tenths / 10 for tenths in range(9))  # of the start, that are tried
 
 
 def remember_start(start: Path, out: Path) -> None:
@@ -21,15 +22,17 @@ def remember_start(start: Path, out: Path) -> None:
     shutil.copyfile(str(start), str(out / START))
 
 
-def keep_of_start(out: Path, score: Callable[[CPN], float], least: float) -> float:
-    """Mix the best weights of the run in a folder with as much of those that it began with as
-    leaves their score at `least`; returns which share of the start that is, 0 to 0.9.
+def mix(
+    out: Path, score: Callable[[CPN], float], before: float, kept: float
+) -> Tuple[float, float]:
+    """Mix the last weights of the run in a folder with those that it began with: the more of
+    these the better, as long as of the most that can be gained the share `kept` (0..1) is left.
 
-    score: of a network in validation, the higher the better. What the start costs grows with its
-    share, so SHARES are halved. The last network that is scored is the one that is taken.
+    score: of a network in validation, the higher the better. before: that of the start. Returns
+    the share of the start and the score. Where that is above `before`, best.safetensors is it; the
+    network is scored once more, so that the label images of the validation are its own.
     """
-    best = out / "best.safetensors"
-    learned, record = weights.load(best)
+    learned, record = weights.load(out / "weights.safetensors")
     begun = weights.load(out / START)[0].state_dict()
 
     def mixed(share):
@@ -38,19 +41,16 @@ def keep_of_start(out: Path, score: Callable[[CPN], float], least: float) -> flo
             for name, value in learned.state_dict().items()
         }
 
-    def is_enough(share):
+    def scored(share):
         network = CPN(learned.config)
         network.load_state_dict(mixed(share))
-        return score(network) >= least
+        return score(network)
 
-    good, bad = 0, len(SHARES)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if is_enough(SHARES[middle]):
-            good = middle
-        else:
-            bad = middle
-    share = SHARES[good]
-    is_enough(share)
-    weights.save(best, mixed(share), learned.config, {**record, "start_share": share})
-    return share
+    scores = {share: scored(share) for share in SHARES}
+    least = before + kept * (max(scores.values()) - before)
+    share = max((share for share in SHARES if scores[share] >= least), default=0.0)
+    if scores[share] > before:
+        scored(share)
+        path = out / "best.safetensors"
+        weights.save(path, mixed(share), learned.config, {**record, "start_share": share})
+    return share, scores[share]

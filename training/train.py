@@ -315,12 +315,18 @@ def run(data, out, recipe, start, device, packs=None):
         has_uncertainty = recipe.weights["uncertainty"] > 0
         validator = Validator(data.validation, out, state.step, has_uncertainty)
         engine.Run(state, recipe, out, validator, show).go(batch)
-    if distributed.is_first() and (out / mixing.START).is_file() and state.best_step > 0:
-        before = float(outcome.validations(out)[0]["mean"])
-        least = before + recipe.kept_gain * (state.best - before)
-        share = mixing.keep_of_start(out, partial(validator.of_best, state), least)
-        tell(f"The result is {share:.0%} of the weights that it began with, and the rest is new")
+    if distributed.is_first() and (out / mixing.START).is_file():
+        mix(out, state, recipe, validator)
     return state
+
+
+def mix(out, state, recipe, validator):
+    """Make the result of a run of what it has learned and of what it began with."""
+    before = float(outcome.validations(out)[0]["mean"])
+    share, f1 = mixing.mix(out, partial(validator.mean_f1, state), before, recipe.kept_gain)
+    if f1 > before:
+        state.best, state.best_step = f1, state.step
+        tell(f"Mixed with {share:.0%} of the weights that it began with: mean F1 {f1:.4f}")
 
 
 def begin(out, recipe, start, device):
@@ -403,9 +409,9 @@ class Validator:
         tqdm.write(f"F1 on {len(images)} images after {minutes:.1f} minutes: {told}")
         return whole.mean_f1
 
-    def of_best(self, state, network):
-        """The mean F1 of a network that takes the place of the best one so far, with its labels."""
-        images = self._scored(network.eval(), state.device, state.best_step)
+    def mean_f1(self, state, network):
+        """That of a network, whose label images take the place of those of the last step."""
+        images = self._scored(network, state.device, state.step)
         return aggregates(images, [0.5])[0].mean_f1
 
     def _scored(self, network, device, step):
