@@ -4,16 +4,19 @@ from pathlib import Path
 import pytest
 
 
+# These install Debian packages (an engine, a browser), and apt lets only one process do so.
+INSTALLING = ("tests/container/", "tests/browser/")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Processes share the tests by file; those of the containers have one engine: one process."""
+    """Processes share the tests by file; all that install packages are one process's."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.split("::")[0]
-            container = "tests/container"
-            return container if file.startswith(f"{container}/") else file
+            return "installing" if file.startswith(INSTALLING) else file
 
     return ByFile(config, log)
 
