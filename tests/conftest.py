@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-
 # These install Debian packages (an engine, a browser), and apt lets only one process do so.
 INSTALLING = ("tests/container/", "tests/browser/")
 
