@@ -241,6 +241,11 @@ def _csv(rows, measured):
     return text.getvalue().encode()
 
 
+def differing(record: dict, other: dict) -> str:
+    """In what two records of how labels are made differ, as words."""
+    return ", ".join(sorted(k for k in {*record, *other} if record.get(k) != other.get(k)))
+
+
 def record_of(
     weights: List[Path],
     segmenter: "Segmenter",

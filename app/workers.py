@@ -24,6 +24,7 @@ from app.files import is_large_file
 from app.jobs import Job
 from app.large.stages import EVERYTHING, Share
 from app.large.store import Store, folder_of
+from app.outputs import differing
 from app.progress import Progress
 from app.summary import Row
 
@@ -149,6 +150,6 @@ def _ready(given):
     predict.images.silence_libraries()
     segmenter, own = predict.load_segmenter(options)
     if own != settings:
-        different = ", ".join(key for key in settings if own.get(key) != settings[key])
+        different = differing(settings, own)
         raise OtherProgram(f"a worker differs in: {different} (--no-amp makes precisions alike)")
     return options, settings, segmenter, predict.wanted_exports(options)

@@ -224,6 +224,17 @@ def test_parts_in_any_order_and_a_last_run_give_what_one_run_gives(
         assert not (together / f"{name}_windows").exists()
 
 
+def test_a_part_alone_says_nothing_of_labels_that_are_not_there(
+    tmp_path, network_file, by_stages, capsys
+):
+    image = write(tmp_path / "image.tif", noise())
+    given = [str(image), "--out", str(tmp_path / "out"), "--weights", str(network_file)]
+    assert predict.main([*given, "--scale", "1", "--part", "1/2"]) == 0
+    out, err = capsys.readouterr()
+    assert "0 of 1 images done, 1 in part\n" in out
+    assert "labels are in" not in out and "To look at" not in err
+
+
 def test_small_images_are_shared_by_whole_files(tmp_path, network_file):
     for number in range(5):
         write(tmp_path / f"{number}.tif", noise(number, (60, 60)))

@@ -17,6 +17,7 @@ from app.images import ImageError
 from app.large.plan import Plan
 from app.names import LABEL_ENDING
 from app.outlines import on_grid, star_shaped
+from app.outputs import differing
 
 PLAN, MERGED, WINDOW = "plan.json", "merged", "window"
 KINDS = ("whole", "fragments")  # of the cells of a window: see windows.settle_within
@@ -59,8 +60,7 @@ def differences(folder: Path, record: dict) -> str:
         other = dict(json.loads((folder / PLAN).read_text())["record"])
     except (OSError, ValueError, KeyError, TypeError):
         other = {}
-    names = sorted(key for key in {*record, *other} if record.get(key) != other.get(key))
-    return ", ".join(names) or "a plan that cannot be read"
+    return differing(record, other) or "a plan that cannot be read"
 
 
 class Store:
