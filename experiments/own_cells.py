@@ -4,6 +4,11 @@ Of a source that the weights of --init never saw, --count images are drawn by ea
 training command learns from them as a user would start it. Scored by the organisers' rules: all
 other images of the source, before and after, beside weights that know the source (--aim); and the
 val images of all other sources. Started again with the same --out it goes on where it was.
+
+With --adapt these images have no labels: the training command learns from the labelled images of
+--data and, by Listen2Student, from them (--options --licence, --without and the like keep the
+source's labelled images out of it). Scored are the last weights then: validation on other cells
+cannot choose.
 """
 
 import csv
@@ -39,6 +44,7 @@ def add_arguments(parser):
     add("--count", type=int, default=5, help="labelled images (default: %(default)s)")
     seeds = "by which they are drawn (default: 0 1 2)"
     add("--seeds", type=int, default=[0, 1, 2], help=seeds, **many)
+    add("--adapt", action="store_true", help="learn from the images without their labels")
     add("--options", metavar="OPTION", default=[], help="more of the training command's", **many)
     add("--out", type=Path, required=True, help="folder of the runs")
 
@@ -58,7 +64,8 @@ def run(options):
             folder = options.out / f"seed_{seed}"
             few = random.Random(seed).sample(whole, options.count)
             minutes = train(few, folder, seed, options)
-            best = folder / "run" / "best.safetensors"
+            best = folder / "run" / ("weights" if options.adapt else "best")
+            best = best.with_suffix(".safetensors")
             rest = [entry for entry in whole if entry not in few]
             after = np.mean([f1 for _, f1 in scored(best, rest, folder / "rest")])
             start, aim = (np.mean([scores[n][e.name] for e in rest]) for n in ("start", "aim"))
@@ -90,9 +97,13 @@ def train(few, folder, seed, options):
     """
     done = folder / "minutes.csv"
     if not done.is_file():
-        link(few, folder / "data")
-        command = [sys.executable, "-m", "training", "--data", folder / "data", "--seed", seed]
-        command += ["--init", options.init, "--out", folder / "run", *options.options]
+        link(few, folder / "data", labels=not options.adapt)
+        command = [sys.executable, "-m", "training", "--seed", seed, "--init", options.init]
+        if options.adapt:
+            command += ["--data", options.data, "--listen2student", folder / "data"]
+        else:
+            command += ["--data", folder / "data"]
+        command += ["--out", folder / "run", *options.options]
         begin = time.monotonic()
         status = subprocess.run([str(part) for part in command]).returncode
         if status:
@@ -103,12 +114,15 @@ def train(few, folder, seed, options):
         return float(next(csv.reader(file))[0])
 
 
-def link(few, folder):
-    """Make a folder of images and label images, as of a user, of links to those of Entries."""
+def link(few, folder, labels):
+    """Make a folder of images and, if wanted, label images, as of a user, of links to those of
+    Entries."""
     folder.mkdir(parents=True)
     for entry in few:
         os.symlink(entry.image.resolve(), folder / f"{entry.flat_name}{entry.image.suffix}")
-        os.symlink(entry.label.resolve(), folder / f"{entry.flat_name}_label{entry.label.suffix}")
+        if labels:
+            label = f"{entry.flat_name}_label{entry.label.suffix}"
+            os.symlink(entry.label.resolve(), folder / label)
 
 
 def scored(weights, listing, out):

@@ -61,6 +61,19 @@ def test_each_seed_trains_on_its_own_images_and_is_scored_on_the_others(data, tm
     assert before == after
 
 
+def test_adapting_learns_from_other_labels_and_from_the_images_without_theirs(data, tmp_path):
+    given = arguments(data, tmp_path, "--adapt", "--count", "2", "--seeds", "0")
+    given += ["--options=--without", "--options=new", "--options=--steps", "--options=1"]
+    given += ["--options=--set", "--options=crops=[[64,2]]", "--options=teacher_foreground=0"]
+    assert command.main(given) == 0
+    folder = tmp_path / "out" / "seed_0"
+    assert len(list((folder / "data").iterdir())) == 2, "no label images"
+    record = weights.load(folder / "run" / "weights.safetensors")[1]
+    assert record["data"]["sources"] == ["drawn"]
+    assert (folder / "run" / "unlabelled").exists()
+    assert len(list((folder / "rest").glob("*_label.tiff"))) == 4
+
+
 def test_weights_that_know_the_source_or_a_source_that_is_not_there_are_refused(
     data, tmp_path, capsys
 ):

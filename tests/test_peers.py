@@ -1,4 +1,4 @@
-"""Other methods beside ours: a watershed, StarDist by its own package, and the table of all."""
+"""Other methods beside ours: a watershed, StarDist and DeepSea, and the table of all."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from training_data import make_data
 
 from evaluate.folders import EvaluationError, pairs, read_labels
 from experiments.peers import __main__ as peers
-from experiments.peers import inputs, watershed
+from experiments.peers import deepsea_2d, inputs, watershed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,6 +51,22 @@ def test_the_watershed_parts_touching_cells_bright_or_dark(dark):
     for number in (1, 2, 3):
         found = labels == np.bincount(labels[truth == number]).argmax()
         assert (found & (truth == number)).sum() > 0.9 * (found | (truth == number)).sum()
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (766, 1024), (90, 30)])
+def test_deepsea_sees_all_images_in_its_own_size_and_its_cells_get_theirs_back(shape):
+    image, truth = discs(shape, ((20, 14), (60, 14)), 8)
+    seen = []
+
+    def bright(grey):
+        seen.append((grey.shape, grey.min(), grey.max()))
+        return grey > 0
+
+    labels = deepsea_2d.segment(image, bright)
+    assert seen == [((383, 512), -1.0, 1.0)]
+    assert labels.shape == shape and labels.max() == 2
+    assert ((labels > 0) == (truth > 0)).mean() > 0.99
+    assert not deepsea_2d.segment(np.full_like(image, 7), bright).any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (40, 30)])

@@ -1,6 +1,6 @@
 """Other methods than ours: python -m experiments.peers COMMAND (COMMAND --help says more of each)
 
-All of them, ours included, on the same images: sh experiments/peers/run
+All of them, ours included, on the same images: sh experiments/peers/run (run_deepsea)
 """
 
 import sys
@@ -10,6 +10,7 @@ from evaluate import commands
 COMMANDS = {
     "watershed": ("watershed", "label images by Otsu's threshold and a watershed"),
     "stardist": ("stardist_2d", "train StarDist, choose its thresholds, label images"),
+    "deepsea": ("deepsea_2d", "label images by DeepSea"),
     "table": ("table", "the scores of several methods side by side"),
 }
 
