@@ -49,6 +49,15 @@ def empty_frame(side, seed):
 
 def plane(side, rng):
     """One channel (side, side) float32 of an empty frame."""
+    light = uneven(side, rng)
+    for share, draw in ((0.3, blobs), (0.3, dust), (0.15, fibres), (0.15, edge), (0.1, bands)):
+        if rng.random() < share:
+            light += draw(side, rng)
+    return light + noise(side, rng)
+
+
+def uneven(side, rng):
+    """Light (side, side) float32 on nothing, often brighter at one side or in the middle."""
     level = rng.uniform(0.02, 0.5) if rng.random() < 0.7 else rng.uniform(0.5, 0.95)
     ticks = np.linspace(-1, 1, side, dtype=np.float32)
     light = np.full((side, side), level, np.float32)
@@ -56,20 +65,21 @@ def plane(side, rng):
         slope, fall = rng.uniform(-0.4, 0.4, 2), rng.uniform(0, 0.3)
         light *= 1 + slope[0] * ticks + slope[1] * ticks[:, None]
         light *= 1 - fall * (ticks**2 + ticks[:, None] ** 2) / 2
-    for share, draw in ((0.3, blobs), (0.3, dust), (0.15, fibres), (0.15, edge), (0.1, bands)):
-        if rng.random() < share:
-            light += draw(side, rng)
-    return light + noise(side, rng)
+    return light
 
 
 def noise(side, rng):
-    """A camera's noise (side, side), sometimes smoothed as a resized image's is."""
-    amount = math.exp(rng.uniform(math.log(0.003), math.log(0.2)))
+    """A camera's noise (side, side)."""
+    return math.exp(rng.uniform(math.log(0.003), math.log(0.2))) * grained(side, rng)
+
+
+def grained(side, rng):
+    """Noise (side, side) of standard deviation 1, sometimes smoothed as a resized image's is."""
     grain = rng.standard_normal((side, side), dtype=np.float32)
     if rng.random() < 0.4:
         grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.4, 2.5))
         grain /= grain.std()
-    return amount * grain
+    return grain
 
 
 def blobs(side, rng):

@@ -36,6 +36,7 @@ from training import (
     mixing,
     outcome,
     own_data,
+    synthetic,
     validation,
 )
 from training.packing import load_pack
@@ -137,6 +138,8 @@ def add_arguments(parser, several=True):
     no_uncertainty = "without that loss; predict with --no-uncertainty-nms then"
     add("--no-uncertainty", action="store_true", help=no_uncertainty)
     add("--no-giou", action="store_true", help="without that loss")
+    drawn = "draw so many images of cells that no microscope saw, and learn from them as well"
+    add("--synthetic", metavar="COUNT", type=int, default=0, help=drawn)
     unlabelled = "learn from the unlabelled images of a folder as well"
     add("--listen2student", metavar="DIR", type=Path, help=unlabelled)
     fields_help = "other values for fields of training/recipe.py"
@@ -149,6 +152,8 @@ def check(options, parser):
         parser.error("--init and --from-scratch exclude one another")
     if options.listen2student and options.no_uncertainty:
         parser.error("--listen2student needs the uncertainties that --no-uncertainty leaves out")
+    if options.synthetic < 0:
+        parser.error("--synthetic needs a number from 0 on")
     if options.licence == "commercial" and not (options.init or options.from_scratch):
         parser.error(
             "our weights are for research use only, but for one file: --licence commercial needs "
@@ -219,6 +224,8 @@ class Data:
         held_out = catalog.entries(options.data, "val", commercial)
         if not (options.data / catalog.TABLE).is_file():
             training, held_out = usable_parts(training, held_out, options.data)
+        if options.synthetic:
+            training = training + drawn_images(options.synthetic, options.seed, options.out)
         folder = options.listen2student
         unlabelled = catalog.unlabelled(folder) if folder else []
         if unlabelled and commercial:
@@ -229,6 +236,16 @@ class Data:
     def sources(self):
         """Names of the training sources, by their number in the pack."""
         return sorted({entry.source for entry in self.training})
+
+
+def drawn_images(count, seed, out):
+    """catalog.Entries of so many synthetic images, which the first process draws into `out`."""
+    folder = out / f"{synthetic.SOURCE}_{count}"
+    if distributed.is_first():
+        bar = partial(tqdm, desc="drawing", disable=None)
+        synthetic.write_images(count, seed, folder, bar)
+    distributed.wait()
+    return synthetic.entries(count, folder)
 
 
 def usable_parts(training, held_out, folder):
