@@ -26,7 +26,7 @@ def test_images_are_rgb_and_every_label_is_one_piece_of_a_cells_size(drawn):
         assert sorted(np.unique(labels[labels > 0])) == list(range(1, labels.max() + 1))
         for number, window in enumerate(ndimage.find_objects(labels), 1):
             mask = labels[window] == number
-            assert mask.sum() >= 12 and ndimage.label(mask, np.ones((3, 3)))[1] == 1
+            assert mask.sum() >= synthetic.LEAST and ndimage.label(mask, np.ones((3, 3)))[1] == 1
 
 
 def test_most_images_have_cells_of_many_sizes_and_numbers(drawn):

@@ -26,6 +26,7 @@ SOURCE = "synthetic"
 SIDE = 512  # pixels of an image
 SMALLEST, LARGEST = 8, 200  # pixels: the typical extent of cells in an image
 LEFT = 0.8  # share of its pixels that a cell needs beside those drawn before it
+LEAST = 12  # pixels of a cell
 TRIES = 4  # places tried for each cell that the image has room for
 
 
@@ -100,12 +101,9 @@ def place(labels, mask, centre):
         return
     there = labels[start[0] : end[0], start[1] : end[1]]
     inside = mask[tuple(slice(a - c, b - c) for a, b, c in zip(start, end, corner))]
-    free = inside & (there == 0)
-    if free.sum() >= LEFT * max(inside.sum(), 1) and free.sum() >= 12:
-        pieces, count = ndimage.label(free)
-        if count > 1:
-            free = pieces == np.bincount(pieces[pieces > 0]).argmax()
-        there[free] = labels.max() + 1
+    piece = largest_piece(inside & (there == 0))
+    if piece.sum() >= max(LEFT * inside.sum(), LEAST):
+        there[piece] = labels.max() + 1
 
 
 def tissue(size, rng):
@@ -124,16 +122,21 @@ def tissue(size, rng):
 
 
 def tidy(labels):
-    """Labels anew from 1 on, of each the largest piece alone, without those of under 12 pixels."""
+    """Labels anew from 1 on, of each the largest piece alone, without those of under LEAST pixels."""
     kept = np.zeros_like(labels, np.int32)
     for number, window in enumerate(ndimage.find_objects(labels), 1):
         if window is None:
             continue
-        pieces, _ = ndimage.label(labels[window] == number)
-        sizes = np.bincount(pieces.ravel())[1:]
-        if sizes.max() >= 12:
-            kept[window][pieces == sizes.argmax() + 1] = kept.max() + 1
+        piece = largest_piece(labels[window] == number)
+        if piece.sum() >= LEAST:
+            kept[window][piece] = kept.max() + 1
     return kept
+
+
+def largest_piece(mask):
+    """The largest connected piece of a mask (h, w), as a mask."""
+    pieces, count = ndimage.label(mask)
+    return pieces == np.bincount(pieces[mask]).argmax() if count else mask
 
 
 # What shape they have: masks.
