@@ -122,7 +122,7 @@ def tissue(size, rng):
 
 
 def tidy(labels):
-    """Labels anew from 1 on, of each the largest piece alone, without those of under LEAST pixels."""
+    """Labels anew from 1 on, of each the largest piece alone; those of under LEAST pixels go."""
     kept = np.zeros_like(labels, np.int32)
     for number, window in enumerate(ndimage.find_objects(labels), 1):
         if window is None:
