@@ -50,6 +50,7 @@ class State:
 def new_state(network, recipe, device):
     """A run at its start. network: CPN with its initial weights."""
     network = network.to(device).to(memory_format=torch.channels_last)
+    network.encoder.requires_grad_(not recipe.freeze_encoder)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     parallel = distributed.parallel(network)
     generator = torch.Generator().manual_seed(recipe.seed)

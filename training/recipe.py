@@ -136,6 +136,7 @@ class Recipe:
     clip: Optional[float] = 5.0  # largest norm of the gradient
     ema: float = 0.998  # decay per step of the averaged weights; 0: no average
     freeze_norms: float = 0.6  # share of the run after which BatchNorm uses running statistics
+    freeze_encoder: bool = False  # the encoder stays as it was: what it sees serves all cells
     kept_gain: float = 1.0  # share of what the run gains in validation that its result keeps, to be
     # as near to the weights that it began with as that allows (mixing.mix); 1: they count no more
     # Targets and losses
@@ -223,6 +224,7 @@ SCHEDULES = {
         "warm_up": 0.1,
         "ema": 0.98,
         "freeze_norms": 0.0,
+        "freeze_encoder": True,
         "kept_gain": 0.6,
         # As the weights that we ship were trained (weights/details.md): targets of another kind
         # would have them learn all cells anew.
@@ -231,7 +233,6 @@ SCHEDULES = {
         "weights": {**balanced_weights(), "uncertainty": 0.5, "boundary": 0.0},
         "teacher_from": 0.0,
         "validation_minutes": 2.0,
-        "patience": 5,
     },
 }
 
