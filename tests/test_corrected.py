@@ -72,8 +72,8 @@ def without_second(folder, name):
 @pytest.mark.parametrize("name", FORMATS)
 def test_outlines_that_prediction_exports_come_back_as_its_labels(predicted, name):
     labels = discs()
-    back, without = read_outlines(predicted[1] / FILES[name], (90, 120))
-    assert back.max() == 4 and without == 0
+    back, notes = read_outlines(predicted[1] / FILES[name], (90, 120))
+    assert back.max() == 4 and not notes
     for label in range(1, 5):
         mine = labels == label
         theirs = back == np.bincount(back[mine]).argmax()
@@ -101,6 +101,87 @@ def test_a_label_image_painted_in_is_taken_as_it_is(predicted, tmp_path, capsys)
     out = capsys.readouterr().out
     assert "a.png: a_label.tiff" in out and "1 of 2 images were corrected" in out
     assert np.array_equal(tifffile.imread(str(tmp_path / "new/mine/a_label.tiff")), painted)
+
+
+def test_the_number_of_cells_is_told_beside_that_of_prediction(predicted, tmp_path, capsys):
+    without_second(predicted[1], "geojson")
+    assert gathered(predicted, tmp_path / "mine") == 0
+    assert "a.png: a.geojson, 3 cells (4 predicted)\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a_label.tif", "a_label.png", "a_masks.tif"])
+def test_a_label_image_that_another_program_named_counts(predicted, tmp_path, name, capsys):
+    images.write_labels(tmp_path / "new.tiff", discs() * 2)
+    pixels = tifffile.imread(str(tmp_path / "new.tiff"))
+    if name.endswith(".png"):
+        Image.fromarray(pixels).save(str(predicted[1] / name))
+    else:
+        tifffile.imwrite(str(predicted[1] / name), pixels)
+    assert gathered(predicted, tmp_path / "mine") == 0
+    assert f"a.png: {name}, 4 cells (4 predicted)" in capsys.readouterr().out
+
+
+def test_what_has_no_images_name_is_told(predicted, tmp_path, capsys):
+    (predicted[1] / "RoiSet.zip").write_bytes(b"zip")
+    assert gathered(predicted, tmp_path / "mine") == 2
+    assert "RoiSet.zip: not used, since no image has that name" in capsys.readouterr().out
+
+
+def test_what_is_older_than_a_label_image_is_told(predicted, tmp_path, capsys):
+    without_second(predicted[1], "geojson")
+    os.utime(str(predicted[1] / "a.geojson"), (1, 1))
+    tifffile.imwrite(str(predicted[1] / "a_label.tiff"), discs() * 2)
+    assert gathered(predicted, tmp_path / "mine") == 0
+    assert "a.geojson is older than a_label.tiff and not used" in capsys.readouterr().out
+
+
+def test_of_a_stack_the_plane_that_was_predicted_is_taken(predicted, tmp_path, capsys):
+    inputs, labels = predicted
+    (inputs / "a.png").unlink()
+    for name in ("a", "b"):
+        planes = np.stack([np.full((90, 120), value, np.uint16) for value in (10, 20, 30)])
+        tifffile.imwrite(
+            str(inputs / f"{name}.tif"), planes, photometric="minisblack", metadata={"axes": "ZYX"}
+        )
+    record = {"program": "cpn", "plane": 3, "channels": None}
+    outputs.save(labels / "b_label.tiff", discs(), record)  # as it was predicted
+    tifffile.imwrite(str(labels / "a_label.tiff"), discs() * 2)
+    assert gathered(predicted, tmp_path / "mine", "--from", "labels") == 0
+    (entry,) = catalog.entries(tmp_path / "mine", "train")
+    assert (images.read(entry.image)[0] == 30).all()
+    assert gathered(predicted, tmp_path / "two", "--from", "labels", "--plane", "2") == 0
+    (entry,) = catalog.entries(tmp_path / "two", "train")
+    assert (images.read(entry.image)[0] == 20).all()
+    (labels / "b_label.tiff").unlink()
+    assert gathered(predicted, tmp_path / "three", "--from", "labels") == 0
+    assert "plane" in capsys.readouterr().out, "what is passed over is told"
+
+
+@pytest.mark.parametrize("channels", ["2", "3,1"])
+def test_channels_come_as_they_were_predicted(predicted, tmp_path, channels):
+    inputs, labels = predicted
+    (inputs / "a.png").unlink()
+    planes = np.stack([np.full((90, 120), value, np.uint16) for value in (10, 20, 30, 40)])
+    tifffile.imwrite(str(inputs / "a.ome.tif"), planes, ome=True, metadata={"axes": "CYX"})
+    tifffile.imwrite(str(labels / "a_label.tiff"), discs() * 2)
+    assert gathered(predicted, tmp_path / "mine", "--from", "labels", "--channels", channels) == 0
+    (entry,) = catalog.entries(tmp_path / "mine", "train")
+    pixels = images.read(entry.image)[0].reshape(90, 120, -1)
+    assert pixels[5, 5].tolist() == [10 * int(each) for each in channels.split(",")]
+
+
+def test_a_second_round_is_trained_with_the_first(predicted, tmp_path, capsys):
+    tifffile.imwrite(str(predicted[1] / "a_label.tiff"), discs() * 2)
+    assert gathered(predicted, tmp_path / "mine") == 0
+    assert gathered(predicted, tmp_path / "mine" / "second") == 0
+    assert f"--data {tmp_path / 'mine'} --out runs/second" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    assert gathered(predicted, tmp_path / "empty") == 0
+
+
+def test_a_folder_that_is_not_there_is_named(predicted, tmp_path, capsys):
+    assert gathered((predicted[0], tmp_path / "none"), tmp_path / "mine") == 2
+    assert f"{tmp_path / 'none'} is no folder" in capsys.readouterr().err
 
 
 def test_what_nobody_corrected_is_no_truth(predicted, tmp_path, capsys):
@@ -156,8 +237,8 @@ def test_points_and_lines_are_no_cells_and_of_several_pieces_the_largest_counts(
     ]
     features = [{"type": "Feature", "geometry": shape} for shape in shapes]
     (tmp_path / "a.geojson").write_text(json.dumps({"features": features}))
-    labels, without = read_outlines(tmp_path / "a.geojson", (60, 60))
-    assert labels.max() == 1 and labels.sum() == 100 and without == 0
+    labels, notes = read_outlines(tmp_path / "a.geojson", (60, 60))
+    assert labels.max() == 1 and labels.sum() == 100 and not notes
     assert labels[10:20, 10:20].all(), "whole pixels are those within, on all sides"
     (tmp_path / "none.geojson").write_text("[]")
     assert not read_outlines(tmp_path / "none.geojson", (60, 60))[0].any()
@@ -173,16 +254,47 @@ def write_squares(path, *squares):
     path.write_text(json.dumps([{"type": "Feature", "geometry": shape} for shape in shapes]))
 
 
-def test_smaller_cells_lie_upon_larger_ones_and_what_is_covered_is_counted(tmp_path):
-    write_squares(tmp_path / "a.geojson", (10, 10, 5), (5, 5, 20), (40, 40, 8), (40, 40, 8))
-    labels, without = read_outlines(tmp_path / "a.geojson", (60, 60))
-    assert without == 1 and sorted(np.bincount(labels.ravel())[1:]) == [25, 64, 375]
+def test_smaller_cells_lie_upon_larger_ones(tmp_path):
+    write_squares(tmp_path / "a.geojson", (10, 10, 5), (5, 5, 20), (40, 40, 4), (40, 40, 9))
+    labels, notes = read_outlines(tmp_path / "a.geojson", (60, 60))
+    assert not notes and sorted(np.bincount(labels.ravel())[1:]) == [16, 25, 65, 375]
+
+
+def test_a_cell_outlined_twice_is_one(tmp_path):
+    """In QuPath a detection is outlined anew as an annotation, and the old one left."""
+    write_squares(tmp_path / "a.geojson", (10, 10, 20), (12, 12, 17), (40, 40, 8), (41, 40, 8))
+    labels, notes = read_outlines(tmp_path / "a.geojson", (60, 60))
+    assert sorted(np.bincount(labels.ravel())[1:]) == [72, 400]
+    assert notes == ["2 outlines of cells outlined twice joined"]
+
+
+def test_a_region_around_cells_or_the_whole_image_is_no_cell(tmp_path):
+    cells = [(x, y, 6) for x in (10, 20, 30) for y in (10, 20)]
+    write_squares(tmp_path / "a.geojson", (5, 5, 40), *cells)
+    labels, notes = read_outlines(tmp_path / "a.geojson", (60, 60))
+    assert labels.max() == 6 and notes == ["1 outline around others or the whole image left out"]
+    write_squares(tmp_path / "a.geojson", (0, 0, 60), (10, 10, 6))
+    assert read_outlines(tmp_path / "a.geojson", (60, 60))[0].max() == 1
+    write_squares(tmp_path / "a.geojson", (5, 5, 40), *cells[:3])
+    labels, notes = read_outlines(tmp_path / "a.geojson", (60, 60))
+    assert labels.max() == 4 and not notes, "a large cell may have a few small ones upon it"
+
+
+def test_an_outline_that_a_user_drew_is_as_large_as_it_was_drawn(tmp_path):
+    angles = np.linspace(0, 2 * np.pi, 60)
+    for radius in (5, 10, 20):
+        circle = 30.5 + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+        shape = {"type": "Polygon", "coordinates": [circle.tolist()]}
+        (tmp_path / "a.geojson").write_text(json.dumps([{"type": "Feature", "geometry": shape}]))
+        labels, _ = read_outlines(tmp_path / "a.geojson", (60, 60))
+        assert labels.sum() == pytest.approx(np.pi * radius**2, rel=0.04)
 
 
 def test_outlines_reach_beyond_the_image_and_large_ones_are_exact_too(tmp_path):
     write_squares(tmp_path / "a.geojson", (-5, -5, 15), (20, 20, 600), (900, 900, 50))
-    labels, without = read_outlines(tmp_path / "a.geojson", (700, 640))
-    assert without == 1 and sorted(np.bincount(labels.ravel())[1:]) == [100, 600**2]
+    labels, notes = read_outlines(tmp_path / "a.geojson", (700, 640))
+    assert notes == ["1 outline without a pixel of its own left out"]
+    assert sorted(np.bincount(labels.ravel())[1:]) == [100, 600**2]
 
 
 @pytest.mark.skipif("roi" not in FORMATS, reason="the library needs Python 3.11")
