@@ -90,13 +90,24 @@ def test_a_network_that_finds_nothing_is_said_to_and_the_start_is_kept(own, tmp_
 
 
 def test_what_to_do_next_depends_on_what_training_brought():
-    def advice(before, after, found):
+    def advice(before, after, found, steps=200):
         image = outcome.Scored(None, before, after, true=3, found=found)
-        return outcome.Outcome((), [], [image], unseen=True).advice[0]
+        curve = [(0.0, before), (10.0, after)]
+        return outcome.Outcome((), curve, [image], unseen=True, steps=steps).advice
 
-    assert "No cell is found" in advice(0.0, 0.0, 0)
-    assert "brought nothing" in advice(0.5, 0.5, 3)
-    assert "correct a few" in advice(0.5, 0.6, 3)
+    assert "No cell is found" in advice(0.0, 0.0, 0)[0]
+    assert "brought nothing" in advice(0.5, 0.5, 3)[0]
+    assert "correct a few" in advice(0.5, 0.6, 3)[0]
+    slow, then = advice(0.5, 0.5, 3, steps=40)
+    assert "Only 40 steps" in slow and "--minutes 50" in slow and "brought nothing" in then
+
+
+def test_a_run_that_was_too_short_goes_on_as_it_says(own, tmp_path, capsys):
+    train(own, tmp_path / "run")
+    assert "Only 2 steps were done" in capsys.readouterr().out
+    given = ["--data", own, "--out", tmp_path / "run", "--device", "cpu", "--steps", "3"]
+    assert command.main([str(word) for word in [*given, "--set", "crops=[[64,2]]"]]) == 0
+    assert "Only 3 steps were done" in capsys.readouterr().out
 
 
 def test_outlines_say_what_is_found_wrong_and_missed(tmp_path):

@@ -6,6 +6,7 @@ after is the best one.
 
 import base64
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Tuple
@@ -29,6 +30,7 @@ from training.own_data import read_truth
 
 PAGE = "outcome.html"
 SHOWN = 3  # images with a picture
+NEEDED = 100  # steps: with fewer, five images have hardly changed anything so far
 SIDE = 640  # pixels of an image that a picture shows, at most
 # Of outlines, by their match: found, wrong, missed, at the frame. Okabe and Ito's, and white.
 COLOURS = ((0, 158, 115), (213, 94, 0), (240, 228, 66), (255, 255, 255))
@@ -53,6 +55,7 @@ class Outcome:
     curve: List[Tuple[float, float]]  # minutes of training, mean F1 of the validation images
     images: List[Scored]
     unseen: bool  # the images had no part in training
+    steps: int  # of training
 
     @property
     def means(self):
@@ -63,6 +66,19 @@ class Outcome:
     @property
     def advice(self):
         """What to do next: sentences."""
+        if self.steps < NEEDED:
+            minutes = math.ceil(self.curve[-1][0] * 2 * NEEDED / max(self.steps, 1))
+            return [
+                f"Only {self.steps} steps were done, and it takes {NEEDED} and more to learn new "
+                "cells: the machine is slow, or busy (then OMP_NUM_THREADS=1 may help). Go on by "
+                f"the same command with --minutes {max(minutes, 8)}.",
+                *self._next,
+            ]
+        return self._next
+
+    @property
+    def _next(self):
+        """What else to do next."""
         before, after = self.means
         if not sum(image.found for image in self.images):
             return [
@@ -94,8 +110,8 @@ def validations(out: Path) -> List[Dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def gather(out, listing, training, best_step):
-    """The Outcome of the run in a folder.
+def gather(out, listing, training, best_step, steps):
+    """The Outcome of the run of so many steps in a folder.
 
     listing: catalog.Entry of the validation images. training: of those that it learned from.
     """
@@ -104,7 +120,7 @@ def gather(out, listing, training, best_step):
     curve = [(float(row["minutes"]), float(row["mean"])) for row in rows]
     seen = {entry.image for entry in training}
     unseen = not any(entry.image in seen for entry in listing)
-    return Outcome(folders, curve, [scored(entry, folders) for entry in listing], unseen)
+    return Outcome(folders, curve, [scored(entry, folders) for entry in listing], unseen, steps)
 
 
 def scored(entry, folders):

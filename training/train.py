@@ -67,7 +67,7 @@ def main(arguments, commands=None):
 
 def tell_outcome(data, out, state):
     """Write the page of a run and say what to do next."""
-    brought = outcome.gather(out, data.validation, data.training, state.best_step)
+    brought = outcome.gather(out, data.validation, data.training, state.best_step, state.step)
     page = outcome.write(brought, out)
     print(*brought.advice, sep="\n")
     print(f"sh predict.sh INPUTS OUTPUTS --weights {out / 'best.safetensors'}")
@@ -340,6 +340,7 @@ def run(data, out, recipe, start, device, packs=None):
 def mix(out, state, recipe, validator):
     """Make the result of a run of what it has learned and of what it began with."""
     before = float(outcome.validations(out)[0]["mean"])
+    tell("Trying means of what was learned and what it began with")
     share, f1 = mixing.mix(out, partial(validator.mean_f1, state), before, recipe.kept_gain)
     if f1 > before:
         state.best, state.best_step = f1, state.step
@@ -429,7 +430,7 @@ class Validator:
     def mean_f1(self, state, network):
         """That of a network, whose label images take the place of those of the last step."""
         images = self._scored(network, state.device, state.step)
-        return aggregates(images, [0.5])[0].mean_f1
+        return round(aggregates(images, [0.5])[0].mean_f1, 4)  # as validation.csv has it
 
     def _scored(self, network, device, step):
         """evaluate.score.ImageScores by a network, whose label images are those of this step."""
