@@ -244,14 +244,16 @@ def test_points_and_lines_are_no_cells_and_of_several_pieces_the_largest_counts(
     assert not read_outlines(tmp_path / "none.geojson", (60, 60))[0].any()
 
 
-def write_squares(path, *squares):
-    """A GeoJSON file of squares (x, y, side)."""
-    rings = [
-        [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
-        for x, y, side in squares
-    ]
-    shapes = [{"type": "Polygon", "coordinates": [ring]} for ring in rings]
-    path.write_text(json.dumps([{"type": "Feature", "geometry": shape} for shape in shapes]))
+def write_squares(path, *squares, are_ours=()):
+    """A GeoJSON file of squares (x, y, side), some of them with prediction's measurements."""
+    features = []
+    for number, (x, y, side) in enumerate(squares):
+        ring = [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        ours = number < len(are_ours) and are_ours[number]
+        properties = {"measurements": {"label_area_px": 1}} if ours else {}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    path.write_text(json.dumps(features))
 
 
 def test_smaller_cells_lie_upon_larger_ones(tmp_path):
@@ -260,24 +262,39 @@ def test_smaller_cells_lie_upon_larger_ones(tmp_path):
     assert not notes and sorted(np.bincount(labels.ravel())[1:]) == [16, 25, 65, 375]
 
 
-def test_a_cell_outlined_twice_is_one(tmp_path):
+def test_a_cell_outlined_anew_is_as_the_user_outlined_it(tmp_path):
     """In QuPath a detection is outlined anew as an annotation, and the old one left."""
-    write_squares(tmp_path / "a.geojson", (10, 10, 20), (12, 12, 17), (40, 40, 8), (41, 40, 8))
+    for mine, ours in (((12, 12, 15), (10, 10, 20)), ((10, 10, 20), (12, 12, 15))):
+        write_squares(tmp_path / "a.geojson", mine, ours, (40, 40, 8), are_ours=[0, 1, 1])
+        labels, notes = read_outlines(tmp_path / "a.geojson", (60, 60))
+        assert labels.max() == 2 and notes == ["1 outline of a cell that has another one left out"]
+        assert np.bincount(labels.ravel()).tolist()[1:].count(mine[2] ** 2) == 1
+        assert len(np.unique(labels[mine[1] : mine[1] + mine[2], mine[0] : mine[0] + mine[2]])) == 1
+
+
+def test_one_of_two_outlines_that_are_nearly_alike_counts_and_neighbours_stay(tmp_path):
+    write_squares(tmp_path / "a.geojson", (40, 40, 8), (41, 40, 8), (0, 0, 20), (9, 0, 20))
     labels, notes = read_outlines(tmp_path / "a.geojson", (60, 60))
-    assert sorted(np.bincount(labels.ravel())[1:]) == [72, 400]
-    assert notes == ["2 outlines of cells outlined twice joined"]
+    assert sorted(np.bincount(labels.ravel())[1:]) == [64, 180, 400]
+    assert notes == ["1 outline of a cell that has another one left out"]
+    row = [(8 * number, 0, 20) for number in range(6)]
+    write_squares(tmp_path / "a.geojson", *row)
+    assert read_outlines(tmp_path / "a.geojson", (60, 90))[0].max() == 6
 
 
 def test_a_region_around_cells_or_the_whole_image_is_no_cell(tmp_path):
-    cells = [(x, y, 6) for x in (10, 20, 30) for y in (10, 20)]
+    cells = [(x, y, 6) for x in (10, 20, 30) for y in (10, 20, 30)]
     write_squares(tmp_path / "a.geojson", (5, 5, 40), *cells)
     labels, notes = read_outlines(tmp_path / "a.geojson", (60, 60))
-    assert labels.max() == 6 and notes == ["1 outline around others or the whole image left out"]
+    said = ["1 outline around many others or the whole image left out"]
+    assert labels.max() == 9 and notes == said
     write_squares(tmp_path / "a.geojson", (0, 0, 60), (10, 10, 6))
     assert read_outlines(tmp_path / "a.geojson", (60, 60))[0].max() == 1
-    write_squares(tmp_path / "a.geojson", (5, 5, 40), *cells[:3])
+    write_squares(tmp_path / "a.geojson", (5, 5, 40), *cells[:8])
     labels, notes = read_outlines(tmp_path / "a.geojson", (60, 60))
-    assert labels.max() == 4 and not notes, "a large cell may have a few small ones upon it"
+    assert labels.max() == 9 and not notes, "a large cell may have some small ones upon it"
+    write_squares(tmp_path / "a.geojson", (5, 5, 40), *cells, are_ours=[1] * 10)
+    assert read_outlines(tmp_path / "a.geojson", (60, 60))[0].max() == 10
 
 
 def test_an_outline_that_a_user_drew_is_as_large_as_it_was_drawn(tmp_path):

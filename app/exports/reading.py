@@ -3,9 +3,10 @@
 import gzip
 import json
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple, Union
 
 import numpy as np
+from scipy.spatial import cKDTree
 from skimage.measure import points_in_poly
 
 from app import extras
@@ -22,8 +23,9 @@ LEAST = 3  # points of an outline
 FINENESS, PEN, NO_PEN = 10, 7, 1
 COARSE_FROM = 500  # pixels: larger outlines have a coarser grid, and no pen
 COARSE = 2  # lines per pixel, then
-REGION = 4  # outlines of which the middles lie within another: that is a region, and no cell
+REGION = 8  # a user's outline around the middles of more others than that is a region, and no cell
 MOST = 0.95  # of the image: an outline of more than that is none either
+SAME = 0.7  # IoU from which two outlines are of one cell
 
 
 class Outline(NamedTuple):
@@ -36,12 +38,13 @@ class Outline(NamedTuple):
 
 def read_outlines(path: Path, shape: Tuple[int, int]) -> Tuple[np.ndarray, List[str]]:
     """The label image (H, W), int32, of the outlines in a GeoJSON file or an ImageJ ROI zip, and
-    sentences on those that are not in it as they are.
+    sentences on those that are not in it.
 
     shape: (height, width) of the image, from whose top-left corner they count. Labels are 1, 2 ...
     without gaps, those of larger outlines first, which lie below the smaller ones. What has no area
     (points, lines) counts not, nor does a region drawn around cells; of a cell in several pieces
-    the largest counts, and one that is outlined twice is one. Raises LabelError, extras.Unusable.
+    the largest counts, of one that is outlined twice the user's outline. Raises LabelError,
+    extras.Unusable.
     """
     try:
         found = list(rois(path) if path.name.lower().endswith(".zip") else geometries(path))
@@ -53,66 +56,87 @@ def read_outlines(path: Path, shape: Tuple[int, int]) -> Tuple[np.ndarray, List[
     except Exception as error:  # whatever the libraries raise
         raise LabelError(f"its outlines cannot be read ({error})") from error
     cells = without_regions(found, shape)
-    labels, joined, hidden = drawn(cells, shape)
+    labels, twins, hidden = drawn(cells, shape)
     said = (
-        (len(found) - len(cells), "around others or the whole image left out"),
-        (joined, "of cells outlined twice joined"),
+        (len(found) - len(cells), "around many others or the whole image left out"),
+        (twins, "of a cell that has another one left out"),
         (hidden, "without a pixel of its own left out"),
     )
     return labels, [f"{count} outline{'s' * (count > 1)} {what}" for count, what in said if count]
 
 
 def without_regions(outlines: Sequence[Outline], shape: Tuple[int, int]) -> List[Outline]:
-    """The Outlines without those around many others, or around (nearly) all of the image."""
-    if not outlines:
-        return []
+    """The Outlines without those that a user drew around many others, or nearly all of the image.
+
+    (QuPath wants such a region to search for cells in, and exports it with them.)
+    """
+    if all(one.is_ours for one in outlines):
+        return list(outlines)
     middles = np.array([one.points.mean(axis=0) for one in outlines])
-    kept = []
-    for one in outlines:
+    tree, kept = cKDTree(middles), []
+    for number, one in enumerate(outlines):
         low, high = one.points.min(axis=0), one.points.max(axis=0)
-        near = middles[((middles > low) & (middles < high)).all(axis=1)]
-        within = len(near) > REGION and points_in_poly(near, one.points).sum()
-        if within <= REGION and extent(one.points) <= MOST * shape[0] * shape[1]:
+        near = tree.query_ball_point((low + high) / 2, (high - low).max() / 2, p=np.inf)
+        near = [other for other in near if other != number]
+        is_region = extent(one.points) > MOST * shape[0] * shape[1] or (
+            len(near) > REGION and points_in_poly(middles[near], one.points).sum() > REGION
+        )
+        if one.is_ours or not is_region:
             kept.append(one)
     return kept
 
 
 def drawn(outlines: Sequence[Outline], shape: Tuple[int, int]) -> Tuple[np.ndarray, int, int]:
-    """The labels of `read_outlines`, how many Outlines were joined with others, and how many have
-    no pixel of their own."""
+    """The labels of `read_outlines`, how many Outlines are left out as there is another one of the
+    same cell, and how many have no pixel of their own."""
     labels = np.zeros(shape, np.int32)
-    areas = np.zeros(len(outlines) + 1, int)
     ordered = sorted(outlines, key=lambda one: extent(one.points), reverse=True)
-    joined = 0
-    for label, (points, is_ours) in enumerate(ordered, 1):
-        contour = (points - CORNER).astype(np.float32)
-        low = np.clip(np.floor(contour.min(axis=0)).astype(int) - 1, 0, shape[::-1])
-        high = np.clip(np.ceil(contour.max(axis=0)).astype(int) + 2, 0, shape[::-1])
-        size = tuple((high - low)[::-1].tolist())
-        fine = (FINENESS, PEN if is_ours else NO_PEN)
-        fineness, pen = fine if max(size) <= COARSE_FROM else (COARSE, NO_PEN)
-        grid, crosses = on_grid(contour, low, fineness), not star_shaped(contour[None])[0]
-        inside = fill(grid, size, crosses, fineness, pen) > 0
-        there = labels[low[1] : high[1], low[0] : high[0]]
-        twin = twin_of(there[inside], areas)
-        joined += twin > 0
-        there[inside] = twin or label
-        areas[twin or label] = max(areas[twin], inside.sum())
-    values, numbered = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
-    hidden = len(outlines) - joined - (len(values) - 1)
-    return numbered[:-1].reshape(shape).astype(np.int32), joined, hidden
+    areas, places, twins = np.zeros(len(ordered) + 1, int), [None], 0
+    for label, one in enumerate(ordered, 1):
+        place, inside = filled(one, shape)
+        there = labels[place]
+        areas[label] = inside.sum()
+        places.append(place)
+        twin = twin_of(there[inside], areas, label, [other.is_ours for other in ordered])
+        twins += twin > 0
+        if twin and one.is_ours:
+            continue  # what the user drew stays
+        if twin:
+            earlier = labels[places[twin]]
+            earlier[earlier == twin] = 0
+        there[inside] = label
+    kept = np.bincount(labels.ravel(), minlength=1) > 0
+    kept[0] = False
+    anew = np.where(kept, kept.cumsum(), 0).astype(np.int32)
+    return anew[labels], twins, len(ordered) - twins - int(kept.sum())
 
 
-def twin_of(below: np.ndarray, areas: np.ndarray) -> int:
-    """The label of the same cell, outlined before, that an outline lies upon; 0: there is none.
+def filled(outline: Outline, shape: Tuple[int, int]) -> Tuple[Tuple[slice, slice], np.ndarray]:
+    """Where in an image of this shape an Outline lies, and the mask (h, w) of its pixels there."""
+    contour = (outline.points - CORNER).astype(np.float32)
+    low = np.clip(np.floor(contour.min(axis=0)).astype(int) - 1, 0, shape[::-1])
+    high = np.clip(np.ceil(contour.max(axis=0)).astype(int) + 2, 0, shape[::-1])
+    size = tuple((high - low)[::-1].tolist())
+    fine = (FINENESS, PEN if outline.is_ours else NO_PEN)
+    fineness, pen = fine if max(size) <= COARSE_FROM else (COARSE, NO_PEN)
+    grid, crosses = on_grid(contour, low, fineness), not star_shaped(contour[None])[0]
+    place = (slice(low[1], high[1]), slice(low[0], high[0]))
+    return place, fill(grid, size, crosses, fineness, pen) > 0
 
-    below: the labels (n,) of the pixels that it covers. areas: pixels of each label. It is the same
-    where most of this outline lies in it, and covers more than half of it.
+
+def twin_of(below: np.ndarray, areas: np.ndarray, label: int, are_ours: Sequence[bool]) -> int:
+    """The label of an outline drawn before that is of the same cell as that of `label`; 0: none.
+
+    below: the labels (n,) of the pixels that it covers. areas: pixels of each label. A user has
+    outlined a cell of ours anew where each covers most of the other; else two are of one cell where
+    they are nearly alike.
     """
     counts = np.bincount(below, minlength=2)
     counts[0] = 0
-    label = int(counts.argmax())
-    return label if counts[label] > max(len(below), areas[label]) / 2 else 0
+    other = int(counts.argmax())
+    both, mine, its = counts[other], areas[label], areas[other]
+    anew = are_ours[label - 1] != are_ours[other - 1] and both > max(mine, its) / 2
+    return other if both and (anew or both > SAME * (mine + its - both)) else 0
 
 
 def geometries(path: Path) -> Iterator[Outline]:
@@ -129,7 +153,12 @@ def geometries(path: Path) -> Iterator[Outline]:
             ring = max((rings[0] for rings in geometry["coordinates"]), key=extent)
         else:
             continue
-        yield Outline(as_points(ring), AREA in (known.get("measurements") or {}))
+        yield Outline(as_points(ring), AREA in names_of(known.get("measurements") or ()))
+
+
+def names_of(measurements: Union[Dict[str, Any], List[Dict[str, Any]]]) -> Set[str]:
+    """The names of a feature's measurements: a dict, or of older QuPath a list of them."""
+    return {one["name"] if isinstance(one, dict) else one for one in measurements}
 
 
 def as_points(ring: Sequence[Sequence[float]]) -> np.ndarray:
