@@ -132,7 +132,7 @@ def test_what_is_older_than_a_label_image_is_told(predicted, tmp_path, capsys):
     os.utime(str(predicted[1] / "a.geojson"), (1, 1))
     tifffile.imwrite(str(predicted[1] / "a_label.tiff"), discs() * 2)
     assert gathered(predicted, tmp_path / "mine") == 0
-    assert "a.geojson is older than a_label.tiff and not used" in capsys.readouterr().out
+    assert "a.geojson is older than the label image and not used" in capsys.readouterr().out
 
 
 def test_of_a_stack_the_plane_that_was_predicted_is_taken(predicted, tmp_path, capsys):
@@ -168,6 +168,69 @@ def test_channels_come_as_they_were_predicted(predicted, tmp_path, channels):
     (entry,) = catalog.entries(tmp_path / "mine", "train")
     pixels = images.read(entry.image)[0].reshape(90, 120, -1)
     assert pixels[5, 5].tolist() == [10 * int(each) for each in channels.split(",")]
+
+
+def test_of_several_label_images_none_is_taken_silently(predicted, tmp_path, capsys):
+    for name in ("a_label.tiff", "a_masks.tif"):
+        tifffile.imwrite(str(predicted[1] / name), discs() * 2)
+    assert gathered(predicted, tmp_path / "mine") == 2
+    assert "a_label.tiff, a_masks.tif" in capsys.readouterr().err
+
+
+def test_what_prediction_wrote_beside_a_painted_label_image_is_no_correction(predicted, tmp_path):
+    painted = np.where(discs() == 2, 0, discs())
+    tifffile.imwrite(str(predicted[1] / "a_label.tiff"), painted)
+    assert gathered(predicted, tmp_path / "mine", "--from", "geojson") == 2
+    assert gathered(predicted, tmp_path / "mine") == 0
+    assert not (tifffile.imread(str(tmp_path / "mine" / "a_label.tiff")) == 2).any()
+
+
+def test_a_label_image_is_of_one_image_alone(predicted, tmp_path, capsys):
+    """a.b.png was once predicted as a_label.tiff, by the challenge's names."""
+    shutil.copyfile(str(predicted[0] / "a.png"), str(predicted[0] / "a.b.png"))
+    tifffile.imwrite(str(predicted[1] / "a_label.tiff"), discs() * 2)
+    assert gathered(predicted, tmp_path / "mine") == 0
+    assert "1 of 2 images" in capsys.readouterr().out
+
+
+def test_a_bad_correction_costs_the_others_nothing(predicted, tmp_path, capsys):
+    shutil.copyfile(str(predicted[0] / "a.png"), str(predicted[0] / "b.png"))
+    tifffile.imwrite(str(predicted[1] / "a_label.tiff"), discs() * 2)
+    tifffile.imwrite(str(predicted[1] / "b_label.tiff"), discs()[:50])
+    assert gathered(predicted, tmp_path / "mine") == 1
+    captured = capsys.readouterr()
+    assert "left out" in captured.err and "b_label.tiff: its shape is (50, 120)" in captured.err
+    assert "1 of 2 images" in captured.out
+    assert [path.name for path in sorted((tmp_path / "mine").iterdir())] == [
+        "a.png",
+        "a_label.tiff",
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int64"])
+def test_an_image_whose_channels_were_chosen_keeps_its_values(predicted, tmp_path, dtype):
+    inputs, labels = predicted
+    (inputs / "a.png").unlink()
+    planes = np.stack([np.full((90, 120), value) for value in (1, 2, 3)]).astype(dtype)
+    tifffile.imwrite(
+        str(inputs / "a.tif"), planes, photometric="minisblack", metadata={"axes": "CYX"}
+    )
+    tifffile.imwrite(str(labels / "a_label.tiff"), discs() * 2)
+    assert gathered(predicted, tmp_path / "mine", "--from", "labels", "--channels", "3,1") == 0
+    pixels = images.read(tmp_path / "mine" / "a.tif")[0]
+    assert pixels.shape == (90, 120, 2) and pixels.dtype == dtype
+    assert pixels[5, 5].tolist() == [3, 1]
+
+
+def test_folders_that_training_takes_for_its_own_get_other_names(predicted, tmp_path):
+    inputs, labels = predicted
+    for folder in predicted:
+        (folder / "labels").mkdir()
+    shutil.move(str(inputs / "a.png"), str(inputs / "labels" / "a.png"))
+    tifffile.imwrite(str(labels / "labels" / "a_label.tiff"), discs())
+    assert gathered(predicted, tmp_path / "mine", "--recursive") == 0
+    (entry,) = catalog.entries(tmp_path / "mine", "train")
+    assert entry.source == "labels_"
 
 
 def test_a_second_round_is_trained_with_the_first(predicted, tmp_path, capsys):
@@ -344,7 +407,7 @@ def test_labels_in_folders_come_to_folders_that_training_looks_into(predicted, t
     tifffile.imwrite(str(labels / "one" / "two" / "a_label.tiff"), discs())
     assert gathered(predicted, tmp_path / "mine", "--recursive") == 0
     (entry,) = catalog.entries(tmp_path / "mine", "train")
-    assert entry.source == "one_two"
+    assert entry.source == "one__two"
 
 
 def test_an_ome_zarr_costs_the_others_nothing(predicted, tmp_path, capsys):

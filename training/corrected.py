@@ -11,13 +11,16 @@ images tell that are as it wrote them: where all were changed, say --plane and -
 """
 
 import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import tifffile
 
 from app import exports, images, outputs
 from app.arguments import parsed
 from app.atomic import new_folder
+from app.cells import counted
 from app.exports import beside
 from app.exports.reading import read_outlines
 from app.extras import Unusable
@@ -25,12 +28,12 @@ from app.images import ImageError, LabelError, write_labels
 from app.jobs import find_jobs
 from app.names import LABEL_ENDING, LABEL_ENDINGS, LABEL_EXTENSIONS, PREVIEW_ENDINGS, earlier_names
 from app.selection import parse_channels, parse_plane
-from training.own_data import has_ending, image_files, read_truth, visible
+from training.own_data import has_ending, labels_in, read_truth, visible
 from training.train import parser_of
 
-# What tells labels: endings of files, NAME + ending. Of one kind the first changed one counts.
+# What tells labels: endings of files, NAME + ending.
 KINDS = {
-    "labels": (LABEL_ENDING, *LABEL_ENDINGS),
+    "labels": LABEL_ENDINGS,
     "geojson": (".geojson", ".geojson.gz"),
     "roi": ("_rois.zip",),
 }
@@ -39,7 +42,10 @@ LIKELY = (*LABEL_EXTENSIONS, ".geojson", ".geojson.gz", ".zip", ".roi")
 
 
 def main(arguments):
-    """Run the command; returns the exit status. Raises ValueError, OSError, ImageError."""
+    """Run the command; returns the exit status: 1 where some images could not be gathered.
+
+    Raises ValueError, OSError, ImageError.
+    """
     parser = parser_of("python -m training corrected", __doc__)
     parser.add_argument("images", metavar="IMAGES", type=Path)
     parser.add_argument("labels", metavar="LABELS", type=Path)
@@ -54,84 +60,130 @@ def main(arguments):
     options = parser.parse_args(arguments)
     if not options.labels.is_dir():
         raise ValueError(f"{options.labels} is no folder: LABELS is OUTPUTS of sh predict.sh")
-    kinds = [options.kind] if options.kind else list(KINDS)
     jobs = find_jobs([options.images], options.labels, options.recursive).jobs
+    if options.images.is_dir():
+        for path in unclaimed(jobs):
+            print(f"{path.relative_to(options.labels)}: not used, since no image has that name")
     taken = {"channels": options.channels, "plane": options.plane}
-    count = gather(jobs, options.labels, options.out, kinds, taken)
-    print(f"{count} of {len(jobs)} images were corrected. To train on them:")
-    print(f".venv/bin/python -m training --data {options.out}")
-    around = options.out.resolve().parent
-    if image_files(around):
-        print(f"Or on all in the folder around, where {options.out.name} is one of several rounds:")
-        print(f".venv/bin/python -m training --data {around} --out runs/{options.out.name}")
-    return 0
+    found = corrected(jobs, [options.kind] if options.kind else list(KINDS))
+    if not found:
+        raise ValueError(
+            f"no labels in {options.labels} were corrected: all are as prediction wrote them, or "
+            "missing" + " (those in folders of it count with --recursive)" * (not options.recursive)
+        )
+    failed = gather(found, options.labels, options.out, taken)
+    told_next(len(found) - len(failed), len(jobs), options.out)
+    return 1 if failed else 0
 
 
-def gather(jobs, labels, out, kinds, taken):
-    """Write the images and labels of Jobs that were corrected to a folder; returns how many.
+def told_next(count, jobs, out):
+    """Say what was gathered, and how to train on it."""
+    print(f"{count} of {jobs} images were corrected. To train on them:")
+    print(f".venv/bin/python -m training --data {out}")
+    around = out.resolve().parent
+    if labels_in(around):
+        print(f"Or on all in the folder around, where {out.name} is one of several rounds:")
+        print(f".venv/bin/python -m training --data {around} --out runs/{out.name}")
+
+
+def gather(found, labels, out, taken):
+    """Write images and labels of (Job, correction) to a folder; returns the Jobs that failed, each
+    of which is told.
 
     labels: folder of the jobs' label images; those in folders of it come to folders of `out`.
-    kinds: of the files that may be corrections. taken: {"channels": …, "plane": …} of images; None:
-    as predicted, as far as that is known. ValueError: there is no correction, `out` holds
-    something, or it is unclear which labels are meant.
+    taken: {"channels": …, "plane": …} of images; None: as predicted, as far as that is known.
+    ValueError: `out` holds something, or all failed.
     """
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out} is there already: choose another --out")
-    found = [(job, path) for job in jobs for path in only(corrections(job, kinds))]
-    for path in unclaimed(jobs):
-        print(f"{path.relative_to(labels)}: not used, since no image has that name")
-    if not found:
-        deeper = any(path.is_dir() for path in visible(labels))
-        raise ValueError(
-            f"no labels in {labels} were corrected: all are as prediction wrote them, or missing"
-            + " (those in folders of it count with --recursive)" * deeper
-        )
-    taken = {**predicted_with(jobs), **{name: one for name, one in taken.items() if one}}
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.exists():  # and empty
         out.rmdir()
+    agreed = agreed_by(job for job, _ in found)
+    failed = []
     with new_folder(out) as folder:
         for job, correction in found:
-            inside = job.target.parent.relative_to(labels).parts
-            place = folder / "_".join(inside)  # training looks into folders, not into theirs
-            place.mkdir(exist_ok=True)
-            pixels = load(job, taken)
-            write_labels(place / job.target.name, labels_of(job, correction, pixels.shape[:2]))
-            name = job.target.name[: -len(LABEL_ENDING)]
-            if any(taken.values()):
-                write_image(place / f"{name}.ome.tif", pixels)
-            else:
-                shutil.copyfile(job.image, place / (name + job.image.suffix))
-    return len(found)
+            try:
+                write(job, correction, folder / place_of(job, labels), taken, agreed)
+            except ValueError as error:
+                print(f"left out: {error}", file=sys.stderr)
+                failed.append(job)
+        if len(failed) == len(found):
+            raise ValueError(f"none of the corrections in {labels} can be used")
+    return failed
 
 
-def corrections(job, kinds):
+def place_of(job, labels):
+    """The folder for a Job's image and labels: one for each that there are in the folder `labels`.
+
+    Training looks into folders, not into theirs, and takes some names for its own.
+    """
+    inside = job.target.parent.relative_to(labels).parts
+    name = "__".join(inside)
+    return f"{name}_" if name in ("images", "labels", "train", "val") else name
+
+
+def write(job, correction, place, taken, agreed):
+    """Write the image and the corrected labels of a Job into a folder. ValueError names a file that
+    cannot be used."""
+    known = outputs.existing(job.target)
+    before = known if known and known.is_ours else None
+    taken = {**(selection_of(before) if before else agreed), **chosen(taken)}
+    pixels = load(job, taken)
+    labels = labels_of(job, correction, pixels.shape[:2], before)
+    name = job.target.name[: -len(LABEL_ENDING)]
+    if (place / job.target.name).exists():
+        raise ValueError(f"{job.image}: another image comes to {place.name}/{name} as well")
+    place.mkdir(exist_ok=True)
+    write_labels(place / job.target.name, labels)
+    if chosen(taken):
+        write_image(place / f"{name}.tif", pixels)
+    else:
+        shutil.copyfile(job.image, place / (name + job.image.suffix))
+
+
+def corrected(jobs, kinds):
+    """The (Job, file) of those Jobs that have a correction of these kinds, one each.
+
+    ValueError: it is unclear which of several files is meant.
+    """
+    targets = {job.target for job in jobs}
+    return [(job, path) for job in jobs for path in only(corrections(job, kinds, targets))]
+
+
+def corrections(job, kinds, targets):
     """The files of these KINDS that tell labels of a Job's image, under whatever name, and are not
-    as prediction wrote them; what is passed over for being older is told."""
+    as prediction wrote them; what is passed over is told where prediction never writes such.
+
+    targets: the label images of all Jobs, which are no other's.
+    """
     if job.image.is_dir():
         return []  # an OME-Zarr, which training does not take
-    found = {kind: changed(job, KINDS[kind]) for kind in kinds}
-    labels = found.pop("labels", None)
-    others = [path for path in found.values() if path]
-    older = [path for path in others if labels and age(path) <= age(labels)]
-    for path in older:
-        print(f"{job.name}: {path.name} is older than {labels.name} and not used")
-    return [path for path in (labels, *others) if path and path not in older]
+    names = [job.target.name, *earlier_names(job.image)]
+    mine = [job.target.with_name(name) for name in dict.fromkeys(names)]
+    mine = [target for target in mine if target == job.target or target not in targets]
+    found = {kind: changed(mine, endings) for kind, endings in KINDS.items()}
+    youngest = max(map(age, found["labels"]), default=0)
+    known = {path for target in mine for path in exports.all_paths(target)}
+    for kind in found:
+        older = [] if kind == "labels" else [one for one in found[kind] if age(one) <= youngest]
+        for path in older:
+            found[kind].remove(path)
+            if path not in known:
+                print(f"{job.name}: {path.name} is older than the label image and not used")
+    return [path for kind in kinds for path in found[kind]]
 
 
-def changed(job, endings):
-    """The first file of a Job with one of the endings that prediction did not write so, or None."""
-    for target in targets_of(job):
-        for path in (beside(target, ending) for ending in endings):
-            if path.is_file() and not is_ours(path, target):
-                return path
-    return None
-
-
-def targets_of(job):
-    """The paths that the label image of a Job has or may have had."""
-    names = dict.fromkeys([job.target.name, *earlier_names(job.image)])
-    return [job.target.with_name(name) for name in names]
+def changed(targets, endings):
+    """The files of the label images `targets`, with the endings of a kind, that are not as
+    prediction wrote them. NAME.geojson, which prediction never writes, goes before NAME.geojson.gz.
+    """
+    found = []
+    for target in targets:
+        paths = dict.fromkeys(beside(target, ending) for ending in endings)
+        of_target = [path for path in paths if path.is_file() and not is_ours(path, target)]
+        found += of_target[:1] if ".geojson" in endings else of_target
+    return found
 
 
 def age(path):
@@ -159,23 +211,37 @@ def only(paths):
 def unclaimed(jobs):
     """Files beside the Jobs' label images that look like corrections and have no image's name."""
     endings = [ending for of_kind in KINDS.values() for ending in of_kind]
-    known = set()
-    for target in (target for job in jobs for target in targets_of(job)):
-        known |= {target, *exports.all_paths(target)}
-        known |= {beside(target, ending) for ending in (*endings, *PREVIEW_ENDINGS)}
+    known = {job.image for job in jobs}
+    for job in jobs:
+        for name in (job.target.name, *earlier_names(job.image)):
+            target = job.target.with_name(name)
+            known |= {target, *exports.all_paths(target)}
+            known |= {beside(target, ending) for ending in (*endings, *PREVIEW_ENDINGS)}
     folders = sorted({job.target.parent for job in jobs})
     files = [path for folder in folders for path in visible(folder) if has_ending(path, LIKELY)]
     return [path for path in files if path not in known]
 
 
-def predicted_with(jobs):
-    """{"channels": …, "plane": …} by which prediction read images, as the first of the Jobs' label
-    images tells that is as it wrote it; empty where none is."""
-    for job in jobs:
-        known = outputs.existing(job.target)
-        if known and known.is_ours:
-            return {name: known.record.get(name) for name in ("channels", "plane")}
-    return {}
+def selection_of(label_image):
+    """{"channels": …, "plane": …} by which prediction read the image of an outputs.Existing."""
+    return {name: label_image.record.get(name) for name in ("channels", "plane")}
+
+
+def agreed_by(jobs):
+    """The `selection_of` those Jobs' label images, and their neighbours', that are as prediction
+    wrote them, if they agree; else empty, and images are taken as training reads them."""
+    found = []
+    for folder in {job.target.parent for job in jobs}:
+        for path in visible(folder):
+            known = outputs.existing(path) if path.name.endswith(LABEL_ENDING) else None
+            if known and known.is_ours and selection_of(known) not in found:
+                found.append(selection_of(known))
+    return found[0] if len(found) == 1 else {}
+
+
+def chosen(taken):
+    """Those of {"channels": …, "plane": …} that are not None."""
+    return {name: one for name, one in taken.items() if one is not None}
 
 
 def load(job, taken):
@@ -187,19 +253,20 @@ def load(job, taken):
         raise ValueError(f"{job.image}: {error}") from error
     for warning in loaded.warnings:
         print(f"{job.name}: {warning}")
-    return loaded.pixels[:, :]
+    return loaded.pixels
 
 
 def write_image(path, pixels):
-    """Write an image (H, W[, C]) as OME-TIFF, which names its axes."""
-    planes = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    """Write an image (H, W[, C]) as a TIFF that names its axes."""
+    planes = pixels[:, :]
+    planes = planes if planes.ndim == 2 else planes.transpose(2, 0, 1)
     axes = {"axes": "CYX"[3 - planes.ndim :]}
-    tifffile.imwrite(str(path), planes, ome=True, photometric="minisblack", metadata=axes)
+    tifffile.imwrite(str(path), planes, photometric="minisblack", metadata=axes)
 
 
-def labels_of(job, correction, shape):
+def labels_of(job, correction, shape, before):
     """The label image (H, W) that a correction of a Job's image of this shape tells; says which
-    that is, and how many cells it has beside those that were predicted.
+    that is, and how many cells it has. before: the outputs.Existing of prediction, or None.
 
     ValueError names a file that cannot be used.
     """
@@ -213,8 +280,7 @@ def labels_of(job, correction, shape):
         raise ValueError(f"{correction}: {error}") from error
     if labels.shape != shape:
         raise ValueError(f"{correction}: its shape is {labels.shape}, that of the image {shape}")
-    known = outputs.existing(job.target)
-    before = f" ({known.cells} predicted)" if known and known.is_ours else ""
-    cells = len(set(labels.ravel().tolist()) - {0})
-    print("; ".join([f"{job.name}: {correction.name}, {cells} cells{before}", *notes]))
+    cells = counted(int(np.count_nonzero(np.unique(labels))))
+    predicted = f" ({before.cells} predicted)" if before else ""
+    print("; ".join([f"{job.name}: {correction.name}, {cells}{predicted}", *notes]))
     return labels

@@ -92,12 +92,13 @@ def drawn(outlines: Sequence[Outline], shape: Tuple[int, int]) -> Tuple[np.ndarr
     labels = np.zeros(shape, np.int32)
     ordered = sorted(outlines, key=lambda one: extent(one.points), reverse=True)
     areas, places, twins = np.zeros(len(ordered) + 1, int), [None], 0
+    are_ours = [False, *(one.is_ours for one in ordered)]
     for label, one in enumerate(ordered, 1):
         place, inside = filled(one, shape)
         there = labels[place]
         areas[label] = inside.sum()
         places.append(place)
-        twin = twin_of(there[inside], areas, label, [other.is_ours for other in ordered])
+        twin = twin_of(there[inside], areas, label, are_ours)
         twins += twin > 0
         if twin and one.is_ours:
             continue  # what the user drew stays
@@ -127,16 +128,17 @@ def filled(outline: Outline, shape: Tuple[int, int]) -> Tuple[Tuple[slice, slice
 def twin_of(below: np.ndarray, areas: np.ndarray, label: int, are_ours: Sequence[bool]) -> int:
     """The label of an outline drawn before that is of the same cell as that of `label`; 0: none.
 
-    below: the labels (n,) of the pixels that it covers. areas: pixels of each label. A user has
-    outlined a cell of ours anew where each covers most of the other; else two are of one cell where
-    they are nearly alike.
+    below: the labels (n,) of the pixels that it covers. areas, are_ours: pixels of each label,
+    and whether its outline is as prediction draws them. A user has outlined a cell of ours anew
+    where each covers most of the other; else two are of one cell where they are nearly alike.
     """
-    counts = np.bincount(below, minlength=2)
-    counts[0] = 0
-    other = int(counts.argmax())
-    both, mine, its = counts[other], areas[label], areas[other]
-    anew = are_ours[label - 1] != are_ours[other - 1] and both > max(mine, its) / 2
-    return other if both and (anew or both > SAME * (mine + its - both)) else 0
+    others, counts = np.unique(below[below > 0], return_counts=True)
+    if not len(others):
+        return 0
+    other, both = int(others[counts.argmax()]), counts.max()
+    mine, its = areas[label], areas[other]
+    anew = are_ours[label] != are_ours[other] and both > max(mine, its) / 2
+    return other if anew or both > SAME * (mine + its - both) else 0
 
 
 def geometries(path: Path) -> Iterator[Outline]:
