@@ -6,9 +6,8 @@ other images of the source, before and after, beside weights that know the sourc
 val images of all other sources. Started again with the same --out it goes on where it was.
 
 With --adapt these images have no labels: the training command learns from the labelled images of
---data and, by Listen2Student, from them (--options --licence, --without and the like keep the
-source's labelled images out of it). Scored are the last weights then: validation on other cells
-cannot choose.
+--data, but for this source's, and, by Listen2Student, from them. Scored are the last weights then:
+validation on other cells cannot choose.
 """
 
 import csv
@@ -101,6 +100,7 @@ def train(few, folder, seed, options):
         command = [sys.executable, "-m", "training", "--seed", seed, "--init", options.init]
         if options.adapt:
             command += ["--data", options.data, "--listen2student", folder / "data"]
+            command += ["--without", options.source]
         else:
             command += ["--data", folder / "data"]
         command += ["--out", folder / "run", *options.options]

@@ -83,14 +83,16 @@ def test_a_network_that_finds_nothing_is_said_to_and_the_start_is_kept(own, tmp_
     network = CPN(tiny_config(window=128, window_stride=96, score_threshold=1.0))
     weights.save(start, network.state_dict(), network.config, {"steps": 0})
     page = train(own, tmp_path / "run", "--init", start)
-    assert "No cell is found" in page and "No cell is found" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "No cell is found" in page and "No cell is found" in told
+    assert "sh predict.sh" not in page + told
     kept, _ = weights.load(tmp_path / "run" / "best.safetensors")
     for one, other in zip(kept.parameters(), weights.load(start)[0].parameters()):
         assert one.equal(other)
 
 
 def test_what_to_do_next_depends_on_what_training_brought():
-    def advice(before, after, found, steps=200):
+    def advice(before, after, found, steps=None):
         image = outcome.Scored(None, before, after, true=3, found=found)
         curve = [(0.0, before), (10.0, after)]
         return outcome.Outcome((), curve, [image], unseen=True, steps=steps).advice
@@ -103,11 +105,12 @@ def test_what_to_do_next_depends_on_what_training_brought():
 
 
 def test_a_run_that_was_too_short_goes_on_as_it_says(own, tmp_path, capsys):
-    train(own, tmp_path / "run")
-    assert "Only 2 steps were done" in capsys.readouterr().out
-    given = ["--data", own, "--out", tmp_path / "run", "--device", "cpu", "--steps", "3"]
-    assert command.main([str(word) for word in [*given, "--set", "crops=[[64,2]]"]]) == 0
-    assert "Only 3 steps were done" in capsys.readouterr().out
+    given = ["--data", own, "--out", tmp_path / "run", "--device", "cpu", "--set"]
+    given = [str(word) for word in [*given, "crops=[[64,2]]", "--minutes"]]
+    assert command.main([*given, "0.001", "--init", "research"]) == 0
+    assert "Only 1 steps were done" in capsys.readouterr().out
+    assert command.main([*given, "0.02"]) == 0
+    assert "Going on from step 1" in capsys.readouterr().out
 
 
 def test_outlines_say_what_is_found_wrong_and_missed(tmp_path):

@@ -63,13 +63,18 @@ def test_each_seed_trains_on_its_own_images_and_is_scored_on_the_others(data, tm
 
 def test_adapting_learns_from_other_labels_and_from_the_images_without_theirs(data, tmp_path):
     given = arguments(data, tmp_path, "--adapt", "--count", "2", "--seeds", "0")
-    given += ["--options=--without", "--options=new", "--options=--steps", "--options=1"]
-    given += ["--options=--set", "--options=crops=[[64,2]]", "--options=teacher_foreground=0"]
+    given += [
+        "--options=--steps",
+        "--options=1",
+        "--options=--set",
+        "--options=crops=[[64,2]]",
+        "--options=teacher_foreground=0",
+    ]
     assert command.main(given) == 0
     folder = tmp_path / "out" / "seed_0"
     assert len(list((folder / "data").iterdir())) == 2, "no label images"
     record = weights.load(folder / "run" / "weights.safetensors")[1]
-    assert record["data"]["sources"] == ["drawn"]
+    assert record["data"]["sources"] == ["drawn", "synthetic"]
     assert (folder / "run" / "unlabelled").exists()
     assert len(list((folder / "rest").glob("*_label.tiff"))) == 4
 

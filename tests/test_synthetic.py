@@ -1,9 +1,11 @@
 """Drawn images of cells: what is labelled is there, and training takes them."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 from training_data import make_data
 
@@ -11,6 +13,8 @@ from app import images
 from app.network import weights
 from training import __main__ as command
 from training import synthetic
+from training.recipe import Recipe
+from training.sampler import image_chances
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +70,19 @@ def test_tidy_labels_are_the_largest_pieces_numbered_anew():
     assert tidy.max() == 1 and (tidy > 0).sum() == 36 and tidy[3, 3] == 1
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_so_many_of_the_crops_are_of_drawn_images(share):
+    owner = torch.tensor([0] * 5 + [1] * 20)
+    pack = SimpleNamespace(sources=owner, heights=owner * 0 + 512, widths=owner * 0 + 512)
+    recipe = Recipe(steps=1, synthetic=20, synthetic_share=share, oversample={"mine": 3})
+    chances = image_chances(pack, recipe, ("mine", "synthetic"))
+    assert chances[owner == 1].sum() / chances.sum() == pytest.approx(share, abs=1e-6)
+
+
 def test_a_run_draws_its_images_once_and_learns_from_them(tmp_path):
     data, out = make_data(tmp_path / "data"), tmp_path / "out"
-    given = ["--data", data, "--init", "research", "--synthetic", 3, "--out", out]
-    given += ["--schedule", "fast", "--set", "crops=[[64,2]]", "--steps"]
+    given = ["--data", data, "--init", "research", "--out", out, "--schedule", "fast"]
+    given += ["--set", "crops=[[64,2]]", "synthetic=3", "synthetic_share=0.5", "--steps"]
     assert command.main([str(word) for word in [*given, 1]]) == 0
     folder = out / "synthetic_3"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -69,6 +69,8 @@ def train_step(state, batch, recipe, seconds=0.0):
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     state.network.train()
+    if recipe.freeze_encoder:
+        state.network.encoder.eval()
     if progress >= recipe.freeze_norms:
         freeze_norms(state.network)
     with record_function("forward"), autocast(images.device, training=True):

@@ -9,7 +9,7 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -55,7 +55,7 @@ class Outcome:
     curve: List[Tuple[float, float]]  # minutes of training, mean F1 of the validation images
     images: List[Scored]
     unseen: bool  # the images had no part in training
-    steps: int  # of training
+    steps: Optional[int]  # of training that its minutes were enough for; None: so many were wanted
 
     @property
     def means(self):
@@ -64,23 +64,28 @@ class Outcome:
         return tuple(float(mean) for mean in np.mean(pairs, axis=0))
 
     @property
+    def found(self):
+        """How many cells are found in the images, after."""
+        return sum(image.found for image in self.images)
+
+    @property
     def advice(self):
         """What to do next: sentences."""
-        if self.steps < NEEDED:
-            minutes = math.ceil(self.curve[-1][0] * 2 * NEEDED / max(self.steps, 1))
-            return [
-                f"Only {self.steps} steps were done, and it takes {NEEDED} and more to learn new "
-                "cells: the machine is slow, or busy (then OMP_NUM_THREADS=1 may help). Go on by "
-                f"the same command with --minutes {max(minutes, 8)}.",
-                *self._next,
-            ]
-        return self._next
+        if self.steps is None or self.steps >= NEEDED:
+            return self._next
+        minutes = math.ceil(self.curve[-1][0] * 2 * NEEDED / max(self.steps, 1))
+        return [
+            f"Only {self.steps} steps were done, and it takes {NEEDED} and more to learn new "
+            "cells: the machine is slow, or busy (then OMP_NUM_THREADS=1 may help). Go on by the "
+            f"same command, less --init, with --minutes {max(minutes, 8)}.",
+            *self._next,
+        ]
 
     @property
     def _next(self):
         """What else to do next."""
         before, after = self.means
-        if not sum(image.found for image in self.images):
+        if not self.found:
             return [
                 "No cell is found in the images that it was judged by, so do not predict with "
                 "these weights. Look whether the labels lie over the cells; if the cells are very "
@@ -111,9 +116,10 @@ def validations(out: Path) -> List[Dict[str, str]]:
 
 
 def gather(out, listing, training, best_step, steps):
-    """The Outcome of the run of so many steps in a folder.
+    """The Outcome of the run in a folder.
 
     listing: catalog.Entry of the validation images. training: of those that it learned from.
+    steps: as of Outcome.
     """
     rows = validations(out)
     folders = tuple(labels_folder(out, step) for step in (int(rows[0]["step"]), best_step))

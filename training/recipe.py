@@ -42,7 +42,7 @@ POSITIVE |= {"clip", "positions", "samples", "patience"}
 SHARES = {"subsample", "mixed_share", "aimed_share", "warm_up", "ema", "freeze_norms"}
 SHARES |= {"foreground_depth", "background_depth", "teacher_foreground", "teacher_background"}
 SHARES |= {"gap_share", "negatives", "student_uncertainty", "uncertainty_margin", "teacher_from"}
-SHARES |= {"kept_gain"}
+SHARES |= {"kept_gain", "synthetic_share"}
 CHOICES = {
     "policy": tuple(POLICIES),
     "optimiser": ("muon", "adamw", "adam"),  # schedule.make_optimiser
@@ -123,6 +123,8 @@ class Recipe:
     aimed_share: float = 0.7  # of the crops that look near an object; the others look anywhere,
     gap_share: float = 0.0  # but this one, which looks where its image has no objects
     negatives: float = 0.0  # share of the crops that are drawn frames without cells (negatives.py)
+    synthetic: int = 0  # images of cells of any kind that are drawn for the run (synthetic.py)
+    synthetic_share: float = 0.0  # of the crops that are of these
     # Optimiser
     optimiser: str = "muon"
     betas: tuple = (0.9, 0.98)
@@ -218,14 +220,16 @@ SCHEDULES = {
     "tune": {
         "minutes": 8,  # ten with all that goes with it, on two cores
         "crops": ((256, 12), (512, 3)),
-        "optimiser": "adamw",
-        "learning_rate": 3e-4,
+        "learning_rate": 3e-3,
         "reference_batch": 12,
         "warm_up": 0.1,
         "ema": 0.98,
         "freeze_norms": 0.0,
         "freeze_encoder": True,
-        "kept_gain": 0.6,
+        "kept_gain": 0.9,
+        # What a few images teach about their cells costs others less with these beside.
+        "synthetic": 60,
+        "synthetic_share": 0.35,
         # As the weights that we ship were trained (weights/details.md): targets of another kind
         # would have them learn all cells anew.
         "foreground_depth": 0.45,

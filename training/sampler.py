@@ -3,7 +3,7 @@ all processes; each computes its own part."""
 
 import torch
 
-from training import augment, distributed, intensities, negatives, packing
+from training import augment, distributed, intensities, negatives, packing, synthetic
 from training.policies import POLICIES
 from training.targets import make_targets, random_locations
 
@@ -80,7 +80,7 @@ class Sampler:
 def image_chances(pack, recipe, sources=()):
     """Relative chance (I,) of every image: its source's size to a power, dealt out to the looks
     of the source by their size to the same power and there evenly, times how often the source is
-    oversampled and the image itself was drawn for the run.
+    oversampled and the image itself was drawn for the run. Of drawn images recipe.synthetic_share.
 
     A look is all images of a source whose heights, and widths, are nearest to the same powers of
     two: other microscopes and other stains often come in other sizes.
@@ -96,6 +96,10 @@ def image_chances(pack, recipe, sources=()):
     shares = torch.bincount(owner).float() ** recipe.source_power
     for name, factor in recipe.oversample.items():
         shares[list(sources).index(name)] *= factor
+    if recipe.synthetic:
+        drawn = torch.tensor([name == synthetic.SOURCE for name in sources])
+        shares /= shares[~drawn].sum()
+        shares = torch.where(drawn, recipe.synthetic_share, (1 - recipe.synthetic_share) * shares)
     magnitudes = torch.stack([pack.heights, pack.widths], 1).cpu().float().log2().round()
     traits = torch.cat([owner[:, None], magnitudes.long()], 1)
     looks, look, number = torch.unique(traits, dim=0, return_inverse=True, return_counts=True)

@@ -39,7 +39,8 @@ def write_images(count: int, seed: int, folder: Path, progress: Callable = iter)
     with new_folder(folder) as new:
         for number, entry in enumerate(progress(entries(count, new))):
             image, labels = draw(np.random.default_rng((seed, number)))
-            cv2.imwrite(str(entry.image), image[..., ::-1])
+            if not cv2.imwrite(str(entry.image), image[..., ::-1]):
+                raise OSError(f"{entry.image} cannot be written: is the disk full?")
             write_labels(entry.label, labels)
 
 

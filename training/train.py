@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -61,16 +61,17 @@ def main(arguments, commands=None):
         state = run(data, options.out, recipe, start, device)
         if distributed.is_first():
             print(summary(state, options.out / "best.safetensors"))
-            tell_outcome(data, options.out, state)
+            tell_outcome(data, options.out, state, None if recipe.steps else state.step)
     return 0
 
 
-def tell_outcome(data, out, state):
-    """Write the page of a run and say what to do next."""
-    brought = outcome.gather(out, data.validation, data.training, state.best_step, state.step)
+def tell_outcome(data, out, state, steps):
+    """Write the page of a run and say what to do next. steps: as of outcome.Outcome."""
+    brought = outcome.gather(out, data.validation, data.training, state.best_step, steps)
     page = outcome.write(brought, out)
     print(*brought.advice, sep="\n")
-    print(f"sh predict.sh INPUTS OUTPUTS --weights {out / 'best.safetensors'}")
+    if brought.found:
+        print(f"sh predict.sh INPUTS OUTPUTS --weights {out / 'best.safetensors'}")
     print(f"Before and after, with pictures: {page}")
 
 
@@ -138,8 +139,6 @@ def add_arguments(parser, several=True):
     no_uncertainty = "without that loss; predict with --no-uncertainty-nms then"
     add("--no-uncertainty", action="store_true", help=no_uncertainty)
     add("--no-giou", action="store_true", help="without that loss")
-    drawn = "draw so many images of cells that no microscope saw, and learn from them as well"
-    add("--synthetic", metavar="COUNT", type=int, default=0, help=drawn)
     unlabelled = "learn from the unlabelled images of a folder as well"
     add("--listen2student", metavar="DIR", type=Path, help=unlabelled)
     fields_help = "other values for fields of training/recipe.py"
@@ -152,8 +151,6 @@ def check(options, parser):
         parser.error("--init and --from-scratch exclude one another")
     if options.listen2student and options.no_uncertainty:
         parser.error("--listen2student needs the uncertainties that --no-uncertainty leaves out")
-    if options.synthetic < 0:
-        parser.error("--synthetic needs a number from 0 on")
     if options.licence == "commercial" and not (options.init or options.from_scratch):
         parser.error(
             "our weights are for research use only, but for one file: --licence commercial needs "
@@ -224,8 +221,6 @@ class Data:
         held_out = catalog.entries(options.data, "val", commercial)
         if not (options.data / catalog.TABLE).is_file():
             training, held_out = usable_parts(training, held_out, options.data)
-        if options.synthetic:
-            training = training + drawn_images(options.synthetic, options.seed, options.out)
         folder = options.listen2student
         unlabelled = catalog.unlabelled(folder) if folder else []
         if unlabelled and commercial:
@@ -236,16 +231,6 @@ class Data:
     def sources(self):
         """Names of the training sources, by their number in the pack."""
         return sorted({entry.source for entry in self.training})
-
-
-def drawn_images(count, seed, out):
-    """catalog.Entries of so many synthetic images, which the first process draws into `out`."""
-    folder = out / f"{synthetic.SOURCE}_{count}"
-    if distributed.is_first():
-        bar = partial(tqdm, desc="drawing", disable=None)
-        synthetic.write_images(count, seed, folder, bar)
-    distributed.wait()
-    return synthetic.entries(count, folder)
 
 
 def usable_parts(training, held_out, folder):
@@ -295,6 +280,7 @@ def run(data, out, recipe, start, device, packs=None):
     """
     packs = packs or out
     out.mkdir(parents=True, exist_ok=True)
+    data = replace(data, training=data.training + drawn_images(recipe, packs))
     state = begin(out, recipe, start, device)
     begins = state.step == 0
     state.data = {"sources": data.sources, "licence": data.licence}
@@ -335,6 +321,17 @@ def run(data, out, recipe, start, device, packs=None):
     if distributed.is_first() and (out / mixing.START).is_file():
         mix(out, state, recipe, validator)
     return state
+
+
+def drawn_images(recipe, folder):
+    """catalog.Entries of the images that a recipe wants drawn, in a folder of this one, into which
+    the first process draws them."""
+    folder = folder / f"{synthetic.SOURCE}_{recipe.synthetic}"
+    if recipe.synthetic and distributed.is_first():
+        bar = partial(tqdm, desc="drawing", disable=None)
+        synthetic.write_images(recipe.synthetic, recipe.seed, folder, bar)
+    distributed.wait()
+    return synthetic.entries(recipe.synthetic, folder)
 
 
 def mix(out, state, recipe, validator):
