@@ -99,7 +99,7 @@ def test_labels_beyond_what_the_organisers_hold_are_validated_on_and_scored(tiny
 def test_a_run_that_is_stopped_keeps_a_checkpoint_and_goes_on(tiny, tmp_path, capsys, number):
     data, network = tiny
     given = ["--data", data, "--out", str(tmp_path / "run"), "--device", "cpu"]
-    given += ["--set", "crops=[[64,2]]", "positions=64", "samples=16"]
+    given += ["--set", "crops=[[64,2]]", "positions=64", "samples=16", "synthetic=0"]
     words = [sys.executable, "-m", "training", *given, "--init", network, "--minutes", "10"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
     process = subprocess.Popen(words, cwd=str(ROOT), **pipes)

@@ -34,7 +34,7 @@ def own(tmp_path):
 
 def train(folder, out, *more):
     given = ["--data", folder, "--out", out, "--device", "cpu", "--steps", "2", *more]
-    given += ["--set", "crops=[[64,2]]"]
+    given += ["--set", "crops=[[64,2]]", "synthetic=0"]
     assert command.main([str(word) for word in given]) == 0
     return (out / outcome.PAGE).read_text(encoding="utf-8")
 
@@ -106,7 +106,7 @@ def test_what_to_do_next_depends_on_what_training_brought():
 
 def test_a_run_that_was_too_short_goes_on_as_it_says(own, tmp_path, capsys):
     given = ["--data", own, "--out", tmp_path / "run", "--device", "cpu", "--set"]
-    given = [str(word) for word in [*given, "crops=[[64,2]]", "--minutes"]]
+    given = [str(word) for word in [*given, "crops=[[64,2]]", "synthetic=0", "--minutes"]]
     assert command.main([*given, "0.001", "--init", "research"]) == 0
     assert "Only 1 steps were done" in capsys.readouterr().out
     assert command.main([*given, "0.02"]) == 0

@@ -68,6 +68,7 @@ def test_adapting_learns_from_other_labels_and_from_the_images_without_theirs(da
         "--options=1",
         "--options=--set",
         "--options=crops=[[64,2]]",
+        "--options=synthetic=3",
         "--options=teacher_foreground=0",
     ]
     assert command.main(given) == 0

@@ -77,7 +77,15 @@ def test_a_training_goes_on(shown_so, tmp_path):
     network = CPN(tiny_config())
     weights.save(tmp_path / "w.safetensors", network.state_dict(), network.config)
     words = ["--data", "data", "--out", "run", "--init", "w.safetensors", "--steps", "1"]
-    words += ["--device", "cpu", "--set", "crops=[[64,2]]", "positions=64", "samples=16"]
+    words += [
+        "--device",
+        "cpu",
+        "--set",
+        "crops=[[64,2]]",
+        "positions=64",
+        "samples=16",
+        "synthetic=0",
+    ]
     assert shown_so("training", *words) == 0
     assert (tmp_path / "run" / "best.safetensors").is_file()
 

@@ -322,9 +322,9 @@ def test_the_papers_optimiser_is_adam_of_table_2():
     assert optimiser.defaults["weight_decay"] == 2e-5
 
 
-@pytest.mark.parametrize("name, kind", [("fast", muon.Muon), ("tune", torch.optim.AdamW)])
+@pytest.mark.parametrize("name, kind", [("muon", muon.Muon), ("adamw", torch.optim.AdamW)])
 def test_our_optimisers_decay_kernels_but_not_vectors(name, kind):
-    ours = schedule.make_optimiser(CPN(TINY), make_recipe(name))
+    ours = schedule.make_optimiser(CPN(TINY), make_recipe("fast", optimiser=name))
     assert type(ours) is kind
     assert [group["weight_decay"] for group in ours.param_groups] == [0.02, 0.0]
 
@@ -629,7 +629,7 @@ def test_a_run_that_goes_on_from_an_older_checkpoint_tells_every_step_once(pack,
 def use_tiny(monkeypatch):
     """The command trains a tiny network with small crops."""
     monkeypatch.setitem(train.PRESETS, "compact", tiny_config(window=128, window_stride=96))
-    small = {"crops": ((64, 3), (96, 2)), "positions": 64, "samples": 16}
+    small = {"crops": ((64, 3), (96, 2)), "positions": 64, "samples": 16, "synthetic": 0}
     for name in ("fast", "tune"):
         monkeypatch.setitem(recipe.SCHEDULES, name, {**recipe.SCHEDULES[name], **small})
 
@@ -744,7 +744,7 @@ def test_training_starts_from_the_shipped_weights(tmp_path):
     """By default, with the schedule for that: two steps leave all but the same weights."""
     data, out = make_data(tmp_path / "data", count=1), tmp_path / "run"
     arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--steps", "2"]
-    assert command.main([*arguments, "--set", "crops=[[64,2]]"]) == 0
+    assert command.main([*arguments, "--set", "crops=[[64,2]]", "synthetic=0"]) == 0
     network, record = weights.load(out / "weights.safetensors")
     shipped, origin = weights.load(WEIGHTS)
     assert record["origin"] == origin
@@ -752,6 +752,23 @@ def test_training_starts_from_the_shipped_weights(tmp_path):
     assert record["recipe"]["freeze_norms"] == 0.0
     for a, b in zip(network.state_dict().values(), shipped.state_dict().values()):
         assert torch.allclose(a.float(), b.float(), atol=0.01)
+
+
+def test_tune_leaves_the_encoder_as_it_was_but_not_a_new_one(tmp_path, monkeypatch):
+    """Its norms as well, also where the others follow the batches."""
+    use_tiny(monkeypatch)
+    data, start = make_data(tmp_path / "data"), tmp_path / "start.safetensors"
+    weights.save(start, CPN(tiny_config()).state_dict(), tiny_config())
+    given = ["--data", data, "--device", "cpu", "--steps", "2", "--schedule", "tune"]
+    given = [str(word) for word in [*given, "--set", "freeze_norms=1.0", "learning_rate=0.1"]]
+    for way, changed in ((["--init", str(start)], False), (["--from-scratch"], True)):
+        out = tmp_path / way[0]
+        assert command.main([*given, *way, "--out", str(out)]) == 0
+        learned = weights.load(out / "weights.safetensors")[0].state_dict()
+        begun = weights.load(start)[0].state_dict()
+        same = {name: torch.equal(value, begun[name]) for name, value in learned.items()}
+        assert all(same[name] for name in same if name.startswith("encoder")) != changed
+        assert not all(same[name] for name in same if not name.startswith("encoder"))
 
 
 def test_a_run_that_is_over_or_was_begun_otherwise_is_not_gone_on_with(
@@ -855,7 +872,7 @@ def test_ones_own_folder_of_images_is_enough(tmp_path, capsys):
     cv2.imwrite(str(folder / "alone.png"), image)
     arguments = ["--data", str(folder), "--out", str(out), "--device", "cpu", "--steps", "2"]
     with pytest.warns(UserWarning, match="no label image for alone.png"):
-        assert command.main([*arguments, "--set", "crops=[[64,2]]"]) == 0
+        assert command.main([*arguments, "--set", "crops=[[64,2]]", "synthetic=0"]) == 0
     told = "".join(capsys.readouterr())
     assert "0_label.png: its only label, 1, comes in" in told
     assert "4_label.png: its shape" in told and "left out" in told

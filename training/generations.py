@@ -104,6 +104,7 @@ def random_recipe(options, generation, number):
         seed=generator.randrange(2**31),
         learning_rate=rate,
         learning_rate_std=0.0,
+        freeze_encoder=False,  # generations are many runs, for which it has to learn as well
         policy=generator.choice(POLICIES),
         subsample=round(generator.uniform(*SUBSAMPLES[stage]), 3),
         foreground_depth=depth,

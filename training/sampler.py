@@ -96,7 +96,7 @@ def image_chances(pack, recipe, sources=()):
     shares = torch.bincount(owner).float() ** recipe.source_power
     for name, factor in recipe.oversample.items():
         shares[list(sources).index(name)] *= factor
-    if recipe.synthetic:
+    if synthetic.SOURCE in sources:
         drawn = torch.tensor([name == synthetic.SOURCE for name in sources])
         shares /= shares[~drawn].sum()
         shares = torch.where(drawn, recipe.synthetic_share, (1 - recipe.synthetic_share) * shares)

@@ -186,6 +186,8 @@ def recipe_of(options):
         given.update(steps=options.steps, minutes=None)
     elif options.minutes is not None:
         given["minutes"] = options.minutes
+    if options.from_scratch:
+        given["freeze_encoder"] = False  # it has learned nothing yet
     recipe = make_recipe(schedule, **{**given, **dict(options.set)})
     if options.listen2student:
         recipe = with_teacher(recipe, UNLABELLED_SHARE)
