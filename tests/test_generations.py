@@ -168,7 +168,7 @@ def test_all_that_is_set_but_not_drawn_holds(tmp_path):
     base = generations.recipe_of(options(tmp_path, "--set", "clip=3", "samples=32"))
     drawn = generations.random_recipe(options(tmp_path, "--set", "clip=3", "samples=32"), 0, 0)
     changed = {name for name, value in asdict(base).items() if getattr(drawn, name) != value}
-    assert changed <= {"seed", "learning_rate", *generations.RANDOM}
+    assert changed <= {"seed", "learning_rate", "freeze_encoder", *generations.RANDOM}
     assert (drawn.clip, drawn.samples) == (3, 32)
 
 

