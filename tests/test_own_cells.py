@@ -11,7 +11,7 @@ from app.network import weights
 from app.network.cpn import CPN
 from experiments import __main__ as command
 from experiments import own_cells
-from training import catalog
+from training import catalog, synthetic
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_adapting_learns_from_other_labels_and_from_the_images_without_theirs(da
     folder = tmp_path / "out" / "seed_0"
     assert len(list((folder / "data").iterdir())) == 2, "no label images"
     record = weights.load(folder / "run" / "weights.safetensors")[1]
-    assert record["data"]["sources"] == ["drawn", "synthetic"]
+    assert record["data"]["sources"] == [synthetic.SOURCE, "drawn"]
     assert (folder / "run" / "unlabelled").exists()
     assert len(list((folder / "rest").glob("*_label.tiff"))) == 4
 

@@ -75,8 +75,15 @@ def test_so_many_of_the_crops_are_of_drawn_images(share):
     owner = torch.tensor([0] * 5 + [1] * 20)
     pack = SimpleNamespace(sources=owner, heights=owner * 0 + 512, widths=owner * 0 + 512)
     recipe = Recipe(steps=1, synthetic=20, synthetic_share=share, oversample={"mine": 3})
-    chances = image_chances(pack, recipe, ("mine", "synthetic"))
+    chances = image_chances(pack, recipe, ("mine", synthetic.SOURCE))
     assert chances[owner == 1].sum() / chances.sum() == pytest.approx(share, abs=1e-6)
+
+
+def test_a_users_folder_may_be_called_synthetic():
+    owner = torch.zeros(3, dtype=torch.long)
+    pack = SimpleNamespace(sources=owner, heights=owner + 512, widths=owner + 512)
+    chances = image_chances(pack, Recipe(steps=1, synthetic_share=0.3), ("synthetic",))
+    assert (chances > 0).all()
 
 
 def test_a_run_draws_its_images_once_and_learns_from_them(tmp_path):
@@ -88,9 +95,9 @@ def test_a_run_draws_its_images_once_and_learns_from_them(tmp_path):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert len(before) == 6
     record = weights.load(out / "weights.safetensors")[1]
-    assert record["data"]["sources"] == ["drawn", "synthetic"]
+    assert record["data"]["sources"] == [synthetic.SOURCE, "drawn"]
     with (out / "validation.csv").open() as file:
-        assert "synthetic" not in next(csv.reader(file))
+        assert synthetic.SOURCE not in next(csv.reader(file))
     del given[2:4]  # --init: a run goes on without
     assert command.main([str(word) for word in [*given, 2]]) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

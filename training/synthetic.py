@@ -22,7 +22,7 @@ from app.names import LABEL_ENDING
 from training.catalog import Entry
 from training.negatives import blobs, dust, fibres, grained, uneven
 
-SOURCE = "synthetic"
+SOURCE = "/synthetic"  # in a run's record; no folder of a user's can be called so
 SIDE = 512  # pixels of an image
 SMALLEST, LARGEST = 8, 200  # pixels: the typical extent of cells in an image
 LEFT = 0.8  # share of its pixels that a cell needs beside those drawn before it

@@ -328,7 +328,7 @@ def run(data, out, recipe, start, device, packs=None):
 def drawn_images(recipe, folder):
     """catalog.Entries of the images that a recipe wants drawn, in a folder of this one, into which
     the first process draws them."""
-    folder = folder / f"{synthetic.SOURCE}_{recipe.synthetic}"
+    folder = folder / f"synthetic_{recipe.synthetic}"
     if recipe.synthetic and distributed.is_first():
         bar = partial(tqdm, desc="drawing", disable=None)
         synthetic.write_images(recipe.synthetic, recipe.seed, folder, bar)
