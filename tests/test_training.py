@@ -630,7 +630,7 @@ def use_tiny(monkeypatch):
     """The command trains a tiny network with small crops."""
     monkeypatch.setitem(train.PRESETS, "compact", tiny_config(window=128, window_stride=96))
     small = {"crops": ((64, 3), (96, 2)), "positions": 64, "samples": 16, "synthetic": 0}
-    for name in ("fast", "tune"):
+    for name in ("fast", "tune", "select"):
         monkeypatch.setitem(recipe.SCHEDULES, name, {**recipe.SCHEDULES[name], **small})
 
 

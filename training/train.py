@@ -31,6 +31,7 @@ from evaluate.score import aggregates, write_json
 from training import (
     catalog,
     checkpoints,
+    diagnosis,
     distributed,
     engine,
     mixing,
@@ -55,9 +56,11 @@ def main(arguments, commands=None):
     options = parse(arguments, commands)
     set_up_cpu()
     with distributed.group(options.device) as device:
-        recipe, start = recipe_of(options), start_of(options)
-        check_unfinished(options.out, recipe)
+        start = start_of(options)
+        check_unfinished(options.out, recipe_of(options))
         data = Data.find(options)
+        options.schedule = schedule_of(options, data, start, device)
+        recipe = recipe_of(options)
         state = run(data, options.out, recipe, start, device)
         if distributed.is_first():
             print(summary(state, options.out / "best.safetensors"))
@@ -128,8 +131,9 @@ def add_arguments(parser, several=True):
     add("--from-scratch", action="store_true", help="start from no weights")
     add("--preset", choices=sorted(PRESETS), default="compact", help="with --from-scratch")
     schedules = (
-        "tune: from weights on few images (default with weights); fast: hours (default from "
-        "scratch); paper: its own, for days on several GPUs"
+        "tune: from weights on few images (default with weights); select: the same, where only "
+        "some of the cells that the weights find count (default where that is seen); fast: hours "
+        "(default from scratch); paper: its own, for days on several GPUs"
     )
     add("--schedule", choices=sorted(SCHEDULES), help=schedules)
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="to train on")
@@ -193,6 +197,27 @@ def recipe_of(options):
         recipe = with_teacher(recipe, UNLABELLED_SHARE)
     off = ["uncertainty"] * options.no_uncertainty + ["boundary"] * options.no_giou
     return without_losses(recipe, *off)
+
+
+def schedule_of(options, data, start, device):
+    """The name of the schedule: the options', that of the run that goes on, or the one that suits
+    images of the user's own."""
+    if options.schedule or options.from_scratch:
+        return options.schedule
+    if (options.out / "checkpoint.safetensors").is_file():
+        return json.loads((options.out / "recipe.json").read_text()).get("schedule")
+    if (options.data / catalog.TABLE).is_file():
+        return None
+    only_some = distributed.is_first() and diagnosis.only_some_count(
+        start.weights, data.validation, options.device
+    )
+    if not distributed.from_first(only_some, device):
+        return None
+    tell(
+        "The weights that it begins with outline nearly all of your cells already, and many others "
+        "beside: so it learns which of them count, and no new outlines (--schedule tune does both)"
+    )
+    return "select"
 
 
 def start_of(options):
