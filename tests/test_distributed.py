@@ -40,7 +40,12 @@ def train(folder, processes, crops, optimiser):
     command += [TRAINING, "--data", folder / "data", "--device", "cpu", "--out", out]
     command += ["--init", folder / "start.safetensors", "--steps", STEPS, "--set"]
     command += [f"crops=[[64,{crops}]]", "freeze_norms=0.0", "positions=100000", "synthetic=0"]
-    command += ["learning_rate=3e-4", "freeze_encoder=false", f'optimiser="{optimiser}"']
+    command += [
+        "learning_rate=3e-4",
+        "reference_batch=12",
+        "freeze_encoder=false",
+        f'optimiser="{optimiser}"',
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment["EXCHANGES"] = str(exchanges_of(out))
     done = subprocess.run(
