@@ -409,8 +409,9 @@ def check_unfinished(out, recipe):
         )
 
 
-def check_recipe(out, recipe, may_change=("minutes", "steps")):
-    """ValueError unless a run goes on as it began; only these fields, its length, may change."""
+def check_recipe(out, recipe, may_change=("minutes", "steps", "schedule")):
+    """ValueError unless a run goes on as it began; only its length may change, and the name of its
+    schedule, whose fields are compared themselves."""
     check_same(out / "recipe.json", asdict(recipe), may_change)
 
 
