@@ -104,6 +104,23 @@ def test_what_to_do_next_depends_on_what_training_brought():
     assert "Only 40 steps" in slow and "--minutes 50" in slow and "brought nothing" in then
 
 
+def test_a_run_from_scratch_began_with_nothing(tmp_path):
+    """Its only validation used to be its own "before", so that it "brought nothing"."""
+    entry = Entry("own", tmp_path / "a.png", tmp_path / "a_label.tiff")
+    labels = np.zeros((60, 60), np.uint16)
+    labels[20:40, 20:40] = 1
+    cv2.imwrite(str(entry.image), labels.astype(np.uint8))
+    write_labels(entry.label, labels)
+    folder = outcome.labels_folder(tmp_path, 7)
+    folder.mkdir(parents=True)
+    write_labels(folder / "own__a_label.tiff", labels)
+    (tmp_path / "validation.csv").write_text("step,minutes,mean\n7,3.0,1.0\n")
+    brought = outcome.gather(tmp_path, [entry], [], best_step=7, steps=None)
+    assert brought.means == (0.0, 1.0)
+    assert "correct a few" in brought.advice[0]
+    assert "F1 0.000 → 1.000" in outcome.write(brought, tmp_path).read_text(encoding="utf-8")
+
+
 def test_a_run_that_was_too_short_goes_on_as_it_says(own, tmp_path, capsys):
     given = ["--data", own, "--out", tmp_path / "run", "--device", "cpu", "--set"]
     given = [str(word) for word in [*given, "crops=[[64,2]]", "synthetic=0", "--minutes"]]

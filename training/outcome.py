@@ -1,7 +1,7 @@
 """What a run has brought, as a page to look at: F1 before and after, its curve, three images.
 
-Before is the first validation of a run (of the weights that it began with, if there were any),
-after is the best one.
+Before is the validation of the weights that a run began with, where nothing is found if it began
+with none; after is the best one.
 """
 
 import base64
@@ -51,7 +51,7 @@ class Scored:
 class Outcome:
     """What a run has brought, and where its label images before and after are."""
 
-    folders: Tuple[Path, Path]
+    folders: Tuple[Optional[Path], Path]  # no first one: the run began with no weights
     curve: List[Tuple[float, float]]  # minutes of training, mean F1 of the validation images
     images: List[Scored]
     unseen: bool  # the images had no part in training
@@ -110,7 +110,8 @@ def labels_folder(out: Path, step: int) -> Path:
 
 
 def validations(out: Path) -> List[Dict[str, str]]:
-    """The rows of a run's validation.csv, that of the weights that it began with first."""
+    """The rows of a run's validation.csv, that of the weights that it began with (step 0) first, if
+    there were any."""
     with (out / "validation.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -122,7 +123,8 @@ def gather(out, listing, training, best_step, steps):
     steps: as of Outcome.
     """
     rows = validations(out)
-    folders = tuple(labels_folder(out, step) for step in (int(rows[0]["step"]), best_step))
+    begun = labels_folder(out, 0) if int(rows[0]["step"]) == 0 else None
+    folders = (begun, labels_folder(out, best_step))
     curve = [(float(row["minutes"]), float(row["mean"])) for row in rows]
     seen = {entry.image for entry in training}
     unseen = not any(entry.image in seen for entry in listing)
@@ -132,13 +134,15 @@ def gather(out, listing, training, best_step, steps):
 def scored(entry, folders):
     """The Scored image of a catalog.Entry, whose label images before and after are in folders."""
     truth = read_truth(entry.label)
-    before, after = (labels_in(folder, entry) for folder in folders)
+    before, after = (labels_in(folder, entry, truth.shape) for folder in folders)
     f1 = (score_pair(truth, labels).f1 for labels in (before, after))
     return Scored(entry, *f1, *(np.count_nonzero(np.unique(each)) for each in (truth, after)))
 
 
-def labels_in(folder, entry):
-    """The label image (H, W) of a catalog.Entry in a folder of labels."""
+def labels_in(folder, entry, shape):
+    """The label image (H, W) of a catalog.Entry in a folder of labels; without one it is empty."""
+    if folder is None:
+        return np.zeros(shape, np.int32)
     return read_labels(folder / (entry.flat_name + LABEL_ENDING))
 
 
@@ -188,7 +192,7 @@ def pictures(entry, folders):
     place = tuple(slice(part.start // step, part.stop // step) for part in (rows, columns))
     drawn = []
     for folder in folders:
-        labels = labels_in(folder, entry)
+        labels = labels_in(folder, entry, truth.shape)
         matches = overlay.compare(truth, labels, tau=0.5)
         picture = rgb.copy()
         for image, found in zip((truth, labels), matches):
