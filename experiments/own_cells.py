@@ -3,7 +3,7 @@
 Of a source that the weights of --init never saw, --count images are drawn by each seed, and the
 training command learns from them as a user would start it. Scored by the organisers' rules: all
 other images of the source, before and after, beside weights that know the source (--aim); and the
-val images of all other sources. Started again with the same --out it goes on where it was.
+val images of all other sources. Started again with the same arguments it goes on where it was.
 
 With --adapt these images have no labels: the training command learns from the labelled images of
 --data, but for this source's, and, by Listen2Student, from them. Scored are the last weights then:
@@ -13,6 +13,7 @@ validation on other cells cannot choose.
 import csv
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -22,11 +23,14 @@ import numpy as np
 
 from app.arguments import weights_file
 from app.atomic import replacing
+from app.digests import sha256_of
 from app.options import Extend
 from evaluate.folders import EvaluationError
+from evaluate.score import write_json
 from evaluate.tables import text_table
 from experiments.left_out import SPLITS, check_unseen
 from training import catalog, validation
+from training.train import check_same
 from training.validation import terminal_bar
 
 COLUMNS = ("source", "seed", "minutes", "start", "aim", "after", "share of the way")
@@ -52,6 +56,7 @@ def run(options):
     """Train for each seed and print the table; returns the exit status. EvaluationError."""
     try:
         check_unseen(options.init, [options.source])
+        keep_arguments(options)
         whole, others = listings(options.data, options.source)
         scores = {
             name: {e.name: f1 for e, f1 in scored(path, whole, options.out / name)}
@@ -80,6 +85,19 @@ def run(options):
     return 0
 
 
+def keep_arguments(options):
+    """Write what all runs in the folder of the options have in common; ValueError if it is of other
+    ones, whose scores would be taken for these."""
+    path = options.out / "arguments.json"
+    common = {name: getattr(options, name) for name in ("source", "count", "adapt", "options")}
+    common.update({name: sha256_of(getattr(options, name)) for name in ("init", "aim")})
+    if path.is_file():
+        check_same(path, common)
+    else:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_json(path, common)
+
+
 def listings(data, source):
     """All Entries of a source, and the val ones of all others. ValueError: there is no such."""
     found = {split: catalog.entries(data, split) for split in SPLITS}
@@ -97,7 +115,9 @@ def train(few, folder, seed, options):
     done = folder / "minutes.csv"
     if not done.is_file():
         link(few, folder / "data", labels=not options.adapt)
-        command = [sys.executable, "-m", "training", "--seed", seed, "--init", options.init]
+        command = [sys.executable, "-m", "training", "--seed", seed]
+        if not (folder / "run" / "checkpoint.safetensors").is_file():
+            command += ["--init", options.init]
         if options.adapt:
             command += ["--data", options.data, "--listen2student", folder / "data"]
             command += ["--without", options.source]
@@ -116,7 +136,8 @@ def train(few, folder, seed, options):
 
 def link(few, folder, labels):
     """Make a folder of images and, if wanted, label images, as of a user, of links to those of
-    Entries."""
+    Entries. One that is there is made anew: its making may have been interrupted."""
+    shutil.rmtree(str(folder), ignore_errors=True)
     folder.mkdir(parents=True)
     for entry in few:
         os.symlink(entry.image.resolve(), folder / f"{entry.flat_name}{entry.image.suffix}")

@@ -120,6 +120,12 @@ def test_over_the_generations_rates_fall_foreground_grows_and_all_images_are_use
     assert same == drawn[1][2]
 
 
+def test_runs_give_up_nothing_for_what_they_began_with_unless_told_to(tmp_path):
+    for given, kept in ((), 1.0), (("--set", "kept_gain=0.5"), 0.5):
+        drawn = generations.random_recipe(options(tmp_path, "--schedule", "tune", *given), 0, 0)
+        assert drawn.kept_gain == kept
+
+
 def test_switches_hold_for_all_runs_and_the_papers_targets_have_no_ignore_zone(tmp_path):
     more = ["--schedule", "paper", "--oversample", "neurips=5", "--no-giou"]
     drawn = generations.random_recipe(options(tmp_path, *more), 0, 0)
@@ -168,7 +174,7 @@ def test_all_that_is_set_but_not_drawn_holds(tmp_path):
     base = generations.recipe_of(options(tmp_path, "--set", "clip=3", "samples=32"))
     drawn = generations.random_recipe(options(tmp_path, "--set", "clip=3", "samples=32"), 0, 0)
     changed = {name for name, value in asdict(base).items() if getattr(drawn, name) != value}
-    assert changed <= {"seed", "learning_rate", "freeze_encoder", *generations.RANDOM}
+    assert changed <= {"seed", "learning_rate", *generations.WHOLE, *generations.RANDOM}
     assert (drawn.clip, drawn.samples) == (3, 32)
 
 

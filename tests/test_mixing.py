@@ -11,9 +11,10 @@ from training import mixing
 
 @pytest.fixture
 def out(tmp_path):
-    """The folder of a run that began with zeros and learned ones."""
+    """The folder of a run that began with zeros and learned ones, and twos at its best."""
     network = CPN(tiny_config())
-    for name, value in (("given.safetensors", 0.0), ("weights.safetensors", 1.0)):
+    values = {"given.safetensors": 0.0, "weights.safetensors": 1.0, "best.safetensors": 2.0}
+    for name, value in values.items():
         for parameter in network.parameters():
             torch.nn.init.constant_(parameter, value)
         weights.save(tmp_path / name, network.state_dict(), network.config, {"steps": 7})
@@ -28,38 +29,51 @@ def learned_part(network):
     return values.mean().item()
 
 
+def test_only_the_start_of_this_run_is_remembered(out):
+    mixing.remember_start(None, out)
+    assert not (out / mixing.START).exists()
+    mixing.remember_start(None, out)
+
+
 # Scores by the share of the start: what costs the more the nearer it is to the start; what is best
-# in between; what breaks off.
+# in between; what breaks off; what brings nothing. All begin with 0.5.
 STEADY = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6]
 BETWEEN = [0.45, 0.6, 0.7, 0.9, 0.8, 0.7, 0.6, 0.55, 0.5]
 BROKEN = [1.0, 1.0, 0.98, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+NOTHING = [0.4, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+
+
+def score_of(scores, best):
+    """The score of a network of the run in `out`: 0.5 of the start, `best` of the best one."""
+
+    def score(network):
+        learned = round(10 * learned_part(network))
+        return {0: 0.5, 20: best}[learned] if learned in (0, 20) else scores[10 - learned]
+
+    return score
 
 
 @pytest.mark.parametrize(
-    "scores, kept, share",
+    "scores, best, kept, share",
     [
-        (STEADY, 1.0, 0.0),
-        (STEADY, 0.6, 0.4),
-        (STEADY, 0.5, 0.5),
-        (BETWEEN, 0.6, 0.4),
-        (BETWEEN, 1.0, 0.3),
-        (BROKEN, 0.6, 0.2),
+        (STEADY, 0.5, 1.0, 0.0),
+        (STEADY, 0.5, 0.6, 0.4),
+        (STEADY, 0.5, 0.5, 0.5),
+        (BETWEEN, 0.5, 0.6, 0.4),
+        (BETWEEN, 0.5, 1.0, 0.3),
+        (BROKEN, 0.5, 0.6, 0.2),
+        (BETWEEN, 1.0, 0.7, 0.3),
     ],
 )
-def test_the_result_is_as_near_to_the_start_as_the_gain_allows(out, scores, kept, share):
-    seen = []
-
-    def score(network):
-        seen.append(1 - learned_part(network))
-        return scores[round(10 * seen[-1])]
-
-    assert mixing.mix(out, score, 0.5, kept) == (share, scores[round(10 * share)])
+def test_the_result_is_as_near_to_the_start_as_the_gain_allows(out, scores, best, kept, share):
+    assert mixing.mix(out, score_of(scores, best), kept) == share
     network, record = weights.load(out / "best.safetensors")
     assert record == {"steps": 7, "start_share": share}
     assert learned_part(network) == pytest.approx(1 - share, abs=1e-3)
-    assert seen[-1] == pytest.approx(share, abs=1e-3), "its labels are those of the result"
 
 
-def test_where_nothing_is_better_than_the_start_nothing_is_written(out):
-    share, f1 = mixing.mix(out, lambda network: 0.4, 0.5, 0.6)
-    assert f1 == 0.4 and not (out / "best.safetensors").exists()
+@pytest.mark.parametrize("scores, best", [(STEADY, 1.5), (NOTHING, 0.9), (NOTHING, 0.5)])
+def test_the_best_weights_stay_where_no_mean_keeps_enough_of_the_gain(out, scores, best):
+    """An earlier validation that beat all that came later used to be lost."""
+    assert mixing.mix(out, score_of(scores, best), 0.9) is None
+    assert learned_part(weights.load(out / "best.safetensors")[0]) == 2

@@ -61,8 +61,9 @@ def test_names_are_text_on_the_page(own, tmp_path):
     for name in "bcdef":
         (own / f"{name}.png").unlink()
         (own / f"{name}_label.png").unlink()
-    page = train(own, tmp_path / "run")
+    page = train(own, tmp_path / "a run")
     assert "&lt;b&gt;a.png" in page and "<b>" not in page
+    assert "/a run/best.safetensors&#39;</code>" in page, "the command takes the path as one word"
     assert page.count("<h3>") == 1
 
 
@@ -92,14 +93,15 @@ def test_a_network_that_finds_nothing_is_said_to_and_the_start_is_kept(own, tmp_
 
 
 def test_what_to_do_next_depends_on_what_training_brought():
-    def advice(before, after, found, steps=None):
+    def advice(before, after, found, steps=None, is_silent=False):
         image = outcome.Scored(None, before, after, true=3, found=found)
         curve = [(0.0, before), (10.0, after)]
-        return outcome.Outcome((), curve, [image], unseen=True, steps=steps).advice
+        return outcome.Outcome((), curve, [image], True, is_silent, steps).advice
 
     assert "No cell is found" in advice(0.0, 0.0, 0)[0]
     assert "brought nothing" in advice(0.5, 0.5, 3)[0]
-    assert "correct a few" in advice(0.5, 0.6, 3)[0]
+    assert "What was learned finds no cell" in advice(0.5, 0.5, 3, is_silent=True)[0]
+    assert "correct a few" in advice(0.5, 0.6, 3, is_silent=True)[0]
     slow, then = advice(0.5, 0.5, 3, steps=40)
     assert "Only 40 steps" in slow and "--minutes 50" in slow and "brought nothing" in then
 
@@ -119,6 +121,17 @@ def test_a_run_from_scratch_began_with_nothing(tmp_path):
     assert brought.means == (0.0, 1.0)
     assert "correct a few" in brought.advice[0]
     assert "F1 0.000 → 1.000" in outcome.write(brought, tmp_path).read_text(encoding="utf-8")
+
+
+def test_labels_of_any_number_can_be_shown(tmp_path):
+    """Pictures of cells numbered around a thousand million used to need as many bytes."""
+    labels = np.zeros((60, 60), np.uint32)
+    labels[20:40, 20:40] = 2 * 10**9
+    entry = Entry("own", tmp_path / "a.png", tmp_path / "a_label.tiff")
+    cv2.imwrite(str(entry.image), np.zeros(labels.shape, np.uint8))
+    write_labels(entry.label, labels)
+    (picture,) = outcome.pictures(entry, [None])
+    assert picture.startswith("data:image/jpeg")
 
 
 def test_a_run_that_was_too_short_goes_on_as_it_says(own, tmp_path, capsys):

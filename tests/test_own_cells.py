@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import subprocess
 
 import pytest
 from tiny import TINY
@@ -78,6 +79,27 @@ def test_adapting_learns_from_other_labels_and_from_the_images_without_theirs(da
     assert record["data"]["sources"] == [synthetic.SOURCE, "drawn"]
     assert (folder / "run" / "unlabelled").exists()
     assert len(list((folder / "rest").glob("*_label.tiff"))) == 4
+
+
+def test_an_experiment_goes_on_but_not_with_other_arguments(data, tmp_path, monkeypatch, capsys):
+    """What it keeps is of one start, one aim and one number of images."""
+    given = arguments(data, tmp_path, "--count", "2", "--seeds", "0")
+    given += ["--options=--steps", "--options=1", "--options=--set", "--options=crops=[[64,2]]"]
+    trained = subprocess.run
+
+    def interrupted(command):
+        trained(command, check=True)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "run", interrupted)
+        assert command.main(given) == 130
+    assert not (tmp_path / "out" / "seed_0" / "minutes.csv").exists()
+    (tmp_path / "out" / "seed_0" / "run" / "outcome.html").unlink()
+    assert command.main(given) == 0
+    capsys.readouterr()
+    assert command.main([*given, "--count", "1"]) == 2
+    assert "other settings (count)" in capsys.readouterr().err
 
 
 def test_weights_that_know_the_source_or_a_source_that_is_not_there_are_refused(

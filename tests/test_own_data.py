@@ -8,7 +8,7 @@ import pytest
 from drawn import drawn, save
 
 from app.names import output_name
-from training import catalog, own_data
+from training import catalog, own_data, train
 
 SHAPE = (60, 70)
 
@@ -194,6 +194,28 @@ def test_what_cannot_be_used_is_left_out_and_what_looks_wrong_is_told(tmp_path):
     assert looks.startswith(str(tmp_path / "b_label.png")) and "pieces" in looks
     assert "c_label.png cannot be read" in damaged and "left out" in damaged
     assert "(39, 40)" in other and "(40, 40)" in other and "left out" in other
+
+
+def test_images_whose_cells_all_touch_the_border_are_learned_from_but_judge_nothing(tmp_path):
+    """By the rules of the score none of them counts, so that nothing would be better than that."""
+    cut, whole = drawn(SHAPE, (0, 0, 20, 20), (40, 60, 60, 70)), drawn(SHAPE, (5, 5, 20, 20))
+    for name, label in (("cut", cut), ("empty", 0 * cut), ("whole", whole)):
+        save(tmp_path / f"{name}_label.png", label)
+        save(tmp_path / f"{name}.tif", np.zeros((*SHAPE, 3), np.uint8))
+    listing = catalog.entries(tmp_path, "train")
+    training, judging = train.usable_parts(listing, listing, tmp_path)
+    assert len(training) == 3 and [entry.image.name for entry in judging] == ["whole.tif"]
+    with pytest.raises(ValueError, match="cut larger parts"):
+        train.usable_parts(listing[:2], listing[:2], tmp_path)
+
+
+def test_images_whose_labels_would_be_written_to_one_file_are_refused(tmp_path):
+    for name in ("a.b", "a_b"):
+        save(tmp_path / f"{name}_label.png", drawn(SHAPE, (5, 5, 20, 20)))
+        save(tmp_path / f"{name}.tif", np.zeros((*SHAPE, 3), np.uint8))
+    listing = catalog.entries(tmp_path, "train")
+    with pytest.raises(ValueError, match="a.b.tif and .*a_b.tif"):
+        train.usable_parts(listing, listing, tmp_path)
 
 
 def test_the_labels_that_we_were_given_raise_no_alarm(data):

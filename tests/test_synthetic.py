@@ -1,6 +1,7 @@
 """Drawn images of cells: what is labelled is there, and training takes them."""
 
 import csv
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,6 +78,13 @@ def test_so_many_of_the_crops_are_of_drawn_images(share):
     recipe = Recipe(steps=1, synthetic=20, synthetic_share=share, oversample={"mine": 3})
     chances = image_chances(pack, recipe, ("mine", synthetic.SOURCE))
     assert chances[owner == 1].sum() / chances.sum() == pytest.approx(share, abs=1e-6)
+
+
+def test_images_are_drawn_into_folders_of_any_name(tmp_path):
+    """OpenCV ends the process over names that are no text, as old disks have them."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    synthetic.write_images(1, 0, folder)
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_a_users_folder_may_be_called_synthetic():

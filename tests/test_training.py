@@ -618,6 +618,9 @@ def test_a_run_that_goes_on_from_an_older_checkpoint_tells_every_step_once(pack,
     log = engine.Log(tmp_path / "validation.csv", 0)
     for step in (0, 3, 5):
         log({"step": step, "mean": 0.5})
+    named = engine.Log(tmp_path / "named.csv", 0)
+    named({"step": 0, "caf\udce9": 0.5})  # a source that is called as no text can be
+    engine.Log(tmp_path / "named.csv", 1)
     engine.Log(tmp_path / "validation.csv", 4)
     for step in (0, 4):  # a full disk leaves an empty file
         (tmp_path / "empty.csv").write_text("")
@@ -822,14 +825,67 @@ def test_commercial_use_needs_a_start_that_allows_it(tmp_path, monkeypatch, caps
     assert len(list(labels.glob("*_label.tiff"))) == 2
 
 
-def test_labels_without_any_object_are_refused(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("drawn", [0, 2])
+def test_labels_without_any_object_are_refused(tmp_path, monkeypatch, capsys, drawn):
+    """However many cells are in the images that are drawn beside."""
     use_tiny(monkeypatch)
     data = make_data(tmp_path / "data")
     for path in (data / "drawn").glob("*_label.png"):
         cv2.imwrite(str(path), np.zeros_like(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
     arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--from-scratch"]
-    assert command.main([*arguments, "--device", "cpu", "--steps", "2"]) == 2
+    arguments += ["--device", "cpu", "--steps", "2", "--set", f"synthetic={drawn}"]
+    assert command.main(arguments) == 2
     assert "no object in the labels" in capsys.readouterr().err
+
+
+def tuned(tmp_path, monkeypatch):
+    """The arguments of two steps of `tune` with a tiny network on drawn data, and its start."""
+    use_tiny(monkeypatch)
+    data, start = make_data(tmp_path / "data"), tmp_path / "start.safetensors"
+    weights.save(start, CPN(tiny_config()).state_dict(), tiny_config())
+    given = ["--data", data, "--out", tmp_path / "run", "--device", "cpu", "--schedule", "tune"]
+    return [str(word) for word in given], ["--init", str(start)]
+
+
+@pytest.mark.parametrize("part", ["mixing.mix", "outcome.write"])
+def test_a_run_interrupted_after_its_last_step_is_finished_by_the_same_command(
+    tmp_path, monkeypatch, capsys, part
+):
+    given, init = tuned(tmp_path, monkeypatch)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"training.{part}", interrupted)
+        assert command.main([*given, *init, "--steps", "2"]) == 130
+    assert not (tmp_path / "run" / "outcome.html").exists()
+    assert command.main([*given, "--steps", "2"]) == 0
+    assert (tmp_path / "run" / "outcome.html").exists()
+    capsys.readouterr()
+    assert command.main([*given, "--steps", "2"]) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("f1, is_mixed", [(0.9, True), (0.0, False)])
+def test_a_run_that_is_made_longer_has_to_beat_what_it_was_mixed_to(
+    tmp_path, monkeypatch, f1, is_mixed
+):
+    """And what is no better than the start on all images is not taken."""
+    given, init = tuned(tmp_path, monkeypatch)
+
+    def mix(out, score, kept):
+        shutil.copyfile(out / "weights.safetensors", out / "best.safetensors")
+        return 0.3
+
+    monkeypatch.setattr("training.mixing.mix", mix)
+    monkeypatch.setattr(train.Validator, "mean_f1", lambda self, state, network: f1)
+    assert command.main([*given, *init, "--steps", "2"]) == 0
+    run = tmp_path / "run"
+    described = checkpoints.checkpoint_run(run / "checkpoint.safetensors")
+    assert (described["best"], described["best_step"]) == ((0.9, 2) if is_mixed else (0.0, 0))
+    result = "weights.safetensors" if is_mixed else "start.safetensors"
+    assert (run / "best.safetensors").read_bytes() == (run / result).read_bytes()
 
 
 def test_damaged_validation_images_are_replaced_by_others(tmp_path):
@@ -842,6 +898,7 @@ def test_damaged_validation_images_are_replaced_by_others(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(own_data, "usable", usable)
+        patch.setattr(own_data, "has_whole_cell", lambda entry: True)
         training, judged = train.usable_parts(parts["train"], parts["val"], tmp_path)
     assert judged and training
     assert not {e.image for e in training} & {e.image for e in judged}
@@ -854,6 +911,7 @@ def test_the_choice_of_images_compares_each_a_few_times(tmp_path, monkeypatch):
     compared, equal = [], catalog.Entry.__eq__
     monkeypatch.setattr(catalog.Entry, "__eq__", lambda *pair: compared.append(1) or equal(*pair))
     monkeypatch.setattr(own_data, "usable", lambda entries, write: entries[1:])
+    monkeypatch.setattr(own_data, "has_whole_cell", lambda entry: True)
     training, judged = train.usable_parts(listing[:240], listing[240:], tmp_path)
     assert len(training + judged) == 299
     assert len(compared) <= 300

@@ -13,6 +13,7 @@ images tell that are as it wrote them: where all were changed, say --plane and -
 import shutil
 import sys
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import tifffile
@@ -79,11 +80,12 @@ def main(arguments):
 def told_next(count, jobs, out):
     """Say what was gathered, and how to train on it."""
     print(f"{count} of {jobs} images were corrected. To train on them:")
-    print(f".venv/bin/python -m training --data {out}")
+    print(f".venv/bin/python -m training --data {quote(str(out))}")
     around = out.resolve().parent
     if labels_in(around):
         print(f"Or on all in the folder around, where {out.name} is one of several rounds:")
-        print(f".venv/bin/python -m training --data {around} --out runs/{out.name}")
+        run = quote(f"runs/{out.name}")
+        print(f".venv/bin/python -m training --data {quote(str(around))} --out {run}")
 
 
 def gather(found, labels, out, taken):

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import List
 
-import numpy as np
-
 from app import images
+from app.windows import spread_over
 from evaluate.official import score_pair
 from training import validation
 from training.catalog import Entry
@@ -23,8 +22,7 @@ def only_some_count(weights: Path, listing: List[Entry], device: str) -> bool:
     device: "auto", "cpu" or "cuda". Raises what reading files and weights raises.
     """
     segmenter, _ = validation.load(weights, device)
-    picks = np.linspace(0, len(listing) - 1, min(LOOKED_AT, len(listing)))
-    chosen = [listing[round(pick)] for pick in picks]
+    chosen = spread_over(listing, LOOKED_AT)
     scores = [score_pair(read_truth(e.label), labels_of(segmenter, e)) for e in chosen]
     true, found, right = (
         sum(getattr(score, name) for score in scores)

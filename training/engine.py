@@ -125,7 +125,7 @@ class Log:
         self.path = path
         if not (distributed.is_first() and path.exists()):
             return
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
         if step == 0 or not rows:  # an empty file is what a full disk leaves
             path.unlink()
@@ -137,7 +137,7 @@ class Log:
 
     def __call__(self, row):
         new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, list(row))
             if new:
                 writer.writeheader()
@@ -183,7 +183,7 @@ class Run:
         """
         with stopping.signals_noted() as asked:
             self._go(sampler, clock, asked)
-            if asked and not self.finished():
+            if asked:
                 self._save()
                 raise Stopped(asked[0], self.state.step, self.out)
 

@@ -31,6 +31,9 @@ SPREAD = 1 / 8  # standard deviation of the rate, relative to its mean (paper: N
 POLICIES = ("mild", "strong")
 # Fields of the Recipe that are drawn outright; the learning rate is drawn around the one given.
 RANDOM = ("policy", "subsample", "foreground_depth", "background_depth", "learning_rate_std")
+# Unless told otherwise: over many runs the encoder has to learn as well, and each goes on from all
+# that the one before has gained.
+WHOLE = {"freeze_encoder": False, "kept_gain": 1.0}
 # Of the Recipe, for the table.
 SHOWN = ("learning_rate", "policy", "subsample", "foreground_depth")
 
@@ -95,10 +98,8 @@ def random_recipe(options, generation, number):
     """The Recipe of a run, drawn by the seed, its generation and its number (from 0)."""
     generator = random.Random(f"{options.seed} {generation} {number}")
     stage = min(generation, len(DEPTHS) - 1)
-    # Generations are many runs, for which the encoder has to learn as well, unless told otherwise.
-    base = replace(
-        recipe_of(options), freeze_encoder=dict(options.set).get("freeze_encoder", False)
-    )
+    given = dict(options.set)
+    base = replace(recipe_of(options), **{k: given.get(k, v) for k, v in WHOLE.items()})
     ignores = base.background_depth < base.foreground_depth
     depth = round(generator.uniform(*DEPTHS[stage]), 3)
     rate = base.learning_rate * FALL**generation * (1 + SPREAD * generator.gauss(0, 1))

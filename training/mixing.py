@@ -8,7 +8,7 @@ another meaning of what is a cell hardly a fifth (experiments/EXPERIMENTS.md).
 
 import shutil
 from pathlib import Path
-from typing import Callable, Tuple
+from typing import Callable, Optional
 
 from app.network import weights
 from app.network.cpn import CPN
@@ -17,23 +17,31 @@ START = "start.safetensors"  # what a run began with, in its folder
 SHARES = tuple(tenths / 10 for tenths in range(9))  # of the start, that are tried
 
 
-def remember_start(start: Path, out: Path) -> None:
-    """Keep the weights file that a run begins with in its folder. Raises OSError."""
-    shutil.copyfile(str(start), str(out / START))
+def remember_start(start: Optional[Path], out: Path) -> None:
+    """Keep the weights file that a run begins with, if there is one, in its folder, and no other
+    there. Raises OSError."""
+    if start:
+        shutil.copyfile(str(start), str(out / START))
+    elif (out / START).exists():
+        (out / START).unlink()
 
 
-def mix(
-    out: Path, score: Callable[[CPN], float], before: float, kept: float
-) -> Tuple[float, float]:
+def mix(out: Path, score: Callable[[CPN], float], kept: float) -> Optional[float]:
     """Mix the last weights of the run in a folder with those that it began with: the more of
     these the better, as long as of the most that can be gained the share `kept` (0..1) is left.
 
-    score: of a network in validation, the higher the better. before: that of the start. Returns
-    the share of the start and the score. Where that is above `before`, best.safetensors is it; the
-    network is scored once more, so that the label images of the validation are its own.
+    score: of a network in validation, the higher the better. The most that can be gained is what
+    the best of the means gains, or best.safetensors as it is. Returns the share of the start in
+    best.safetensors; None where that stays as it was: nothing is better than the start, or what
+    came out of an earlier validation is better than any mean.
     """
-    learned, record = weights.load(out / "weights.safetensors")
-    begun = weights.load(out / START)[0].state_dict()
+    best = out / "best.safetensors"
+    start, (learned, record) = (
+        weights.load(out / START)[0],
+        weights.load(out / "weights.safetensors"),
+    )
+    before, unmixed = score(start), score(weights.load(best)[0])
+    begun = start.state_dict()
 
     def mixed(share):
         return {
@@ -47,10 +55,10 @@ def mix(
         return score(network)
 
     scores = {share: scored(share) for share in SHARES}
-    least = before + kept * (max(scores.values()) - before)
-    share = max((share for share in SHARES if scores[share] >= least), default=0.0)
-    if scores[share] > before:
-        scored(share)
-        path = out / "best.safetensors"
-        weights.save(path, mixed(share), learned.config, {**record, "start_share": share})
-    return share, scores[share]
+    most = max(unmixed, *scores.values())
+    least = before + kept * (most - before)
+    share = max((share for share in SHARES if scores[share] >= least), default=None)
+    if most <= before or share is None:
+        return None
+    weights.save(best, mixed(share), learned.config, {**record, "start_share": share})
+    return share

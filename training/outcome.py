@@ -9,6 +9,7 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Dict, List, Optional, Tuple
 
 import cv2
@@ -26,7 +27,7 @@ from evaluate.plots import INK, PASSED, STYLE, svg_text
 from evaluate.report_page import overlay
 from evaluate.report_page.page import templates
 from training.catalog import Entry
-from training.own_data import read_truth
+from training.own_data import numbered, read_truth
 
 PAGE = "outcome.html"
 SHOWN = 3  # images with a picture
@@ -55,6 +56,7 @@ class Outcome:
     curve: List[Tuple[float, float]]  # minutes of training, mean F1 of the validation images
     images: List[Scored]
     unseen: bool  # the images had no part in training
+    is_silent: bool  # what was learned last finds no cell in them
     steps: Optional[int]  # of training that its minutes were enough for; None: so many were wanted
 
     @property
@@ -92,6 +94,12 @@ class Outcome:
                 "small or large, resize images and labels until they are about 40 pixels across; "
                 "then label more cells."
             ]
+        if after <= before and self.is_silent:
+            return [
+                "What was learned finds no cell in the images that it was judged by, so the "
+                "weights that it began with were kept. Look whether the labels lie over the cells, "
+                "and label more of them."
+            ]
         if after <= before:
             return [
                 "Training brought nothing on the images that it was judged by, so the weights that "
@@ -100,7 +108,8 @@ class Outcome:
             ]
         return [
             "Predict other images with the new weights, correct a few of those that look worst, "
-            "add them to the folder, and train again: that is the quickest way on."
+            "add them to the folder, and train again (with another --out): that is the quickest "
+            "way on."
         ]
 
 
@@ -112,7 +121,7 @@ def labels_folder(out: Path, step: int) -> Path:
 def validations(out: Path) -> List[Dict[str, str]]:
     """The rows of a run's validation.csv, that of the weights that it began with (step 0) first, if
     there were any."""
-    with (out / "validation.csv").open(newline="") as file:
+    with (out / "validation.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -128,7 +137,10 @@ def gather(out, listing, training, best_step, steps):
     curve = [(float(row["minutes"]), float(row["mean"])) for row in rows]
     seen = {entry.image for entry in training}
     unseen = not any(entry.image in seen for entry in listing)
-    return Outcome(folders, curve, [scored(entry, folders) for entry in listing], unseen, steps)
+    last = labels_folder(out, int(rows[-1]["step"]))
+    is_silent = not any(read_labels(labels_file(last, entry)).any() for entry in listing)
+    images = [scored(entry, folders) for entry in listing]
+    return Outcome(folders, curve, images, unseen, is_silent, steps)
 
 
 def scored(entry, folders):
@@ -143,7 +155,12 @@ def labels_in(folder, entry, shape):
     """The label image (H, W) of a catalog.Entry in a folder of labels; without one it is empty."""
     if folder is None:
         return np.zeros(shape, np.int32)
-    return read_labels(folder / (entry.flat_name + LABEL_ENDING))
+    return read_labels(labels_file(folder, entry))
+
+
+def labels_file(folder, entry):
+    """Where the label image of a catalog.Entry is in a folder of labels."""
+    return folder / (entry.flat_name + LABEL_ENDING)
 
 
 def write(outcome, out):
@@ -153,7 +170,7 @@ def write(outcome, out):
         .get_template("outcome.template.html")
         .render(
             outcome=outcome,
-            weights=out / "best.safetensors",
+            weights=quote(str(out / "best.safetensors")),
             curve=svg_text(plot(outcome.curve)),
             shown=[(one, pictures(one.entry, outcome.folders)) for one in chosen(outcome.images)],
         )
@@ -161,6 +178,12 @@ def write(outcome, out):
     with replacing(out / PAGE, text=True) as file:
         file.write(text)
     return out / PAGE
+
+
+def remove(out):
+    """Remove the page of the run in a folder, if it has one."""
+    if (out / PAGE).exists():
+        (out / PAGE).unlink()
 
 
 def chosen(scored_images):
@@ -186,7 +209,7 @@ def pictures(entry, folders):
     """Pictures of the image of a catalog.Entry with outlines of its cells, one for each folder of
     labels, as data: URIs of JPEG."""
     loaded = images.load(entry.image)
-    truth = read_truth(entry.label)
+    truth = numbered(read_truth(entry.label))
     rgb, step = as_seen(loaded)
     rows, columns = (middle(where, side) for where, side in zip(truth.nonzero(), truth.shape))
     place = tuple(slice(part.start // step, part.stop // step) for part in (rows, columns))

@@ -30,6 +30,7 @@ from app.names import (
     without_ending,
 )
 from evaluate.folders import paired
+from evaluate.matching import frame_labels
 
 EXPECTED = (
     "expected are images (as NAME.tif) each with its label image beside it (NAME_label.tif or "
@@ -232,6 +233,21 @@ def problem(label):
             "ignores; each cell needs a number of its own"
         )
     return None
+
+
+def has_whole_cell(entry):
+    """Whether an Entry has a labelled cell that counts by the organisers' rules, as it does not
+    reach into the frame of its image. LabelError."""
+    truth = read_truth(entry.label)
+    return len(np.setdiff1d(truth, [0, *frame_labels(truth)])) > 0
+
+
+def check_names(listing):
+    """ValueError where the files of two Entries would have the same name."""
+    named = by_name((entry.flat_name, entry.image) for entry in listing)
+    for same in named.values():
+        if len(same) > 1:
+            raise ValueError(f"{same[0]} and {same[1]} differ too little in name: rename one")
 
 
 def read_truth(path):

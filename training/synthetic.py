@@ -39,8 +39,8 @@ def write_images(count: int, seed: int, folder: Path, progress: Callable = iter)
     with new_folder(folder) as new:
         for number, entry in enumerate(progress(entries(count, new))):
             image, labels = draw(np.random.default_rng((seed, number)))
-            if not cv2.imwrite(str(entry.image), image[..., ::-1]):
-                raise OSError(f"{entry.image} cannot be written: is the disk full?")
+            _, png = cv2.imencode(".png", image[..., ::-1])
+            entry.image.write_bytes(png.tobytes())  # not by OpenCV: any path, errors that say why
             write_labels(entry.label, labels)
 
 

@@ -9,10 +9,13 @@ weights of the best validation: sh predict.sh INPUTS OUTPUTS --weights OUT/best.
 import argparse
 import json
 import math
+import shutil
+import tempfile
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import torch
 from tqdm import tqdm
@@ -26,6 +29,7 @@ from app.network.device import set_up_cpu
 from app.network.weights import WeightsError
 from app.options import Extend, Help
 from app.segmenter import Segmenter
+from app.windows import spread_over
 from evaluate.folders import LabelError
 from evaluate.score import aggregates, write_json
 from training import (
@@ -48,6 +52,7 @@ from training.teacher import Teacher
 # What can be wrong with what the user gave; the message says it.
 EXPECTED = (ValueError, OSError, FloatingPointError, WeightsError, ImageError, LabelError)
 TOLD_SECONDS = 30  # between lines on how far training is, where no terminal shows a bar
+TRIED_ON = 12  # images, at most, on which means with the start are tried
 UNLABELLED_SHARE = 0.5  # unlabelled crops for each labelled one, with --listen2student
 
 
@@ -74,7 +79,7 @@ def tell_outcome(data, out, state, steps):
     page = outcome.write(brought, out)
     print(*brought.advice, sep="\n")
     if brought.found:
-        print(f"sh predict.sh INPUTS OUTPUTS --weights {out / 'best.safetensors'}")
+        print(f"sh predict.sh INPUTS OUTPUTS --weights {quote(str(out / 'best.safetensors'))}")
     print(f"Before and after, with pictures: {page}")
 
 
@@ -215,7 +220,8 @@ def schedule_of(options, data, start, device):
         return None
     tell(
         "The weights that it begins with outline nearly all of your cells already, and many others "
-        "beside: so it learns which of them count, and no new outlines (--schedule tune does both)"
+        "beside: so it learns which of them count, and no new outlines (--schedule tune does "
+        "both). Others that are merely not labelled yet are learned as background: label them"
     )
     return "select"
 
@@ -272,6 +278,7 @@ def usable_parts(training, held_out, folder):
         training, held_out = parts["train"], parts["val"]
     usable = {entry.image for entry in kept}
     training, held_out = ([e for e in part if e.image in usable] for part in (training, held_out))
+    own_data.check_names(held_out)
     if not training or not held_out:
         raise ValueError(f"{folder}: no usable labelled image in one of train/ and val/")
     if training == held_out:
@@ -282,7 +289,21 @@ def usable_parts(training, held_out, folder):
         )
     elif len(held_out) < own_data.FEW:
         tell(f"{folder}: images for validation: {len(held_out)}, so take its scores with care")
-    return training, held_out
+    return training, judges(held_out, folder)
+
+
+def judges(held_out, folder):
+    """Those of a folder's images for validation that can tell one result from another."""
+    judging = [entry for entry in held_out if own_data.has_whole_cell(entry)]
+    less = len(held_out) - len(judging)
+    if not judging:
+        raise ValueError(
+            f"{folder}: no image for validation has a labelled cell that touches no border of it, "
+            "and others do not count: label more cells, or cut larger parts out of the images"
+        )
+    if less:
+        tell(f"{folder}: images without a cell off their border, which judge nothing: {less}")
+    return judging
 
 
 def tell(line):
@@ -307,16 +328,18 @@ def run(data, out, recipe, start, device, packs=None):
     """
     packs = packs or out
     out.mkdir(parents=True, exist_ok=True)
+    labelled = len(data.training)
     data = replace(data, training=data.training + drawn_images(recipe, packs))
     state = begin(out, recipe, start, device)
     begins = state.step == 0
     state.data = {"sources": data.sources, "licence": data.licence}
     conversion = state.network.config.inference.conversion
     pack = load_pack(data.training, packs / "pack", begins, conversion).to(device)
-    if not len(pack.polygons):
+    if not pack.counts[:labelled].sum():
         raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
         write_json(out / "recipe.json", asdict(recipe))
+        outcome.remove(out)  # only a run that is over has a page
     architecture = state.network.architecture
     sampler = Sampler(pack, architecture, recipe, state.generator, data.sources)
     teacher = None
@@ -345,7 +368,7 @@ def run(data, out, recipe, start, device, packs=None):
         has_uncertainty = recipe.weights["uncertainty"] > 0
         validator = Validator(data.validation, out, state.step, has_uncertainty)
         engine.Run(state, recipe, out, validator, show).go(batch)
-    if distributed.is_first() and (out / mixing.START).is_file():
+    if distributed.is_first() and recipe.kept_gain < 1 and (out / mixing.START).is_file():
         mix(out, state, recipe, validator)
     return state
 
@@ -363,12 +386,20 @@ def drawn_images(recipe, folder):
 
 def mix(out, state, recipe, validator):
     """Make the result of a run of what it has learned and of what it began with."""
-    before = float(outcome.validations(out)[0]["mean"])
     tell("Trying means of what was learned and what it began with")
-    share, f1 = mixing.mix(out, partial(validator.mean_f1, state), before, recipe.kept_gain)
+    share = mixing.mix(out, partial(validator.try_out, state), recipe.kept_gain)
+    if share is None:
+        return
+    best, before = out / "best.safetensors", float(outcome.validations(out)[0]["mean"])
+    f1 = validator.mean_f1(state, weights.load(best)[0])
     if f1 > before:
         state.best, state.best_step = f1, state.step
         tell(f"Mixed with {share:.0%} of the weights that it began with: mean F1 {f1:.4f}")
+    else:  # of all images it does not hold what it promised of some
+        shutil.copyfile(str(out / mixing.START), str(best))
+        state.best, state.best_step = before, 0
+    # Should the run be made longer, this is what it has to beat.
+    checkpoints.save_checkpoint(out / "checkpoint.safetensors", state)
 
 
 def begin(out, recipe, start, device):
@@ -380,8 +411,8 @@ def begin(out, recipe, start, device):
         network, origin = (CPN(PRESETS[start.preset]), None) if new else weights.load(start.weights)
         state = engine.new_state(network, recipe, device)
         state.origin = origin
-        if recipe.kept_gain < 1 and not new and distributed.is_first():
-            mixing.remember_start(start.weights, out)
+        if distributed.is_first():
+            mixing.remember_start(start.weights if recipe.kept_gain < 1 else None, out)
         return state
     if start.weights is not None and start.chosen:
         raise ValueError(
@@ -397,9 +428,9 @@ def begin(out, recipe, start, device):
 
 
 def check_unfinished(out, recipe):
-    """ValueError if `out` holds a run that is over: nothing would be trained."""
+    """ValueError if `out` holds a run that is over, to its page: nothing would be done."""
     checkpoint = out / "checkpoint.safetensors"
-    if not checkpoint.is_file():
+    if not (checkpoint.is_file() and (out / outcome.PAGE).is_file()):
         return
     described = checkpoints.checkpoint_run(checkpoint)
     if recipe.is_over(*(described[name] for name in ("step", "seconds", "stale"))):
@@ -438,7 +469,7 @@ class Validator:
     def __call__(self, state):
         """The mean F1 of the averaged network of an engine.State."""
         try:
-            images = self._scored(state.average, state.device, state.step)
+            images = self._scored(self.listing, state.average, state)
         finally:
             state.average.to(state.device)  # where the GPU's memory was too small, it is elsewhere
         whole, *sources = aggregates(images, [0.5])
@@ -454,11 +485,22 @@ class Validator:
 
     def mean_f1(self, state, network):
         """That of a network, whose label images take the place of those of the last step."""
-        images = self._scored(network, state.device, state.step)
-        return round(aggregates(images, [0.5])[0].mean_f1, 4)  # as validation.csv has it
+        return mean_of(self._scored(self.listing, network, state))
 
-    def _scored(self, network, device, step):
-        """evaluate.score.ImageScores by a network, whose label images are those of this step."""
-        segmenter = Segmenter(network, device.type, self.uncertainty_nms)
-        folder = outcome.labels_folder(self.out, step)
-        return validation.validate(segmenter, self.listing, folder)
+    def try_out(self, state, network):
+        """That of a network on some of the images, whose label images are not kept."""
+        some = spread_over(self.listing, TRIED_ON)
+        with tempfile.TemporaryDirectory(dir=str(self.out)) as folder:
+            return mean_of(self._scored(some, network, state, Path(folder)))
+
+    def _scored(self, listing, network, state, folder=None):
+        """evaluate.score.ImageScores by a network, whose label images go into a folder, by default
+        that of the last step."""
+        segmenter = Segmenter(network, state.device.type, self.uncertainty_nms)
+        folder = folder or outcome.labels_folder(self.out, state.step)
+        return validation.validate(segmenter, listing, folder)
+
+
+def mean_of(images):
+    """The mean F1 of evaluate.score.ImageScores, as validation.csv has it."""
+    return round(aggregates(images, [0.5])[0].mean_f1, 4)
