@@ -96,7 +96,7 @@ def test_what_to_do_next_depends_on_what_training_brought():
     def advice(before, after, found, steps=None, is_silent=False):
         image = outcome.Scored(None, before, after, true=3, found=found)
         curve = [(0.0, before), (10.0, after)]
-        return outcome.Outcome((), curve, [image], True, is_silent, steps).advice
+        return outcome.Outcome((), curve, [image], True, is_silent, 0.1, steps).advice
 
     assert "No cell is found" in advice(0.0, 0.0, 0)[0]
     assert "brought nothing" in advice(0.5, 0.5, 3)[0]
@@ -117,10 +117,16 @@ def test_a_run_from_scratch_began_with_nothing(tmp_path):
     folder.mkdir(parents=True)
     write_labels(folder / "own__a_label.tiff", labels)
     (tmp_path / "validation.csv").write_text("step,minutes,mean\n7,3.0,1.0\n")
+    best = CPN(tiny_config())
+    weights.save(
+        tmp_path / "best.safetensors", best.state_dict(), best.config, {"start_share": 0.2}
+    )
     brought = outcome.gather(tmp_path, [entry], [], best_step=7, steps=None)
     assert brought.means == (0.0, 1.0)
     assert "correct a few" in brought.advice[0]
-    assert "F1 0.000 → 1.000" in outcome.write(brought, tmp_path).read_text(encoding="utf-8")
+    page = outcome.write(brought, tmp_path).read_text(encoding="utf-8")
+    assert "F1 0.000 → 1.000" in page
+    assert "mixed with 20 % of those" in page
 
 
 def test_labels_of_any_number_can_be_shown(tmp_path):

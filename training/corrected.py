@@ -80,12 +80,12 @@ def main(arguments):
 def told_next(count, jobs, out):
     """Say what was gathered, and how to train on it."""
     print(f"{count} of {jobs} images were corrected. To train on them:")
-    print(f".venv/bin/python -m training --data {quote(str(out))}")
-    around = out.resolve().parent
+    around = out.parent
     if labels_in(around):
-        print(f"Or on all in the folder around, where {out.name} is one of several rounds:")
         run = quote(f"runs/{out.name}")
         print(f".venv/bin/python -m training --data {quote(str(around))} --out {run}")
+        print(f"That is with all in the folder around. On {out.name} alone:")
+    print(f".venv/bin/python -m training --data {quote(str(out))}")
 
 
 def gather(found, labels, out, taken):

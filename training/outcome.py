@@ -21,6 +21,7 @@ from app import images
 from app.atomic import replacing
 from app.exports.preview import as_seen, borders
 from app.names import LABEL_ENDING
+from app.network import weights
 from evaluate.folders import read_labels
 from evaluate.official import score_pair
 from evaluate.plots import INK, PASSED, STYLE, svg_text
@@ -57,6 +58,7 @@ class Outcome:
     images: List[Scored]
     unseen: bool  # the images had no part in training
     is_silent: bool  # what was learned last finds no cell in them
+    start_share: float  # of the weights that it began with, in those that came out
     steps: Optional[int]  # of training that its minutes were enough for; None: so many were wanted
 
     @property
@@ -140,7 +142,8 @@ def gather(out, listing, training, best_step, steps):
     last = labels_folder(out, int(rows[-1]["step"]))
     is_silent = not any(read_labels(labels_file(last, entry)).any() for entry in listing)
     images = [scored(entry, folders) for entry in listing]
-    return Outcome(folders, curve, images, unseen, is_silent, steps)
+    share = weights.load(out / "best.safetensors")[1].get("start_share", 0.0)
+    return Outcome(folders, curve, images, unseen, is_silent, share, steps)
 
 
 def scored(entry, folders):

@@ -87,9 +87,7 @@ def summary(state, path):
     """What a run has brought, as a sentence."""
     done = f"{state.step} steps in {state.seconds / 60:.1f} minutes"
     if state.best_step > 0:
-        return (
-            f"{done}. The best validation ({state.best:.4f}) was at step {state.best_step}: {path}"
-        )
+        return f"{done}. The result ({state.best:.4f}) is of step {state.best_step}: {path}"
     return (
         f"{done}. No validation was better than that of the weights it began with "
         f"({state.best:.4f}), which {path} holds"
@@ -394,7 +392,10 @@ def mix(out, state, recipe, validator):
     f1 = validator.mean_f1(state, weights.load(best)[0])
     if f1 > before:
         state.best, state.best_step = f1, state.step
-        tell(f"Mixed with {share:.0%} of the weights that it began with: mean F1 {f1:.4f}")
+        tell(
+            f"Mixed with {share:.0%} of the weights that it began with, for other cells that they "
+            f"know: mean F1 {f1:.4f} (--set kept_gain=1 looks at yours alone)"
+        )
     else:  # of all images it does not hold what it promised of some
         shutil.copyfile(str(out / mixing.START), str(best))
         state.best, state.best_step = before, 0
