@@ -3,6 +3,7 @@
 import base64
 import csv
 import re
+import shutil
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from app.images import write_labels
 from app.network import weights
 from app.network.cpn import CPN
 from training import __main__ as command
-from training import outcome
+from training import catalog, outcome
 from training.catalog import Entry
 
 GREEN, RED, YELLOW = (np.array(colour) for colour in outcome.COLOURS[:3])
@@ -127,6 +128,17 @@ def test_a_run_from_scratch_began_with_nothing(tmp_path):
     page = outcome.write(brought, tmp_path).read_text(encoding="utf-8")
     assert "F1 0.000 → 1.000" in page
     assert "mixed with 20 % of those" in page
+
+
+def test_weights_that_were_kept_are_not_said_to_be_mixed(own, tmp_path):
+    """Those that we ship came out of a mixture themselves; that is no news of this run."""
+    start = tmp_path / "start.safetensors"
+    network = CPN(tiny_config(window=128, window_stride=96, score_threshold=1.0))
+    weights.save(start, network.state_dict(), network.config, {"start_share": 0.5})
+    train(own, tmp_path / "run", "--init", start)
+    shutil.copyfile(start, tmp_path / "run" / "best.safetensors")
+    listing = catalog.entries(own, "val")
+    assert outcome.gather(tmp_path / "run", listing, [], best_step=0, steps=None).start_share == 0
 
 
 def test_labels_of_any_number_can_be_shown(tmp_path):

@@ -36,12 +36,10 @@ def mix(out: Path, score: Callable[[CPN], float], kept: float) -> Optional[float
     came out of an earlier validation is better than any mean.
     """
     best = out / "best.safetensors"
-    start, (learned, record) = (
-        weights.load(out / START)[0],
-        weights.load(out / "weights.safetensors"),
-    )
-    before, unmixed = score(start), score(weights.load(best)[0])
-    begun = start.state_dict()
+    learned, record = weights.load(out / "weights.safetensors")
+    start, _ = weights.load(out / START)
+    begun, before = start.state_dict(), score(start)
+    unmixed = score(weights.load(best)[0])
 
     def mixed(share):
         return {

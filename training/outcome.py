@@ -142,7 +142,9 @@ def gather(out, listing, training, best_step, steps):
     last = labels_folder(out, int(rows[-1]["step"]))
     is_silent = not any(read_labels(labels_file(last, entry)).any() for entry in listing)
     images = [scored(entry, folders) for entry in listing]
-    share = weights.load(out / "best.safetensors")[1].get("start_share", 0.0)
+    _, record = weights.load(out / "best.safetensors")
+    # That of weights which were kept as they were is of the run that they came from.
+    share = record.get("start_share", 0.0) if best_step else 0.0
     return Outcome(folders, curve, images, unseen, is_silent, share, steps)
 
 
