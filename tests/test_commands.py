@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -115,3 +116,34 @@ def test_a_run_that_is_stopped_keeps_a_checkpoint_and_goes_on(tiny, tmp_path, ca
     assert found.group(2) == "the same command, without --init, goes on from there"
     assert training.main([*given, "--steps", str(int(found.group(1)) + 1)]) == 0
     assert f"Going on from step {found.group(1)}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["mixing.mix", "outcome.write"])
+def test_what_follows_the_last_step_can_be_stopped_and_finished(
+    tiny, tmp_path, capsys, monkeypatch, what
+):
+    data, network = tiny
+    given = ["--data", data, "--out", str(tmp_path / "run"), "--device", "cpu", "--steps", "1"]
+    given += ["--set", "crops=[[64,2]]", "positions=64", "samples=16", "synthetic=0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(f"training.{what}", Mock(side_effect=KeyboardInterrupt))
+        assert training.main([*given, "--init", network]) == 128 + signal.SIGINT
+    said = capsys.readouterr().err
+    assert "after step 1" in said and "the same command, without --init, goes on" in said
+    assert training.main(given) == 0
+    assert "outcome.html" in capsys.readouterr().out
+
+
+def test_a_run_that_is_refused_is_not_said_to_go_on(tiny, tmp_path, capsys):
+    data, network = tiny
+    folder = tmp_path / "mine"
+    shutil.copytree(str(Path(data) / "drawn"), str(folder))
+    given = ["--data", str(folder), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    given += ["--set", "crops=[[64,2]]", "positions=64", "samples=16", "synthetic=0", "--steps"]
+    assert training.main([*given, "1", "--init", network]) == 0
+    label = sorted(folder.glob("*_label.png"))[0]
+    cv2.imwrite(str(label), cv2.imread(str(label), cv2.IMREAD_UNCHANGED)[::-1])
+    capsys.readouterr()
+    assert training.main([*given, "2"]) == 2
+    said = capsys.readouterr()
+    assert "have changed since" in said.err and "Going on" not in said.out

@@ -14,6 +14,7 @@ from training_data import draw_image
 from app.images import write_labels
 from app.network import weights
 from app.network.cpn import CPN
+from evaluate.report_page import overlay
 from training import __main__ as command
 from training import catalog, outcome
 from training.catalog import Entry
@@ -179,6 +180,17 @@ def test_outlines_say_what_is_found_wrong_and_missed(tmp_path):
         nearest = min((GREEN, RED, YELLOW), key=lambda one: np.abs(one - edge).sum())
         assert (nearest == colour).all()
         assert picture[40:50, left + 10 : left + 20].max() < 40
+
+
+def test_outlines_stand_out_from_cells_of_their_colour(tmp_path):
+    """Green ones on green cells could hardly be seen."""
+    labels = np.zeros((90, 90), np.int32)
+    labels[30:60, 30:60] = 1
+    picture = np.full((90, 90, 3), GREEN, np.uint8)
+    outcome.outline(picture, [(labels, {1: (overlay.MATCHED, None)}, False)])
+    assert (picture[30, 45] == GREEN).all()
+    assert (picture[29, 45] == GREEN // 2).all() and (picture[31, 45] == GREEN // 2).all()
+    assert (picture[40:50, 40:50] == GREEN).all()
 
 
 def test_pictures_of_large_images_show_the_part_where_the_cells_are():

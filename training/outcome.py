@@ -223,8 +223,8 @@ def pictures(entry, folders):
         labels = labels_in(folder, entry, truth.shape)
         matches = overlay.compare(truth, labels, tau=0.5)
         picture = rgb.copy()
-        for image, found in zip((truth, labels), matches):
-            outline(picture, image[::step, ::step], found, is_truth=image is truth)
+        drawn_cells = zip((truth, labels), matches, (True, False))
+        outline(picture, [(cells[::step, ::step], *rest) for cells, *rest in drawn_cells])
         drawn.append(as_uri(picture[place]))
     return drawn
 
@@ -236,18 +236,26 @@ def middle(where, side):
     return slice(start, min(start + SIDE, side))
 
 
-def outline(picture, labels, matches, is_truth):
-    """Draw the cells of a label image (h, w) on a picture (h, w, 3) in the colour of their match.
+def outline(picture, layers):
+    """Draw cells on a picture (h, w, 3) in the colour of their match, and the pixels beside their
+    outlines darker, so that these stand out from cells of their own colour.
 
-    Of the truth those alone that are missed. matches: of overlay.compare.
+    layers: (label image (h, w), matches of overlay.compare, whether it is the truth), the upper
+    ones last. Of the truth those cells are drawn alone that are missed.
     """
-    status = np.full(int(labels.max()) + 1, overlay.UNSCORED)
-    for label, (found, _) in matches.items():
-        status[label] = found
-    at = borders(labels)
-    if is_truth:
-        at &= status[labels] == overlay.MISSED
-    picture[at] = np.array(COLOURS, np.uint8)[status[labels[at]]]
+    colours = np.full(picture.shape[:2], -1)  # by their number in COLOURS
+    for labels, matches, is_truth in layers:
+        status = np.full(int(labels.max()) + 1, overlay.UNSCORED)
+        for label, (found, _) in matches.items():
+            status[label] = found
+        at = borders(labels)
+        if is_truth:
+            at &= status[labels] == overlay.MISSED
+        colours[at] = status[labels[at]]
+    drawn = colours >= 0
+    beside = cv2.dilate(drawn.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    picture[beside] //= 2
+    picture[drawn] = np.array(COLOURS, np.uint8)[colours[drawn]]
 
 
 def as_uri(rgb):

@@ -16,6 +16,15 @@ class Stopped(Exception):
 
 
 @contextmanager
+def ending(step, out):
+    """Ctrl-C in what follows the last step of a run raises Stopped: its checkpoint has it all."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(signal.SIGINT, step, out) from None
+
+
+@contextmanager
 def signals_noted():
     """The numbers of the signals that came, a list; a second one ends the process as ever."""
     asked = []

@@ -47,6 +47,7 @@ from training import (
 from training.packing import load_pack
 from training.recipe import SCHEDULES, Recipe, make_recipe, with_teacher, without_losses
 from training.sampler import Sampler
+from training.stopping import ending
 from training.teacher import Teacher
 
 # What can be wrong with what the user gave; the message says it.
@@ -68,8 +69,9 @@ def main(arguments, commands=None):
         recipe = recipe_of(options)
         state = run(data, options.out, recipe, start, device)
         if distributed.is_first():
-            print(summary(state, options.out / "best.safetensors"))
-            tell_outcome(data, options.out, state, None if recipe.steps else state.step)
+            with ending(state.step, options.out):
+                print(summary(state, options.out / "best.safetensors"))
+                tell_outcome(data, options.out, state, None if recipe.steps else state.step)
     return 0
 
 
@@ -336,6 +338,8 @@ def run(data, out, recipe, start, device, packs=None):
     if not pack.counts[:labelled].sum():
         raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
+        if not begins:
+            print(f"Going on from step {state.step}, {state.seconds / 60:.1f} minutes")
         write_json(out / "recipe.json", asdict(recipe))
         outcome.remove(out)  # only a run that is over has a page
     architecture = state.network.architecture
@@ -367,7 +371,8 @@ def run(data, out, recipe, start, device, packs=None):
         validator = Validator(data.validation, out, state.step, has_uncertainty)
         engine.Run(state, recipe, out, validator, show).go(batch)
     if distributed.is_first() and recipe.kept_gain < 1 and (out / mixing.START).is_file():
-        mix(out, state, recipe, validator)
+        with ending(state.step, out):
+            mix(out, state, recipe, validator)
     return state
 
 
@@ -423,8 +428,6 @@ def begin(out, recipe, start, device):
     check_recipe(out, recipe)
     state = engine.new_state(CPN(config), recipe, device)
     checkpoints.load_checkpoint(checkpoint, state)
-    if distributed.is_first():
-        print(f"Going on from step {state.step}, {state.seconds / 60:.1f} minutes")
     return state
 
 
