@@ -5,9 +5,7 @@ training command learns from them as a user would start it. Scored by the organi
 other images of the source, before and after, beside weights that know the source (--aim); and the
 val images of all other sources. Started again with the same arguments it goes on where it was.
 
-With --adapt these images have no labels: the training command learns from the labelled images of
---data, but for this source's, and, by Listen2Student, from them. Scored are the last weights then:
-validation on other cells cannot choose.
+With --adapt these images have no labels: `python -m training adapt` learns from them.
 """
 
 import csv
@@ -68,8 +66,7 @@ def run(options):
             folder = options.out / f"seed_{seed}"
             few = random.Random(seed).sample(whole, options.count)
             minutes = train(few, folder, seed, options)
-            best = folder / "run" / ("weights" if options.adapt else "best")
-            best = best.with_suffix(".safetensors")
+            best = folder / "run" / "best.safetensors"
             rest = [entry for entry in whole if entry not in few]
             after = np.mean([f1 for _, f1 in scored(best, rest, folder / "rest")])
             start, aim = (np.mean([scores[n][e.name] for e in rest]) for n in ("start", "aim"))
@@ -115,15 +112,11 @@ def train(few, folder, seed, options):
     done = folder / "minutes.csv"
     if not done.is_file():
         link(few, folder / "data", labels=not options.adapt)
-        command = [sys.executable, "-m", "training", "--seed", seed]
+        command = [sys.executable, "-m", "training"]
+        command += ["adapt", "--images"] if options.adapt else ["--data"]
+        command += [folder / "data", "--out", folder / "run", "--seed", seed, *options.options]
         if not (folder / "run" / "checkpoint.safetensors").is_file():
             command += ["--init", options.init]
-        if options.adapt:
-            command += ["--data", options.data, "--listen2student", folder / "data"]
-            command += ["--without", options.source]
-        else:
-            command += ["--data", folder / "data"]
-        command += ["--out", folder / "run", *options.options]
         begin = time.monotonic()
         status = subprocess.run([str(part) for part in command]).returncode
         if status:

@@ -23,7 +23,7 @@ from evaluate import __main__ as evaluate
 from training import __main__ as training
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("validate", "calibrate", "split", "generations")
+NAMES = ("validate", "calibrate", "split", "generations", "adapt")
 
 
 @pytest.fixture

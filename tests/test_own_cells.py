@@ -62,7 +62,7 @@ def test_each_seed_trains_on_its_own_images_and_is_scored_on_the_others(data, tm
     assert before == after
 
 
-def test_adapting_learns_from_other_labels_and_from_the_images_without_theirs(data, tmp_path):
+def test_adapting_learns_from_the_images_without_their_labels(data, tmp_path):
     given = arguments(data, tmp_path, "--adapt", "--count", "2", "--seeds", "0")
     given += [
         "--options=--steps",
@@ -76,7 +76,7 @@ def test_adapting_learns_from_other_labels_and_from_the_images_without_theirs(da
     folder = tmp_path / "out" / "seed_0"
     assert len(list((folder / "data").iterdir())) == 2, "no label images"
     record = weights.load(folder / "run" / "weights.safetensors")[1]
-    assert record["data"]["sources"] == [synthetic.SOURCE, "drawn"]
+    assert record["data"]["sources"] == [synthetic.SOURCE]
     assert (folder / "run" / "unlabelled").exists()
     assert len(list((folder / "rest").glob("*_label.tiff"))) == 4
 

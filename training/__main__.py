@@ -10,13 +10,13 @@ from app.network import weights
 from app.options import Extend
 from app.screen import screen
 from evaluate.score import aggregates, group_table, write_csv
-from training import catalog, corrected, generations, split, train, validation
+from training import adapt, catalog, corrected, generations, split, train, validation
 from training.stopping import Stopped
 from training.validation import terminal_bar
 
 SAID = """Commands with a --help of their own: validate (predict a split and score it), calibrate
-(choose the score threshold), corrected (labels that you corrected, to train on), split (a split as
-plain folders), generations (several runs)."""
+(choose the score threshold), corrected (labels that you corrected, to train on), adapt (to images
+without labels), split (a split as plain folders), generations (several runs)."""
 
 
 def main(arguments):
@@ -29,6 +29,7 @@ def run(arguments):
     """Run the command, and say what goes wrong; returns the exit status."""
     commands = {"validate": validate, "calibrate": calibrate}
     commands.update(split=split.main, generations=generations.main, corrected=corrected.main)
+    commands.update(adapt=adapt.main)
     warnings.formatwarning = one_line
     name, *rest = arguments or [""]
     if name and not name.startswith("-") and name not in commands:
@@ -40,7 +41,7 @@ def run(arguments):
         print(error, file=sys.stderr)
         return 2
     except Stopped as stop:
-        without = ", without --init," if "--init" in arguments and name not in commands else ""
+        without = ", without --init," if "--init" in arguments and name != "generations" else ""
         print(f"{stop}: the same command{without} goes on from there", file=sys.stderr)
         return 128 + stop.number
     except KeyboardInterrupt:

@@ -44,6 +44,7 @@ from training import (
     synthetic,
     validation,
 )
+from training.agreement import Agreement
 from training.packing import load_pack
 from training.recipe import SCHEDULES, Recipe, make_recipe, with_teacher, without_losses
 from training.sampler import Sampler
@@ -335,7 +336,7 @@ def run(data, out, recipe, start, device, packs=None):
     state.data = {"sources": data.sources, "licence": data.licence}
     conversion = state.network.config.inference.conversion
     pack = load_pack(data.training, packs / "pack", begins, conversion).to(device)
-    if not pack.counts[:labelled].sum():
+    if labelled and not pack.counts[:labelled].sum():
         raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
         if not begins:
@@ -368,7 +369,10 @@ def run(data, out, recipe, start, device, packs=None):
                 tell(text)
 
         has_uncertainty = recipe.weights["uncertainty"] > 0
-        validator = Validator(data.validation, out, state.step, has_uncertainty)
+        judge, judged = (
+            (Validator, data.validation) if data.validation else (Agreement, data.unlabelled)
+        )
+        validator = judge(judged, out, state.step, has_uncertainty)
         engine.Run(state, recipe, out, validator, show).go(batch)
     if distributed.is_first() and recipe.kept_gain < 1 and (out / mixing.START).is_file():
         with ending(state.step, out):
