@@ -64,7 +64,8 @@ def check_unseen(path, sources):
     """
     record = weights.load(path)[1] if path else None
     while record:
-        seen = sorted(set(sources) & set((record.get("data") or {}).get("sources", ())))
+        data = record.get("data") or {}
+        seen = sorted(set(sources) & {*data.get("sources", ()), *data.get("unlabelled", ())})
         if seen:
             raise ValueError(
                 f"{path} was trained on {', '.join(seen)}: its drop would mean nothing"

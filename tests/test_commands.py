@@ -127,7 +127,7 @@ def test_what_follows_the_last_step_can_be_stopped_and_finished(
     given += ["--set", "crops=[[64,2]]", "positions=64", "samples=16", "synthetic=0"]
     with monkeypatch.context() as patch:
         patch.setattr(f"training.{what}", Mock(side_effect=KeyboardInterrupt))
-        assert training.main([*given, "--init", network]) == 128 + signal.SIGINT
+        assert training.main([*given, f"--init={network}"]) == 128 + signal.SIGINT
     said = capsys.readouterr().err
     assert "after step 1" in said and "the same command, without --init, goes on" in said
     assert training.main(given) == 0

@@ -41,7 +41,8 @@ def run(arguments):
         print(error, file=sys.stderr)
         return 2
     except Stopped as stop:
-        without = ", without --init," if "--init" in arguments and name != "generations" else ""
+        chosen = any(word.split("=")[0] == "--init" for word in arguments)
+        without = ", without --init," if chosen and name != "generations" else ""
         print(f"{stop}: the same command{without} goes on from there", file=sys.stderr)
         return 128 + stop.number
     except KeyboardInterrupt:

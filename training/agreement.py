@@ -1,37 +1,36 @@
-"""How well a network agrees with itself: what judges it on images without labels.
+"""How far weights still find the cells of those that a run began with: its guard without labels.
 
-It outlines an image, and the same turned, smaller, of another contrast and with noise. Which cells
-are there has not changed; how far it finds the same ones in both tells whether weights have come
-nearer to these images or gone astray (experiments/EXPERIMENTS.md says how well).
+Nothing tells without labels which outlines are better: networks agree with themselves on changed
+images as well when they are wrong (experiments/EXPERIMENTS.md). But weights that lose most cells of
+those that they began with have gone astray.
 """
 
 from pathlib import Path
 from typing import List, Tuple
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from app import images
+from app.images import Loaded, write_labels
+from app.names import LABEL_ENDING
+from app.rasterize import rasterize
+from app.scale import View
 from app.segmenter import Segmenter
 from app.windows import Window, spread_over
+from evaluate.folders import read_labels
 from evaluate.official import score_pair
 from training.catalog import Entry
 from training.engine import Log, State
-from training.outcome import validations
-from training.validation import labels_of
+from training.outcome import labels_folder
 
 LOOKED_AT = 10  # images, at most
 SIDE = 640  # pixels of their middle that is looked at, at most
-# How they are changed: size, exponent of the intensities (0..1), standard deviation of the noise.
-SCALE, GAMMA, NOISE = 0.75, 0.7, 0.02
-LEAST_FOUND = (
-    0.8  # of as many cells as the weights of the start found: what finds less is no better
-)
+LEAST = 0.5  # agreement with the start below which weights have gone astray
 
 
 class Agreement:
-    """Judges the averaged network of a run; validation.csv has what it found."""
+    """Judges the averaged network of a run; labels/ and validation.csv have what it found."""
 
     def __init__(
         self, listing: List[Entry], out: Path, step: int = 0, uncertainty_nms: bool = True
@@ -42,32 +41,52 @@ class Agreement:
         self.log = Log(out / "validation.csv", step)
 
     def __call__(self, state: State) -> float:
-        """The agreement, 0 to 1, of the averaged network of a run; 0 where it finds fewer than
-        LEAST_FOUND of the cells that the weights of the start found."""
+        """The agreement, 0 to 1, of the averaged network of a run with that which it began with,
+        whose own is 0 and which is better than one below LEAST (-1)."""
         segmenter = Segmenter(state.average, state.device.type, self.uncertainty_nms)
         try:
-            judged = [agreement(segmenter, images.read(e.image)[0]) for e in self.listing]
+            found = [labels_in_middle(segmenter, images.load(e.image)) for e in self.listing]
         finally:
             state.average.to(state.device)  # where the GPU's memory was too small, it is elsewhere
-        shares, counts = zip(*judged)
-        mean, found = float(np.mean(shares)), sum(counts)
+        folder = labels_folder(self.out, state.step)
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, labels in enumerate(found):
+            write_labels(folder / f"{number}{LABEL_ENDING}", labels)
+        mean = round(float(np.mean([self._agreement(*pair) for pair in enumerate(found)])), 4)
+        cells = sum(np.count_nonzero(np.unique(labels)) for labels in found)
         minutes = round(state.seconds / 60, 1)
-        row = {"step": state.step, "minutes": minutes, "agreement": round(mean, 4), "cells": found}
-        self.log(row)
-        tqdm.write(f"After {minutes:.1f} minutes: agreement {mean:.4f}, cells {found}")
-        least = LEAST_FOUND * int(validations(self.out)[0]["cells"])
-        return row["agreement"] if found >= least else 0.0
+        self.log({"step": state.step, "minutes": minutes, "agreement": mean, "cells": cells})
+        if state.step == 0:
+            tqdm.write(f"The weights that it begins with find {cells} cells")
+            return 0.0
+        tqdm.write(f"After {minutes:.1f} minutes {cells} cells are found, agreement {mean:.3f}")
+        return mean if mean >= LEAST else -1.0
+
+    def _agreement(self, number, labels):
+        """That of the labels of an image with those that the weights of the start found."""
+        begun = read_labels(labels_folder(self.out, 0) / f"{number}{LABEL_ENDING}")
+        return agreement(begun, labels)
 
 
-def agreement(segmenter: Segmenter, image: np.ndarray) -> Tuple[float, int]:
-    """(F1 at IoU 0.5 of the cells in the middle of an image (H, W[, C]) against those in the same
-    pixels changed, number of cells)."""
-    view = segmenter.view(image)
-    pixels, _ = view.window(middle(view.shape))
-    labels = labels_of(segmenter, pixels)
-    again = restored(labels_of(segmenter, changed(pixels)), labels.shape)
-    found = len(np.unique(labels[labels > 0]))
-    return (score_pair(labels, again).f1 if found else 0.0), found
+def agreement(begun: np.ndarray, labels: np.ndarray) -> float:
+    """F1 at IoU 0.5 of labels (H, W) against those that were found before; 1 where there are no
+    cells in both. Cells at the frame do not count."""
+    score = score_pair(begun, labels)
+    return score.f1 if score.true_num or score.pred_num else 1.0
+
+
+def labels_in_middle(segmenter: Segmenter, image: Loaded) -> np.ndarray:
+    """The label image (h, w) int32 of the middle of an image, which is converted as a whole."""
+    view = segmenter.view(image.pixels, image.nodata)
+    pixels, none = view.window(middle(view.shape))
+    part = View(pixels, lambda pixels, at: pixels, lambda pixels, at: within(none, pixels, at))
+    return rasterize(segmenter.find_in(part).cells, pixels.shape[:2])[0]
+
+
+def within(mask: np.ndarray, pixels: np.ndarray, at: Tuple[int, int]) -> np.ndarray:
+    """The part of a mask (H, W) that pixels (h, w[, C]) from the row and column `at` on take."""
+    (top, left), (height, width) = at, pixels.shape[:2]
+    return mask[top : top + height, left : left + width]
 
 
 def middle(shape: Tuple[int, int]) -> Window:
@@ -75,18 +94,3 @@ def middle(shape: Tuple[int, int]) -> Window:
     height, width = (min(side, SIDE) for side in shape)
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
     return Window(left, top, left + width, top + height)
-
-
-def changed(pixels: np.ndarray) -> np.ndarray:
-    """Pixels (H, W, 3) uint8 turned by a quarter, smaller, of other contrast, with noise."""
-    height, width = (max(1, round(SCALE * side)) for side in pixels.shape[:2])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA) / 255
-    noise = np.random.default_rng(0).normal(0, NOISE, small.shape)
-    values = np.rint(255 * (small**GAMMA + noise).clip(0, 1)).astype(np.uint8)
-    return np.ascontiguousarray(np.rot90(values))
-
-
-def restored(labels: np.ndarray, shape: Tuple[int, int]) -> np.ndarray:
-    """Labels of changed pixels as those of the pixels (H, W) themselves."""
-    back = np.ascontiguousarray(np.rot90(labels, -1)).astype(np.float64)
-    return cv2.resize(back, shape[::-1], interpolation=cv2.INTER_NEAREST).astype(labels.dtype)

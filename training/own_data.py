@@ -26,6 +26,7 @@ from app.names import (
     EXTENSIONS,
     LABEL_ENDINGS,
     LABEL_EXTENSIONS,
+    PREVIEW_ENDINGS,
     stem,
     without_ending,
 )
@@ -113,8 +114,9 @@ def image_files(folder):
 
 
 def images_in(place):
-    """The images in a folder and in images/ of it, without the label images."""
+    """The images in a folder and in images/ of it, without label images and previews."""
     paths = image_files(place) + image_files(place / "images")
+    paths = [path for path in paths if not has_ending(path, PREVIEW_ENDINGS)]
     return [path for path in paths if not without_ending(path.name, LABEL_ENDINGS)]
 
 
