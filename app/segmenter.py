@@ -205,15 +205,11 @@ class Segmenter:
         Raises sizes.UnknownPixelSize where sizes are wanted in µm and pixel_size is None.
         """
         sizes = self.sizes.in_pixels(pixel_size)
-        found = self.find_in(self.view(image, nodata), progress)
-        return found._replace(cells=found.cells.filter(sizes.fit(found.cells)))
-
-    def find_in(self, view: View, progress: Optional[Callable[[int, int], None]] = None) -> Found:
-        """`find`, of cells of all sizes, in an image whose View at the scale 1 this is."""
         found, retreats = self.with_retreats(
-            lambda: self._search(view, partial(self._at, progress=progress))
+            lambda: self._search(self.view(image, nodata), partial(self._at, progress=progress))
         )
-        return found._replace(notes=retreats + found.notes)
+        cells = found.cells.filter(sizes.fit(found.cells))
+        return found._replace(cells=cells, notes=retreats + found.notes)
 
     def with_retreats(self, work: Callable[[], T], may_halve: bool = True) -> Tuple[T, List[str]]:
         """(what `work` returns, sentences). It is done again, needing less, where the GPU's memory

@@ -5,7 +5,9 @@ training command learns from them as a user would start it. Scored by the organi
 other images of the source, before and after, beside weights that know the source (--aim); and the
 val images of all other sources. Started again with the same arguments it goes on where it was.
 
-With --adapt these images have no labels: `python -m training adapt` learns from them.
+With --adapt these images have no labels: the training command learns from drawn images, whose
+labels are known, and, by Listen2Student, from them. Scored are the last weights then: validation on
+drawn cells cannot choose.
 """
 
 import csv
@@ -27,12 +29,13 @@ from evaluate.folders import EvaluationError
 from evaluate.score import write_json
 from evaluate.tables import text_table
 from experiments.left_out import SPLITS, check_unseen
-from training import catalog, validation
+from training import catalog, synthetic, validation
 from training.train import check_same
 from training.validation import terminal_bar
 
 COLUMNS = ("source", "seed", "minutes", "start", "aim", "after", "share of the way")
 COLUMNS += ("macro of the others", "after")
+DRAWN = 60  # images with labels, with --adapt
 
 
 def add_arguments(parser):
@@ -66,7 +69,8 @@ def run(options):
             folder = options.out / f"seed_{seed}"
             few = random.Random(seed).sample(whole, options.count)
             minutes = train(few, folder, seed, options)
-            best = folder / "run" / "best.safetensors"
+            best = folder / "run" / ("weights" if options.adapt else "best")
+            best = best.with_suffix(".safetensors")
             rest = [entry for entry in whole if entry not in few]
             after = np.mean([f1 for _, f1 in scored(best, rest, folder / "rest")])
             start, aim = (np.mean([scores[n][e.name] for e in rest]) for n in ("start", "aim"))
@@ -112,11 +116,17 @@ def train(few, folder, seed, options):
     done = folder / "minutes.csv"
     if not done.is_file():
         link(few, folder / "data", labels=not options.adapt)
-        command = [sys.executable, "-m", "training"]
-        command += ["adapt", "--images"] if options.adapt else ["--data"]
-        command += [folder / "data", "--out", folder / "run", "--seed", seed, *options.options]
+        command = [sys.executable, "-m", "training", "--seed", seed]
         if not (folder / "run" / "checkpoint.safetensors").is_file():
             command += ["--init", options.init]
+        if options.adapt:
+            synthetic.write_images(DRAWN, seed, folder / "drawn")
+            command += ["--data", folder / "drawn", "--listen2student", folder / "data"]
+            command += ["--schedule", "tune", "--set", "synthetic=0", "synthetic_share=0"]
+            command += ["kept_gain=1"]
+        else:
+            command += ["--data", folder / "data"]
+        command += ["--out", folder / "run", *options.options]
         begin = time.monotonic()
         status = subprocess.run([str(part) for part in command]).returncode
         if status:

@@ -1,5 +1,6 @@
 """The commands of training: what their help says, how they fit together, how a run is stopped."""
 
+import os
 import re
 import shutil
 import signal
@@ -21,9 +22,11 @@ from app.network import weights
 from app.network.cpn import CPN
 from evaluate import __main__ as evaluate
 from training import __main__ as training
+from training import train
+from training.checkpoints import checkpoint_run
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("validate", "calibrate", "split", "generations", "adapt")
+NAMES = ("validate", "calibrate", "split", "generations")
 
 
 @pytest.fixture
@@ -147,3 +150,28 @@ def test_a_run_that_is_refused_is_not_said_to_go_on(tiny, tmp_path, capsys):
     assert training.main([*given, "2"]) == 2
     said = capsys.readouterr()
     assert "have changed since" in said.err and "Going on" not in said.out
+
+
+def test_a_run_that_was_stopped_in_its_first_validation_begins_it_anew(tiny, tmp_path, monkeypatch):
+    """That validation counted as one that brought nothing, beside that which was stopped."""
+    data, network = tiny
+    given = ["--data", data, "--out", str(tmp_path / "run"), "--device", "cpu", "--steps", "1"]
+    given += ["--set", "crops=[[64,2]]", "positions=64", "samples=16", "synthetic=0"]
+    validate = train.Validator.__call__
+
+    def half(self, state):
+        validate(self, state)
+        return 0.5
+
+    def stopped(self, state):
+        os.kill(os.getpid(), signal.SIGINT)
+        return half(self, state)
+
+    monkeypatch.setattr(train.Validator, "__call__", stopped)
+    assert training.main([*given, "--init", network]) == 128 + signal.SIGINT
+    monkeypatch.setattr(train.Validator, "__call__", half)
+    assert training.main([*given, "kept_gain=1"]) == 2, "another recipe"
+    assert training.main(given) == 0
+    rows = (tmp_path / "run" / "validation.csv").read_text().split()
+    assert [row.split(",")[0] for row in rows] == ["step", "0", "1"]
+    assert checkpoint_run(tmp_path / "run" / "checkpoint.safetensors")["stale"] == 1

@@ -11,8 +11,8 @@ from training_data import make_data
 from app.network import weights
 from app.network.cpn import CPN
 from experiments import __main__ as command
-from experiments import own_cells
-from training import catalog, synthetic
+from experiments import left_out, own_cells
+from training import catalog
 
 
 @pytest.fixture
@@ -62,23 +62,21 @@ def test_each_seed_trains_on_its_own_images_and_is_scored_on_the_others(data, tm
     assert before == after
 
 
-def test_adapting_learns_from_the_images_without_their_labels(data, tmp_path):
+def test_adapting_learns_from_drawn_labels_and_from_the_images_without_theirs(
+    data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(own_cells, "DRAWN", 3)
     given = arguments(data, tmp_path, "--adapt", "--count", "2", "--seeds", "0")
-    given += [
-        "--options=--steps",
-        "--options=1",
-        "--options=--set",
-        "--options=crops=[[64,2]]",
-        "--options=synthetic=3",
-        "--options=teacher_foreground=0",
-    ]
-    assert command.main(given) == 0
+    given += ["--options=--steps", "--options=1", "--options=--set", "--options=crops=[[64,2]]"]
+    assert command.main([*given, "--options=teacher_foreground=0"]) == 0
     folder = tmp_path / "out" / "seed_0"
     assert len(list((folder / "data").iterdir())) == 2, "no label images"
     record = weights.load(folder / "run" / "weights.safetensors")[1]
-    assert record["data"]["sources"] == [synthetic.SOURCE]
-    assert (folder / "run" / "unlabelled").exists()
+    assert record["data"]["sources"] == ["drawn"] and record["data"]["unlabelled"] == ["data"]
+    assert record["recipe"]["kept_gain"] == 1 and record["recipe"]["synthetic"] == 0
     assert len(list((folder / "rest").glob("*_label.tiff"))) == 4
+    with pytest.raises(ValueError, match="was trained on data"):
+        left_out.check_unseen(folder / "run" / "weights.safetensors", ["data"])
 
 
 def test_an_experiment_goes_on_but_not_with_other_arguments(data, tmp_path, monkeypatch, capsys):

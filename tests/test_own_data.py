@@ -59,6 +59,14 @@ def test_prediction_writes_labels_that_training_finds(tmp_path):
     assert len(paths(tmp_path, "train")) == 1
 
 
+def test_previews_beside_images_are_no_images(tmp_path):
+    write(tmp_path, "a.png", "a_label.png", "a_preview.png", "b_preview.jpg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert paths(tmp_path, "train") == [("a.png", "a_label.png")]
+    assert [entry.image.name for entry in catalog.unlabelled(tmp_path)] == ["a.png"]
+
+
 def test_sub_folders_are_sources_and_the_folder_itself_is_one_of_its_name(tmp_path):
     write(tmp_path / "cells", "a.tif", "a_label.tif", ".hidden/b.tif", ".hidden/b_label.tif")
     write(tmp_path / "cells", "worms/a.tif", "worms/a_label.tif", "worms/deep/c.tif")

@@ -10,13 +10,13 @@ from app.network import weights
 from app.options import Extend
 from app.screen import screen
 from evaluate.score import aggregates, group_table, write_csv
-from training import adapt, catalog, corrected, generations, split, train, validation
+from training import catalog, corrected, generations, split, train, validation
 from training.stopping import Stopped
 from training.validation import terminal_bar
 
 SAID = """Commands with a --help of their own: validate (predict a split and score it), calibrate
-(choose the score threshold), corrected (labels that you corrected, to train on), adapt (to images
-without labels), split (a split as plain folders), generations (several runs)."""
+(choose the score threshold), corrected (labels that you corrected, to train on), split (a split as
+plain folders), generations (several runs)."""
 
 
 def main(arguments):
@@ -29,7 +29,6 @@ def run(arguments):
     """Run the command, and say what goes wrong; returns the exit status."""
     commands = {"validate": validate, "calibrate": calibrate}
     commands.update(split=split.main, generations=generations.main, corrected=corrected.main)
-    commands.update(adapt=adapt.main)
     warnings.formatwarning = one_line
     name, *rest = arguments or [""]
     if name and not name.startswith("-") and name not in commands:
@@ -42,7 +41,7 @@ def run(arguments):
         return 2
     except Stopped as stop:
         chosen = any(word.split("=")[0] == "--init" for word in arguments)
-        without = ", without --init," if chosen and name != "generations" else ""
+        without = ", without --init," if chosen and name not in commands else ""
         print(f"{stop}: the same command{without} goes on from there", file=sys.stderr)
         return 128 + stop.number
     except KeyboardInterrupt:

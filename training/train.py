@@ -44,7 +44,6 @@ from training import (
     synthetic,
     validation,
 )
-from training.agreement import Agreement
 from training.packing import load_pack
 from training.recipe import SCHEDULES, Recipe, make_recipe, with_teacher, without_losses
 from training.sampler import Sampler
@@ -126,7 +125,14 @@ def add_arguments(parser, several=True):
     add("--without", metavar="SOURCE", help="leave these sources out", **many)
     out = "folder of all runs" if several else "folder of the run (default: runs/NAME OF DATA)"
     add("--out", type=Path, required=several, help=out)
-    add_common(parser, "the schedule's", several)
+    length = parser.add_mutually_exclusive_group(required=several)
+    minutes = "of training of a run; validation takes its time beside (default: the schedule's)"
+    length.add_argument("--minutes", type=float, help=minutes)
+    length.add_argument("--steps", type=int, help="instead of minutes")
+    init = (
+        "weights to start from: a file, or of those that we ship research (default) or commercial"
+    )
+    add("--init", type=weights_file, help=init)
     add("--from-scratch", action="store_true", help="start from no weights")
     add("--preset", choices=sorted(PRESETS), default="compact", help="with --from-scratch")
     schedules = (
@@ -135,6 +141,8 @@ def add_arguments(parser, several=True):
         "(default from scratch); paper: its own, for days on several GPUs"
     )
     add("--schedule", choices=sorted(SCHEDULES), help=schedules)
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="to train on")
+    add("--seed", type=int, default=0, help="of all that is drawn")
     oversample = "draw the images of these sources more often (the paper: 5 times)"
     add("--oversample", metavar="SOURCE=TIMES", type=source_factor, help=oversample, **many)
     no_uncertainty = "without that loss; predict with --no-uncertainty-nms then"
@@ -142,22 +150,6 @@ def add_arguments(parser, several=True):
     add("--no-giou", action="store_true", help="without that loss")
     unlabelled = "learn from the unlabelled images of a folder as well"
     add("--listen2student", metavar="DIR", type=Path, help=unlabelled)
-
-
-def add_common(parser, length_by_default, several=False):
-    """The options that `adapt` has as well."""
-    add = parser.add_argument
-    length = parser.add_mutually_exclusive_group(required=several)
-    minutes = f"of training; validation takes its time beside (default: {length_by_default})"
-    length.add_argument("--minutes", type=float, help=minutes)
-    length.add_argument("--steps", type=int, help="instead of minutes")
-    init = (
-        "weights to start from: a file, or of those that we ship research (default) or commercial"
-    )
-    add("--init", type=weights_file, help=init)
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="to train on")
-    add("--seed", type=int, default=0, help="of all that is drawn")
-    many = {"nargs": "+", "action": Extend, "default": []}
     fields_help = "other values for fields of training/recipe.py"
     add("--set", metavar="NAME=VALUE", type=recipe_field, help=fields_help, **many)
 
@@ -198,7 +190,11 @@ def recipe_field(text):
 def recipe_of(options):
     """The Recipe that the options ask for."""
     schedule = options.schedule or ("fast" if options.from_scratch else "tune")
-    given = {**common_fields(options), "oversample": dict(options.oversample)}
+    given = {"seed": options.seed, "oversample": dict(options.oversample)}
+    if options.steps is not None:
+        given.update(steps=options.steps, minutes=None)
+    elif options.minutes is not None:
+        given["minutes"] = options.minutes
     if options.from_scratch:
         given["freeze_encoder"] = False  # it has learned nothing yet
     recipe = make_recipe(schedule, **{**given, **dict(options.set)})
@@ -206,16 +202,6 @@ def recipe_of(options):
         recipe = with_teacher(recipe, UNLABELLED_SHARE)
     off = ["uncertainty"] * options.no_uncertainty + ["boundary"] * options.no_giou
     return without_losses(recipe, *off)
-
-
-def common_fields(options):
-    """The fields of a Recipe that the options of `add_common` give, but for --set."""
-    given = {"seed": options.seed}
-    if options.steps is not None:
-        given.update(steps=options.steps, minutes=None)
-    elif options.minutes is not None:
-        given.update(steps=None, minutes=options.minutes)
-    return given
 
 
 def schedule_of(options, data, start, device):
@@ -356,7 +342,7 @@ def run(data, out, recipe, start, device, packs=None):
     state.data = data.record
     conversion = state.network.config.inference.conversion
     pack = load_pack(data.training, packs / "pack", begins, conversion).to(device)
-    if labelled and not pack.counts[:labelled].sum():
+    if not pack.counts[:labelled].sum():
         raise ValueError("there is no object in the labels to learn (see what was said of them)")
     if distributed.is_first():
         if not begins:
@@ -388,11 +374,8 @@ def run(data, out, recipe, start, device, packs=None):
                 told = time.monotonic()
                 tell(text)
 
-        common = (out, state.step, recipe.weights["uncertainty"] > 0)
-        if labelled:
-            validator = Validator(data.validation, *common)
-        else:
-            validator = Agreement(data.unlabelled, *common)
+        has_uncertainty = recipe.weights["uncertainty"] > 0
+        validator = Validator(data.validation, out, state.step, has_uncertainty)
         engine.Run(state, recipe, out, validator, show).go(batch)
     if distributed.is_first() and recipe.kept_gain < 1 and (out / mixing.START).is_file():
         with ending(state.step, out):
