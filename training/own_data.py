@@ -116,7 +116,7 @@ def image_files(folder):
 def images_in(place):
     """The images in a folder and in images/ of it, without label images and previews."""
     paths = image_files(place) + image_files(place / "images")
-    paths = [path for path in paths if not has_ending(path, PREVIEW_ENDINGS)]
+    paths = [path for path in paths if not path.name.lower().endswith(PREVIEW_ENDINGS)]
     return [path for path in paths if not without_ending(path.name, LABEL_ENDINGS)]
 
 
