@@ -182,7 +182,7 @@ def test_outlines_say_what_is_found_wrong_and_missed(tmp_path):
         assert picture[40:50, left + 10 : left + 20].max() < 40
 
 
-def test_outlines_stand_out_from_cells_of_their_colour(tmp_path):
+def test_outlines_stand_out_from_cells_of_their_colour():
     """Green ones on green cells could hardly be seen."""
     labels = np.zeros((90, 90), np.int32)
     labels[30:60, 30:60] = 1

@@ -191,7 +191,7 @@ class Run:
         """Train until it is finished, or a signal is in the list `asked` of the first process."""
         state, sums, taken = self.state, Counter(), 0.0
         if state.step == 0 and state.origin is not None:
-            # What is there already is the score to beat, whether or not it was asked for before.
+            # What is there already is the score to beat. A run that was stopped here begins anew.
             state.best, state.stale = None, 0
             self._validate()
         while not (self.finished() or self._is_asked(asked)):

@@ -221,10 +221,10 @@ def pictures(entry, folders):
     drawn = []
     for folder in folders:
         labels = labels_in(folder, entry, truth.shape)
-        matches = overlay.compare(truth, labels, tau=0.5)
+        missed, found = overlay.compare(truth, labels, tau=0.5)
         picture = rgb.copy()
-        drawn_cells = zip((truth, labels), matches, (True, False))
-        outline(picture, [(cells[::step, ::step], *rest) for cells, *rest in drawn_cells])
+        layers = (truth[::step, ::step], missed, True), (labels[::step, ::step], found, False)
+        outline(picture, layers)
         drawn.append(as_uri(picture[place]))
     return drawn
 
