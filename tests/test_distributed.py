@@ -44,6 +44,7 @@ def train(folder, processes, crops, optimiser):
         "learning_rate=3e-4",
         "reference_batch=12",
         "freeze_encoder=false",
+        "kept_gain=1",
         f'optimiser="{optimiser}"',
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

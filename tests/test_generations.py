@@ -8,11 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import TINY
+from tiny import TINY, blind_network
 from training_data import make_data
 
 from app.network import weights
-from app.network.cpn import CPN
 from training import __main__ as command
 from training import catalog, generations, recipe, train
 
@@ -141,7 +140,7 @@ def test_the_command_trains_generations(tmp_path, monkeypatch, capsys):
     """The real command on drawn data: tables, and weights that load."""
     torch.manual_seed(0)
     start = tmp_path / "start.safetensors"
-    weights.save(start, CPN(TINY).state_dict(), TINY)
+    weights.save(start, blind_network().state_dict(), TINY)
     small = {"crops": ((64, 2),), "positions": 64, "samples": 16}
     monkeypatch.setitem(recipe.SCHEDULES, "tune", small)
     arguments = ["generations", "--data", str(make_data(tmp_path / "data")), "--device", "cpu"]

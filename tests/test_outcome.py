@@ -16,7 +16,7 @@ from app.network import weights
 from app.network.cpn import CPN
 from evaluate.report_page import overlay
 from training import __main__ as command
-from training import catalog, outcome
+from training import catalog, mixing, outcome
 from training.catalog import Entry
 
 GREEN, RED, YELLOW = (np.array(colour) for colour in outcome.COLOURS[:3])
@@ -32,6 +32,12 @@ def own(tmp_path):
         cv2.imwrite(str(folder / f"{name}.png"), image)
         cv2.imwrite(str(folder / f"{name}_label.png"), label)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def few_means(monkeypatch):
+    """Each mean of what was learned and the start takes a validation."""
+    monkeypatch.setattr(mixing, "SHARES", (0.0, 0.5))
 
 
 def train(folder, out, *more):

@@ -5,14 +5,17 @@ import shutil
 import subprocess
 
 import pytest
-from tiny import TINY
+from tiny import blind_network
 from training_data import make_data
 
 from app.network import weights
-from app.network.cpn import CPN
 from experiments import __main__ as command
 from experiments import left_out, own_cells
 from training import catalog
+
+# One step on small crops of these images alone, and nothing mixed afterwards.
+OPTIONS = ("--steps", "1", "--set", "crops=[[64,2]]", "synthetic=0", "kept_gain=1")
+QUICK = [f"--options={option}" for option in OPTIONS]
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def data(tmp_path):
 
 
 def save_network(path, sources):
-    network = CPN(TINY)
+    network = blind_network()
     record = {"data": {"sources": sources}}
     weights.save(path, network.state_dict(), network.config, record)
     return path
@@ -42,8 +45,7 @@ def arguments(data, tmp_path, *more):
 
 
 def test_each_seed_trains_on_its_own_images_and_is_scored_on_the_others(data, tmp_path, capsys):
-    given = arguments(data, tmp_path, "--count", "2", "--seeds", "0", "1")
-    given += ["--options=--steps", "--options=1", "--options=--set", "--options=crops=[[64,2]]"]
+    given = arguments(data, tmp_path, "--count", "2", "--seeds", "0", "1", *QUICK)
     assert command.main(given) == 0
     header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
     assert header[:3] == ["source", "seed", "minutes"]
@@ -67,8 +69,8 @@ def test_adapting_learns_from_drawn_labels_and_from_the_images_without_theirs(
 ):
     monkeypatch.setattr(own_cells, "DRAWN", 3)
     given = arguments(data, tmp_path, "--adapt", "--count", "2", "--seeds", "0")
-    given += ["--options=--steps", "--options=1", "--options=--set", "--options=crops=[[64,2]]"]
-    assert command.main([*given, "--options=teacher_foreground=0"]) == 0
+    given += [*QUICK, "--options=teacher_foreground=0"]
+    assert command.main(given) == 0
     folder = tmp_path / "out" / "seed_0"
     assert len(list((folder / "data").iterdir())) == 2, "no label images"
     record = weights.load(folder / "run" / "weights.safetensors")[1]
@@ -81,8 +83,7 @@ def test_adapting_learns_from_drawn_labels_and_from_the_images_without_theirs(
 
 def test_an_experiment_goes_on_but_not_with_other_arguments(data, tmp_path, monkeypatch, capsys):
     """What it keeps is of one start, one aim and one number of images."""
-    given = arguments(data, tmp_path, "--count", "2", "--seeds", "0")
-    given += ["--options=--steps", "--options=1", "--options=--set", "--options=crops=[[64,2]]"]
+    given = arguments(data, tmp_path, "--count", "2", "--seeds", "0", *QUICK)
     trained = subprocess.run
 
     def interrupted(command):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import TINY, tiny_config
+from tiny import TINY, blind_network, tiny_config
 from torch import nn
 from training_data import draw_image, make_data
 
@@ -27,6 +27,7 @@ from training import (
     checkpoints,
     engine,
     losses,
+    mixing,
     muon,
     own_data,
     packing,
@@ -640,6 +641,7 @@ def use_tiny(monkeypatch):
 def test_the_command_trains_validates_and_goes_on(tmp_path, monkeypatch, capsys):
     """The real command on drawn data with a tiny preset: every file that a run leaves."""
     use_tiny(monkeypatch)
+    monkeypatch.setattr(validation, "THRESHOLDS", (0.7, 0.85))
     data, out = make_data(tmp_path / "data"), tmp_path / "run"
     arguments = ["--data", str(data), "--out", str(out), "--device", "cpu", "--from-scratch"]
     assert command.main([*arguments, "--steps", "2"]) == 0
@@ -761,9 +763,10 @@ def test_tune_leaves_the_encoder_as_it_was_but_not_a_new_one(tmp_path, monkeypat
     """Its norms as well, also where the others follow the batches."""
     use_tiny(monkeypatch)
     data, start = make_data(tmp_path / "data"), tmp_path / "start.safetensors"
-    weights.save(start, CPN(tiny_config()).state_dict(), tiny_config())
+    weights.save(start, blind_network().state_dict(), TINY)
     given = ["--data", data, "--device", "cpu", "--steps", "2", "--schedule", "tune"]
-    given = [str(word) for word in [*given, "--set", "freeze_norms=1.0", "learning_rate=0.1"]]
+    given += ["--set", "freeze_norms=1.0", "learning_rate=0.1", "kept_gain=1"]
+    given = [str(word) for word in given]
     for way, changed in ((["--init", str(start)], False), (["--from-scratch"], True)):
         out = tmp_path / way[0]
         assert command.main([*given, *way, "--out", str(out)]) == 0
@@ -841,8 +844,9 @@ def test_labels_without_any_object_are_refused(tmp_path, monkeypatch, capsys, dr
 def tuned(tmp_path, monkeypatch):
     """The arguments of two steps of `tune` with a tiny network on drawn data, and its start."""
     use_tiny(monkeypatch)
+    monkeypatch.setattr(mixing, "SHARES", (0.0, 0.5))
     data, start = make_data(tmp_path / "data"), tmp_path / "start.safetensors"
-    weights.save(start, CPN(tiny_config()).state_dict(), tiny_config())
+    weights.save(start, blind_network().state_dict(), TINY)
     given = ["--data", data, "--out", tmp_path / "run", "--device", "cpu", "--schedule", "tune"]
     return [str(word) for word in given], ["--init", str(start)]
 

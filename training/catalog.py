@@ -49,10 +49,10 @@ def entries(data, split, commercial=False, without=()):
 
     They come from the folder's catalog.csv; without one, as own_data describes. commercial: only
     those whose licence allows commercial use of what is trained on them (licences.py). without:
-    names of sources to leave out. Raises ValueError when there is no image left, and for what the
-    catalogue does not tell.
+    names of sources to leave out. Raises ValueError when there is no folder or no image left, and
+    for what the catalogue does not tell.
     """
-    data = Path(data)
+    data = existing(data)
     listing = list_catalogue(data) if (data / TABLE).is_file() else list_own(data)
     known = sorted({entry.source for part in listing.values() for entry in part})
     for source in without:
@@ -70,13 +70,21 @@ def entries(data, split, commercial=False, without=()):
 def unlabelled(folder):
     """The images of a folder and its sub folders, as Entries without labels.
 
-    Raises ValueError when there are none.
+    Raises ValueError when there are none, or no folder.
     """
-    found = own_data.unlabelled(Path(folder))
+    found = own_data.unlabelled(existing(folder))
     if not found:
         endings = ", ".join(EXTENSIONS)
         raise ValueError(f"{folder} is no folder with images ({endings})")
     return [Entry(source, image) for source, image in found]
+
+
+def existing(folder):
+    """A folder as a Path; ValueError where there is none, as of a misspelt name."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    return folder
 
 
 def is_commercial(entry, data):
