@@ -206,8 +206,8 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     add(
         "--thorough",
         action="store_true",
-        help="scores are the means over four flips of the image (two above 10 million pixels): "
-        "four times, or twice, the time of the network",
+        help="look at the image as it is and flipped, four times (above 10 million pixels twice), "
+        "and take the best outline of each cell: four times, or twice, the time of the network",
     )
 
 

@@ -70,6 +70,22 @@ class Cells:
             self.uncertainties,
         )
 
+    def flipped(self, sides: Sequence[int], size: Sequence[int]) -> "Cells":
+        """The same cells in the flipped image, which is their own where that was flipped before.
+
+        sides: which sides of (B, C, H, W) are flipped, 2 or 3 or both. size: (H, W) of the image.
+        Contours keep their direction.
+        """
+        contours, boxes, uncertainties = self.contours, self.boxes, self.uncertainties
+        for side in sides:
+            axis, last = 3 - side, size[side - 2] - 1  # axis: of x, y; last: its last pixel
+            contours = contours[:, ::-1].copy()
+            contours[..., axis] = last - contours[..., axis]
+            boxes = boxes.copy()
+            boxes[:, [axis, axis + 2]] = last - boxes[:, [axis + 2, axis]]
+            uncertainties = uncertainties[:, [2, 1, 0, 3] if side == 2 else [0, 3, 2, 1]]
+        return Cells(contours, boxes, self.scores, uncertainties)
+
     def areas(self) -> np.ndarray:
         """The areas (n,) that the contours enclose, in square pixels."""
         x, y = np.moveaxis(self.contours.astype(np.float64), -1, 0)

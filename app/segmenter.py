@@ -17,7 +17,6 @@ from typing import (
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from app.background import is_background
 from app.cells import Cells, counted
@@ -47,6 +46,9 @@ THINNING_SAMPLES = 16
 # The sides by which a thorough search flips windows; in images of more pixels, by the first alone:
 # so it stays within the challenge's limits on two cores.
 FLIPS = ((2,), (3,), (2, 3))
+# The best of several outlines of a cell has a higher score than any one: so much more of the best
+# scores is asked for then.
+MORE_SHARE = 0.05
 ALL_FLIPS_UP_TO = 10000000
 # Windows of an image too large to be tried at all scales: so many are looked at, and so many of
 # those that show anything are segmented.
@@ -80,8 +82,9 @@ class Segmenter:
     1) that cells have to exceed, whatever the others of their image have; by default the settings
     decide. min_size, max_size: of the cells, as of app.sizes.Size. scale: by how much images are
     scaled before they are segmented (see app.scale); by default it is chosen for each image.
-    thorough: scores are the means over four flips of each window, which takes the networks four
-    times as long (above ALL_FLIPS_UP_TO pixels two flips, and twice as long).
+    thorough: windows are seen four times, as they are and flipped, and of all outlines of a cell
+    the best is taken, which takes the networks four times as long (above ALL_FLIPS_UP_TO pixels
+    twice, and twice as long).
 
     Raises ValueError for arguments that make no sense.
     """
@@ -152,7 +155,10 @@ class Segmenter:
     @property
     def share(self) -> float:
         """Of the best scores of an image that its cells reach (suppression.convincing)."""
-        return self.inference.score_share if self.threshold is None else 0.0
+        share = self.inference.score_share
+        if self.threshold is not None or not share:
+            return 0.0
+        return min(share + MORE_SHARE, 1.0) if self.thorough else share
 
     def convincing(self, scores: np.ndarray, areas: np.ndarray) -> np.ndarray:
         """Which of all cells of an image, (n,) scores and areas, are taken (of `suppression`)."""
@@ -371,16 +377,19 @@ class Segmenter:
         flips: by which sides (2: rows, 3: columns) the windows are flipped in a thorough search.
         """
         images = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
-        images = images.contiguous(memory_format=torch.channels_last)
-        found = [self._detect(network, images, flips) for network in self.networks]
+        looks = ((), *flips) if self.thorough else ((),)
+        found = [self._look(network, images, sides) for network in self.networks for sides in looks]
         return [Cells.cat(parts) for parts in zip(*found)]
 
-    def _detect(self, network, images, flips):
+    def _look(self, network, images, sides):
+        """What one network finds in images (B, 3, h, w) that it sees flipped: B Cells of them."""
+        seen = images.flip(sides).contiguous(memory_format=torch.channels_last)
+        return [cells.flipped(sides, images.shape[2:]) for cells in self._detect(network, seen)]
+
+    def _detect(self, network, images):
         """What one network finds in images (B, 3, h, w): B Cells."""
         with computing(self.device, self.amp):
             maps = network(images)
-            if self.thorough:
-                maps = maps._replace(score=mean_over_flips(network, images, maps.score, flips))
         size = images.shape[2:]
         refined = self.refinement and network.config.inference.refinement_iterations
         field = network.displacements(maps, size) if refined else None
@@ -427,29 +436,6 @@ def recovered_note(count: int) -> str:
         f"{counted(count)} larger than the overlap of the windows, or seen at a window's "
         "edge alone: drawn as far as the window shows that has most of it"
     )
-
-
-def mean_over_flips(
-    network: CPN,
-    images: torch.Tensor,
-    score: torch.Tensor,
-    flips: Sequence[Sequence[int]] = FLIPS,
-) -> torch.Tensor:
-    """Logits (B, 1, h, w) of the mean score of images (B, 3, H, W), as they are and flipped.
-
-    score: the logits of the images themselves. flips: by which sides. (Outlines stay those of the
-    images: their start points differ in a mirror image, so that coefficients have no mean.) Before
-    they are flipped, images are filled up to whole cells of the grid, so that these lie upon each
-    other.
-    """
-    stride = 2 ** (network.architecture.head_level + 1)
-    height, width = images.shape[2:]
-    filled = F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate")
-    total = score.float().sigmoid()
-    for sides in flips:
-        flipped = network(filled.flip(sides)).score
-        total = total + flipped.flip(sides).float().sigmoid()
-    return (total / (1 + len(flips))).logit()
 
 
 def finite(maps: Maps, at: Sequence[torch.Tensor]) -> List[torch.Tensor]:

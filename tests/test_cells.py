@@ -55,6 +55,25 @@ def test_shift_moves_contours_with_their_boxes_and_leaves_the_original():
     assert equal(cells, before)
 
 
+@pytest.mark.parametrize("sides", [(), (2,), (3,), (2, 3)])
+def test_flipped_cells_lie_where_their_pixels_do(sides):
+    """Boxes, contours and the uncertainties of sides as well; flipped twice they are themselves."""
+    cells, (height, width) = draw(np.random.default_rng(5), 4), (130, 101)
+    found = cells.flipped(sides, (height, width))
+    assert found.boxes[:, :2] == pytest.approx(found.contours.min(axis=1))
+    assert found.boxes[:, 2:] == pytest.approx(found.contours.max(axis=1))
+    left, right = (100 - found.boxes[:, [2, 0]].T) if 3 in sides else found.boxes[:, [0, 2]].T
+    assert left == pytest.approx(cells.boxes[:, 0], abs=1e-4)
+    assert right == pytest.approx(cells.boxes[:, 2], abs=1e-4)
+    top, right, bottom, left = found.uncertainties.T
+    top, bottom = (bottom, top) if 2 in sides else (top, bottom)
+    left, right = (right, left) if 3 in sides else (left, right)
+    assert np.array_equal(np.stack([top, right, bottom, left], 1), cells.uncertainties)
+    again = found.flipped(sides, (height, width))
+    assert again.contours == pytest.approx(cells.contours, abs=1e-4)
+    assert again.boxes == pytest.approx(cells.boxes, abs=1e-4)
+
+
 def test_certainty_falls_with_the_error_that_the_sides_expect_relative_to_the_cells_size():
     cells = draw(np.random.default_rng(4), 4)
     cells.uncertainties[:] = [[0, 0, 0, 0], [1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4], [1, 1, 1, 1]]

@@ -378,11 +378,11 @@ def test_what_a_run_killed_at_its_very_end_leaves_goes_with_resume(
 
 
 def test_a_killed_run_goes_on_where_it_was_and_gives_the_labels_of_memory(tmp_path, monkeypatch):
-    """10,000 x 10,000 pixels, large for everyone, with things in a few places."""
-    image = np.zeros((10000, 10000), np.uint8)
+    """8,200 x 8,200 pixels, just large for everyone, with things in a few places."""
+    image = np.zeros((8200, 8200), np.uint8)
     rng = np.random.default_rng(0)
     for _ in range(12):
-        y, x = rng.integers(0, 9850, 2)
+        y, x = rng.integers(0, 8050, 2)
         image[y : y + 150, x : x + 150] = rng.integers(0, 255, (150, 150))
     tifffile.imwrite(str(tmp_path / "image.tif"), image, tile=(512, 512), compression="zlib")
     torch.manual_seed(0)

@@ -15,9 +15,9 @@ from tiny import tiny_config
 from app import files, images, segmenter
 from app.cells import Cells
 from app.network import device
-from app.network.cpn import CPN, Maps, Proposals
+from app.network.cpn import CPN, Proposals
 from app.rasterize import rasterize
-from app.segmenter import Segmenter, mean_over_flips, to_cells
+from app.segmenter import Segmenter, to_cells
 from app.sizes import UnknownPixelSize, diameters
 from app.windows import Window
 from evaluate.official import score_pair
@@ -658,41 +658,28 @@ def test_arguments_that_make_no_sense_are_refused(wrong, said):
 # Thorough
 
 
-def test_the_score_of_a_flipped_image_is_the_flipped_score():
-    network = random_network()
-    image = torch.rand(2, 3, 64, 48)
-    with torch.no_grad():
-        score = mean_over_flips(network, image, network(image).score)
-        for sides in ((2,), (3,), (2, 3)):
-            flipped = image.flip(sides)
-            other = mean_over_flips(network, flipped, network(flipped).score)
-            assert torch.allclose(other.flip(sides), score, atol=1e-4)
+@pytest.mark.parametrize("shape", [(64, 64), (63, 58), (5, 3)])
+def test_a_thorough_search_finds_the_flipped_cells_in_a_flipped_image(shape):
+    """Each of the four looks at the one is one of those at the other."""
+    found = Segmenter(random_network(), "cpu", thorough=True)
+    crop = np.random.default_rng(0).integers(0, 255, (1, *shape, 3)).astype(np.uint8)
+    cells = sorted_by_sides(found.detect(crop)[0])
+    for sides in ((2,), (3,), (2, 3)):
+        mirrored = np.flip(crop, [side - 1 for side in sides]).copy()
+        other = sorted_by_sides(found.detect(mirrored)[0]).flipped(sides, shape)
+        assert np.array_equal(other.scores, cells.scores)
+        assert np.array_equal(other.uncertainties, cells.uncertainties)
+        assert other.boxes == pytest.approx(cells.boxes, abs=1e-3)
+        assert other.areas() == pytest.approx(cells.areas(), rel=1e-3, abs=1e-3)
 
 
-class Brightness(torch.nn.Module):
-    """A network whose score at a position of the grid is how bright the pixels there are."""
-
-    architecture = random_network().architecture
-
-    def forward(self, images):
-        stride = 4  # of the level, which is shuffled up to the grid's 2
-        height, width = images.shape[2:]
-        filled = torch.nn.functional.pad(
-            images[:, :1], (0, -width % stride, 0, -height % stride), mode="replicate"
-        )
-        score = torch.nn.functional.avg_pool2d(filled, self.architecture.grid_stride)
-        return Maps(score, *[None] * 4)
+def sorted_by_sides(cells):
+    """In an order that does not change when they are flipped."""
+    return cells.filter(np.lexsort([*np.sort(cells.uncertainties, axis=1).T, cells.scores]))
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (63, 65), (62, 61), (5, 3)])
-def test_flips_of_odd_images_lie_upon_each_other(shape):
-    network, image = Brightness(), torch.rand(1, 3, *shape)
-    score = network(image).score
-    assert torch.allclose(mean_over_flips(network, image, score), score, atol=1e-4)
-
-
-def test_thorough_changes_scores_and_costs_four_passes(noise):
-    network = random_network()
+def test_thorough_looks_four_times_and_adds_to_what_one_look_finds(noise):
+    network = random_network(score_share=0.0)
     passes = []
     network.register_forward_pre_hook(lambda *_: passes.append(1))
     crop = noise[None, :64, :64]
@@ -700,9 +687,21 @@ def test_thorough_changes_scores_and_costs_four_passes(noise):
     assert len(passes) == 1
     (thorough,) = Segmenter(network, "cpu", thorough=True).detect(crop)
     assert len(passes) == 5
-    assert len(thorough) and not same(plain, thorough)
-    known = {contour.tobytes() for contour in np.concatenate([plain.contours])}
-    assert any(contour.tobytes() in known for contour in thorough.contours)
+    assert len(thorough) > len(plain)
+    assert same(thorough.filter(np.arange(len(plain))), plain)
+
+
+def test_the_best_of_four_outlines_has_to_reach_a_greater_share_of_the_best_scores():
+    plain, thorough = (
+        Segmenter(random_network(score_share=0.6), "cpu", thorough=thorough)
+        for thorough in (False, True)
+    )
+    assert plain.share == 0.6
+    assert thorough.share == pytest.approx(0.6 + segmenter.MORE_SHARE)
+    for share, expected in ((0.0, 0.0), (0.99, 1.0)):
+        network = random_network(score_share=share)
+        assert Segmenter(network, "cpu", thorough=True).share == expected
+    assert Segmenter(network, "cpu", thorough=True, threshold=0.5).share == 0
 
 
 def test_a_thorough_search_of_a_large_image_flips_once(monkeypatch):
