@@ -207,7 +207,7 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         "--thorough",
         action="store_true",
         help="look at the image as it is and flipped, four times (above 10 million pixels twice), "
-        "and take the best outline of each cell: four times, or twice, the time of the network",
+        "and take the best outline of each cell: about four times, or twice, the time",
     )
 
 

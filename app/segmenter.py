@@ -43,13 +43,13 @@ LEAST_SIDE = 1.0  # pixels: proposals with a smaller box are dropped
 LEAST_WINDOW = 256  # pixels: windows are not made smaller than this where memory is short
 # Contour points of proposals that are compared by their boxes alone: more give the same boxes.
 THINNING_SAMPLES = 16
-# The sides by which a thorough search flips windows; in images of more pixels, by the first alone:
-# so it stays within the challenge's limits on two cores.
-FLIPS = ((2,), (3,), (2, 3))
-# The best of several outlines of a cell has a higher score than any one: so much more of the best
+# The sides by which a thorough search flips windows; in images of more pixels, by the first alone,
+# since it takes as many times as long.
+FLIPS = ((2, 3), (2,), (3,))
+ALL_FLIPS_UP_TO = 10000000
+# The best outline of several looks has a higher score than that of one: so much more of the best
 # scores is asked for then.
 MORE_SHARE = 0.05
-ALL_FLIPS_UP_TO = 10000000
 # Windows of an image too large to be tried at all scales: so many are looked at, and so many of
 # those that show anything are segmented.
 LOOKED_AT, SAMPLE = 96, 12
@@ -83,8 +83,8 @@ class Segmenter:
     decide. min_size, max_size: of the cells, as of app.sizes.Size. scale: by how much images are
     scaled before they are segmented (see app.scale); by default it is chosen for each image.
     thorough: windows are seen four times, as they are and flipped, and of all outlines of a cell
-    the best is taken, which takes the networks four times as long (above ALL_FLIPS_UP_TO pixels
-    twice, and twice as long).
+    the best is taken (of images above ALL_FLIPS_UP_TO pixels twice). By default the cells then have
+    to reach MORE_SHARE more of the best scores; a threshold is taken as it is.
 
     Raises ValueError for arguments that make no sense.
     """
@@ -314,8 +314,8 @@ class Segmenter:
         through stays complete.
         """
         plan = self.plan(view.shape) if plan is None else plan
-        few_pixels = view.shape[0] * view.shape[1] <= ALL_FLIPS_UP_TO
-        flips = FLIPS if few_pixels else FLIPS[:1]
+        height, width = view.at(1).shape  # all scales are looked at as often: they are compared
+        flips = FLIPS if height * width <= ALL_FLIPS_UP_TO else FLIPS[:1]
         sizes = ((window.x1 - window.x0) * (window.y1 - window.y0) for window in plan)
         largest, done = max(sizes, default=0), 0
 

@@ -7,6 +7,7 @@ import pytest
 
 from app import cells as cells_module
 from app.cells import COLUMNS, Cells, Pixels, measure, table
+from app.rasterize import rasterize
 
 
 def draw(rng, count, samples=5):
@@ -56,22 +57,30 @@ def test_shift_moves_contours_with_their_boxes_and_leaves_the_original():
 
 
 @pytest.mark.parametrize("sides", [(), (2,), (3,), (2, 3)])
-def test_flipped_cells_lie_where_their_pixels_do(sides):
-    """Boxes, contours and the uncertainties of sides as well; flipped twice they are themselves."""
-    cells, (height, width) = draw(np.random.default_rng(5), 4), (130, 101)
-    found = cells.flipped(sides, (height, width))
-    assert found.boxes[:, :2] == pytest.approx(found.contours.min(axis=1))
-    assert found.boxes[:, 2:] == pytest.approx(found.contours.max(axis=1))
-    left, right = (100 - found.boxes[:, [2, 0]].T) if 3 in sides else found.boxes[:, [0, 2]].T
-    assert left == pytest.approx(cells.boxes[:, 0], abs=1e-4)
-    assert right == pytest.approx(cells.boxes[:, 2], abs=1e-4)
-    top, right, bottom, left = found.uncertainties.T
+def test_flipped_cells_are_those_of_the_flipped_image(sides):
+    """Pixels, boxes, the direction of contours, and the uncertainties of the sides."""
+    size = (130, 101)
+    contours = np.array([[(9, 5), (30, 8), (24, 60)], [(60, 70), (99, 72), (70, 120)]], np.float32)
+    boxes = np.concatenate([contours.min(axis=1), contours.max(axis=1)], axis=1)
+    uncertainties = np.arange(8, dtype=np.float32).reshape(2, 4)
+    cells = Cells(contours, boxes, np.array([0.9, 0.8], np.float32), uncertainties)
+    found, axes = cells.flipped(sides, size), [side - 2 for side in sides]
+    pixels = rasterize(cells, size)[0] > 0
+    assert np.array_equal(rasterize(found, size)[0] > 0, np.flip(pixels, axes))
+    assert np.array_equal(found.boxes[:, :2], found.contours.min(axis=1))
+    assert np.array_equal(found.boxes[:, 2:], found.contours.max(axis=1))
+    assert np.array_equal(np.sign(turns(found)), np.sign(turns(cells)))
+    top, right, bottom, left = uncertainties.T
     top, bottom = (bottom, top) if 2 in sides else (top, bottom)
     left, right = (right, left) if 3 in sides else (left, right)
-    assert np.array_equal(np.stack([top, right, bottom, left], 1), cells.uncertainties)
-    again = found.flipped(sides, (height, width))
-    assert again.contours == pytest.approx(cells.contours, abs=1e-4)
-    assert again.boxes == pytest.approx(cells.boxes, abs=1e-4)
+    assert np.array_equal(found.uncertainties, np.stack([top, right, bottom, left], axis=1))
+    assert np.array_equal(found.scores, cells.scores)
+
+
+def turns(cells):
+    """Above 0 where a triangle goes round clockwise on the screen, else below."""
+    (ax, ay), (bx, by) = np.moveaxis(np.diff(cells.contours, axis=1), 0, -1)
+    return ax * by - ay * bx
 
 
 def test_certainty_falls_with_the_error_that_the_sides_expect_relative_to_the_cells_size():

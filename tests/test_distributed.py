@@ -44,7 +44,8 @@ def train(folder, processes, crops, optimiser):
         "learning_rate=3e-4",
         "reference_batch=12",
         "freeze_encoder=false",
-        "kept_gain=1",
+        # One run in which a process alone mixes weights while the other waits.
+        f"kept_gain={0.9 if (processes, optimiser) == (2, 'muon') else 1}",
         f'optimiser="{optimiser}"',
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

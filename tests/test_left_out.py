@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny import TINY, blind_network
+from tiny import TINY
 from training_data import make_data
 
 from app.network import weights
@@ -113,13 +113,13 @@ def test_weights_that_have_seen_the_source_are_refused_and_so_are_those_that_cam
         assert not out.exists()
 
 
-def test_runs_that_begin_with_weights_go_on_where_they_were(data, tmp_path, capsys):
+def test_runs_that_begin_with_weights_go_on_where_they_were(data, tmp_path, monkeypatch, capsys):
     """As after an interruption: a checkpoint is there, a result is not."""
-    start, out = tmp_path / "start.safetensors", tmp_path / "out"
-    unseen = {"data": {"sources": ["drawn"]}}
-    weights.save(start, blind_network().state_dict(), TINY, unseen)
+    monkeypatch.setitem(PRESETS, "compact", TINY)
+    first, out = tmp_path / "first", tmp_path / "out"
+    assert command.main(arguments(data, first, "--without", "strange")) == 0
     call = arguments(data, out, "--without", "strange")
-    call[call.index("--from-scratch")] = f"--init={start}"
+    call[call.index("--from-scratch")] = f"--init={first / 'without-strange' / 'best.safetensors'}"
     assert command.main(call) == 0
     (out / "with" / "result.json").unlink()
     assert command.main(call) == 0, capsys.readouterr().err

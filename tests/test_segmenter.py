@@ -704,10 +704,12 @@ def test_the_best_of_four_outlines_has_to_reach_a_greater_share_of_the_best_scor
     assert Segmenter(network, "cpu", thorough=True, threshold=0.5).share == 0
 
 
-def test_a_thorough_search_of_a_large_image_flips_once(monkeypatch):
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_thorough_search_of_a_large_image_flips_once(monkeypatch, scale):
+    """At all scales alike, since what is found at them is compared."""
     network, passes = random_network(window=64), []
     network.register_forward_pre_hook(lambda *_: passes.append(1))
-    search = Segmenter(network, "cpu", scale=1.0, thorough=True)
+    search = Segmenter(network, "cpu", scale=scale, thorough=True)
     image = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
     for limit, expected in ((64 * 64, 4), (64 * 64 - 1, 2)):
         monkeypatch.setattr(segmenter, "ALL_FLIPS_UP_TO", limit)

@@ -864,9 +864,10 @@ def test_a_run_interrupted_after_its_last_step_is_finished_by_the_same_command(
         patch.setattr(f"training.{part}", interrupted)
         assert command.main([*given, *init, "--steps", "2"]) == 130
     assert not (tmp_path / "run" / "outcome.html").exists()
-    assert command.main([*given, "--steps", "2"]) == 0
-    assert (tmp_path / "run" / "outcome.html").exists()
     capsys.readouterr()
+    assert command.main([*given, "--steps", "2"]) == 0
+    assert "Trying means" in capsys.readouterr().out
+    assert (tmp_path / "run" / "outcome.html").exists()
     assert command.main([*given, "--steps", "2"]) == 2
     assert "holds a finished run" in capsys.readouterr().err
 
