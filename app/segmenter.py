@@ -43,8 +43,8 @@ LEAST_SIDE = 1.0  # pixels: proposals with a smaller box are dropped
 LEAST_WINDOW = 256  # pixels: windows are not made smaller than this where memory is short
 # Contour points of proposals that are compared by their boxes alone: more give the same boxes.
 THINNING_SAMPLES = 16
-# The sides by which a thorough search flips windows; in images of more pixels, by the first alone,
-# since it takes as many times as long.
+# The sides by which a thorough search flips windows, each of which takes the time of another look;
+# in images of more pixels, by the first alone.
 FLIPS = ((2, 3), (2,), (3,))
 ALL_FLIPS_UP_TO = 10000000
 # The best outline of several looks has a higher score than that of one: so much more of the best

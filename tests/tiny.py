@@ -33,10 +33,10 @@ def tiny_config(**changes):
     return replace(TINY, architecture=changed).with_inference(**others)
 
 
-def blind_network(config=TINY):
-    """A network that finds no cell. (Untrained ones find hundreds, all over one another, which
+def blind_network():
+    """A TINY network that finds no cell. (Untrained ones find hundreds, all over one another, which
     takes most of the time of what is tried with them.)"""
-    network = CPN(config)
+    network = CPN(TINY)
     with torch.no_grad():
         network.score.layers[-1].weight.zero_()
         network.score.layers[-1].bias.fill_(-6.0)
