@@ -14,8 +14,6 @@ from typing import Dict, List, Optional, Tuple
 
 import cv2
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from app import images
 from app.atomic import replacing
@@ -24,7 +22,6 @@ from app.names import LABEL_ENDING
 from app.network import weights
 from evaluate.folders import read_labels
 from evaluate.official import score_pair
-from evaluate.plots import INK, PASSED, STYLE, svg_text
 from evaluate.report_page import overlay
 from evaluate.report_page.page import templates
 from training.catalog import Entry
@@ -170,13 +167,15 @@ def labels_file(folder, entry):
 
 def write(outcome, out):
     """Write the page of an Outcome into the folder of its run; returns its path."""
+    from training.curve import as_svg  # late: matplotlib is slow to import
+
     text = (
         templates(Path(__file__).parent)
         .get_template("outcome.template.html")
         .render(
             outcome=outcome,
             weights=quote(str(out / "best.safetensors")),
-            curve=svg_text(plot(outcome.curve)),
+            curve=as_svg(outcome.curve),
             shown=[(one, pictures(one.entry, outcome.folders)) for one in chosen(outcome.images)],
         )
     )
@@ -196,18 +195,6 @@ def chosen(scored_images):
     ranked = sorted(scored_images, key=lambda image: image.after)
     picks = np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked)))
     return [ranked[round(pick)] for pick in picks]
-
-
-def plot(curve):
-    """The mean F1 of the validation images over minutes of training, as a matplotlib Figure."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 2.8), constrained_layout=True)
-        axes = figure.add_subplot(xlabel="minutes of training", ylabel="mean F1", ylim=(0, 1.02))
-        axes.plot(*zip(*curve), **{**PASSED, "color": INK})
-        axes.grid(color="#dddddd", linewidth=0.6)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    return figure
 
 
 def pictures(entry, folders):
