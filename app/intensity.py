@@ -311,7 +311,7 @@ def survey(
         min(math.ceil(height * width / LINES), math.ceil(side / LEAST_LINES))
         for side in (height, width)
     )
-    lines, columns, frame = [], [], []
+    lines, columns, frame, declared = [], [], [], []
 
     def looked_at():
         for rows, pixels in parts(image):
@@ -320,6 +320,9 @@ def survey(
             ends = ([pixels[0]] if rows.start == 0 else []) + [pixels[:, 0], pixels[:, -1]]
             ends += [pixels[-1]] if rows.stop >= height else []
             frame.extend(end.copy() for end in ends)
+            if nodata is not None:
+                counted = pixels[grid(rows, spacing(image))]
+                declared.append(np.count_nonzero((counted == nodata).all(2)))
             yield rows, pixels
 
     channels = Histogram.of_channels(image, looked_at())
@@ -328,7 +331,7 @@ def survey(
     looks = ((rows, lines), (np.arange(0, width, across), columns))
     found = find(image.shape, frame, looks, partial(parts, image), nodata)
     if nodata is not None:
-        channels = [part.without(nodata) for part in channels]
+        channels = [part.without(nodata, sum(declared)) for part in channels]
     for value, times in zip(found.values, fill_counts(image, found)):
         channels = [part.without(level, times) for part, level in zip(channels, value)]
     none = found(lines)

@@ -459,6 +459,16 @@ def test_a_declared_value_and_what_is_not_finite_count_in_no_percentile():
         assert np.array_equal(curves.no_image(image[..., None], (0, 0)), scattered)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_where_one_channel_alone_has_the_declared_value_that_is_image(dtype):
+    image = np.random.default_rng(0).integers(1, 200, (60, 50, 3)).astype(dtype)
+    image[:20] = 0  # what is none
+    image[20:50, :, 0] = 0
+    red, green, _ = survey(image, nodata=0)[0]
+    assert red.counts.sum() == green.counts.sum() == 40 * 50
+    assert red.counts[red.levels == 0] == 30 * 50
+
+
 @pytest.mark.parametrize("name", ["channels", "float", "margin of 65535", "turned, 0", "NaN"])
 @pytest.mark.parametrize("squares", [2**18, 1000])
 def test_a_part_is_as_in_the_whole(monkeypatch, name, squares):
