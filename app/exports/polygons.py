@@ -1,9 +1,10 @@
 """Cells as simple polygons, which no program refuses."""
 
-from typing import Iterator
+from typing import Iterator, Tuple
 
 import cv2
 import numpy as np
+from scipy import ndimage
 from skimage.measure import find_contours
 
 from app.cells import Cells
@@ -22,6 +23,7 @@ def polygons(cells: Cells, labels: np.ndarray) -> Iterator[np.ndarray]:
     m is 3 or more, the last point is not the first one again, and no outline crosses or touches
     itself: a contour that does is replaced by the outline of its label in labels (H, W).
     """
+    boxes = None
     for start in range(0, len(cells), PART):
         part = cells.filter(slice(start, start + PART))
         contours = np.round(part.contours, DECIMALS)
@@ -31,7 +33,8 @@ def polygons(cells: Cells, labels: np.ndarray) -> Iterator[np.ndarray]:
         found = [thinned(contour) for contour in contours]
         for row in np.flatnonzero(~trusted):
             if not is_simple(found[row]):
-                found[row] = outline_of(labels, start + row + 1, contours[row])
+                boxes = boxes or ndimage.find_objects(labels)
+                found[row] = outline_of(labels, start + row + 1, boxes[start + row])
         ends = np.cumsum([len(polygon) for polygon in found])
         joined = np.round(np.concatenate(found).astype(np.float64) + CORNER, DECIMALS)
         yield from np.split(joined, ends[:-1])
@@ -69,15 +72,13 @@ def _cross(a, b):
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
-def outline_of(labels: np.ndarray, label: int, contour: np.ndarray) -> np.ndarray:
-    """The outline (m, 2) of the largest piece of a label, which lies within its contour (S, 2).
+def outline_of(labels: np.ndarray, label: int, box: Tuple[slice, slice]) -> np.ndarray:
+    """The outline (m, 2) of the largest piece of a label, which lies in a box of rows and columns.
 
     It runs halfway between the pixels inside and those outside, and so nowhere touches itself.
     """
-    height, width = labels.shape
-    x0, y0 = np.clip(np.floor(contour.min(axis=0)).astype(int) - 1, 0, (width, height))
-    x1, y1 = np.clip(np.ceil(contour.max(axis=0)).astype(int) + 2, 0, (width, height))
-    mask = np.pad(labels[y0:y1, x0:x1] == label, 1)
+    rows, columns = box
+    mask = np.pad(labels[box] == label, 1)
     pieces = find_contours(mask.astype(np.uint8), 0.5, fully_connected="low")
     largest = max(pieces, key=lambda piece: cv2.contourArea(piece.astype(np.float32)))
-    return largest[:-1, ::-1] + (x0 - 1, y0 - 1)
+    return largest[:-1, ::-1] + (columns.start - 1, rows.start - 1)
