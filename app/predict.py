@@ -14,19 +14,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import FrameType
-from typing import (
-    TYPE_CHECKING,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from app import exports, extras, images, outputs, privileges, report, summary
 from app.ahead import ahead
@@ -38,18 +26,14 @@ from app.jobs import Job, find_jobs
 from app.names import LABEL_ENDING, earlier_names, fitting, short_stem, stem
 from app.progress import Progress
 from app.screen import quiet, screen
+from app.signals import Stopped, on_signals, stop
 from app.summary import Row
 
 if TYPE_CHECKING:
     from app.large.stages import Share
     from app.segmenter import Segmenter
 
-
 MOST_WIDTH = 40  # characters: to so many the names of images are filled up on the screen
-
-
-class Stopped(BaseException):
-    """The process was asked to stop, by the signal of this number."""
 
 
 def main(arguments: List[str]) -> int:
@@ -64,8 +48,6 @@ def main(arguments: List[str]) -> int:
             print(error, file=sys.stderr)
             return 2
         except Stopped as stopped:
-            if signal.getsignal(signal.SIGTERM) is stop:  # not in a process of someone else's
-                on_signals(signal.SIG_IGN)  # a second Ctrl-C would interrupt these last lines
             (number,) = stopped.args
             name = signal.Signals(number).name
             said = "no label image was left incomplete, and what is done of large ones is kept"
@@ -84,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     jobs = shared(jobs, options)
     make_ready({options.outputs, *(job.target.parent for job in jobs)})
     segmenter, settings = load_segmenter(options)
+    licences = licences_of(options.weights)
     before = done_before(jobs, settings, options, wanted) if options.resume else {}
     waiting = [job for job in jobs if job not in before]
     rows = {}
@@ -101,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     done = len(before) + sum(row.is_done for row in rows.values())
     total = len(jobs) + closed  # folders, of which nobody knows how many images they hold
     parts = sum(row.status == "part" for row in rows.values())
-    tell_end(total, done - parts, parts, len(before), reported, options)
+    tell_end(total, done - parts, parts, len(before), licences, reported, options)
     return 0 if joined and reported == options.report and done == total else 1
 
 
@@ -183,13 +166,28 @@ def check_run_table(options: argparse.Namespace) -> None:
         )
 
 
+def licences_of(files: Sequence[Path]) -> List[str]:
+    """Under which licences weights may be used, as sentences: before hours of work, after which
+    the files may be gone. Raises CannotStart."""
+    from app.network.weights import WeightsError, licence_of  # late, as in load_segmenter
+
+    try:
+        return [licence_of(path) for path in files]
+    except WeightsError as error:
+        raise CannotStart(error) from error
+
+
 def tell_end(
-    total: int, done: int, parts: int, before: int, reported: bool, options: argparse.Namespace
+    total: int,
+    done: int,
+    parts: int,
+    before: int,
+    licences: Sequence[str],
+    reported: bool,
+    options: argparse.Namespace,
 ) -> None:
     """Say how many images are done, before or in part, where the labels are, and what the weights
     are for."""
-    from app.network.weights import licence_of  # late, as in load_segmenter
-
     of_them = f" ({before} of them before)" if before else ""
     in_part = f", {parts} in part" if parts else ""
     failed = f", {total - done - parts} failed" if done + parts < total else ""
@@ -199,7 +197,7 @@ def tell_end(
     print(f"{done} of {total} images done{of_them}{where}")
     if options.quiet or not are_labels:
         return
-    for line in (where_to_look(options, reported), *map(licence_of, options.weights)):
+    for line in (where_to_look(options, reported), *licences):
         print(line, file=sys.stderr)
 
 
@@ -483,17 +481,6 @@ def write_summary(folder: Path, rows: List[Row], before: Iterable[Row]) -> None:
         reason = f"{folder / summary.NAME} cannot be written ({error.strerror})"
     if reason:
         print(reason, file=sys.stderr)
-
-
-def stop(number: int, frame: Optional[FrameType]) -> None:
-    """Handle a signal: leave whatever is being done, cleaning up on the way out."""
-    raise Stopped(number)
-
-
-def on_signals(handler: Union[Callable, int]) -> None:
-    """What is to be done when Ctrl-C or SIGTERM comes."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -33,22 +33,18 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import FrameType
 from typing import Dict, List, Optional, Sequence
 
 import psutil
 
 from app.atomic import replacing
+from app.signals import NUMBERS, Stopped, stop
 
 from .folders import EvaluationError, list_images, printable
 from .plots import plot_times, save
 from .processes import Command, Container, Program, gpu_name
 from .protocol import ImageTime, size, time_image
 from .score import write_json
-
-
-class Stopped(BaseException):
-    """The process was asked to stop, by the signal of this number."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +77,7 @@ def count(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """The command; returns the exit status."""
-    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, stop) for number in NUMBERS}
     try:
         return time_folder(options)
     except Stopped as stopped:
@@ -91,13 +87,6 @@ def run(options: argparse.Namespace) -> int:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def stop(number: int, frame: Optional[FrameType]) -> None:
-    """Handle a signal: leave, cleaning up on the way out, which no second one interrupts."""
-    for known in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(known, signal.SIG_IGN)
-    raise Stopped(number)
 
 
 def time_folder(options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from PIL import Image
 from skimage.measure import label
 from tiny import tiny_config
 
-from app import arguments, images, outputs, predict, samples
+from app import arguments, images, outputs, predict, samples, signals
 from app.cells import Cells
 from app.jobs import Job
 from app.names import output_name, table_path
@@ -613,18 +613,26 @@ def test_an_image_that_fails_between_others_costs_none_and_lines_keep_their_orde
 
 
 def test_stopped_in_an_image_the_one_before_is_written_and_in_the_summary(noise, monkeypatch):
-    find = Segmenter.find
+    find, write = Segmenter.find, predict.summary.write
 
     def stopped(self, image, *arguments):
         if image.shape[0] == 64:
-            predict.stop(signal.SIGTERM, None)
+            os.kill(os.getpid(), signal.SIGTERM)
         return find(self, image, *arguments)
 
+    def impatient(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return write(*arguments)
+
     monkeypatch.setattr(Segmenter, "find", stopped)
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    labels = noise(status=143)
-    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert after == before, "the signals of a process that calls the command stay its own"
+    monkeypatch.setattr(predict.summary, "write", impatient)
+    before = {number: signal.getsignal(number) for number in signals.NUMBERS}
+    signals.on_signals(signals.stop)
+    try:
+        labels = noise(status=143)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert set(read_labels(labels)) == {"a_label.tiff"}
     assert "a.png,done" in (labels / "summary.csv").read_text()
 
