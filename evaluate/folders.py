@@ -21,6 +21,7 @@ from app.names import (
     LABEL_ENDING,
     LABEL_ENDINGS,
     LABEL_EXTENSIONS,
+    PREVIEW_ENDINGS,
     output_names,
     without_ending,
 )
@@ -35,15 +36,19 @@ class EvaluationError(Exception):
 
 
 def list_images(folder: Union[str, Path]) -> Files:
-    """{stem: [Path]} of the microscopy images in a folder: label images and hidden files are none.
+    """{stem: [Path]} of the microscopy images in a folder, by `stems_of`, sorted by stem.
 
-    Sorted by stem; where files differ in their extension only, the stems are those that app.predict
-    names their labels by: x_tif and x_jpg. EvaluationError.
+    Label images, previews and hidden files are none. EvaluationError.
     """
-    found = _by_stem(folder, EXTENSIONS, passed_over=LABEL_ENDINGS)
-    names = output_names([path for paths in found.values() for path in paths])
-    stems = {name[: -len(LABEL_ENDING)]: [path] for path, name in names.items()}
-    return dict(sorted(stems.items()))
+    found = _by_stem(folder, EXTENSIONS, passed_over=(*LABEL_ENDINGS, *PREVIEW_ENDINGS))
+    stems = stems_of([path for paths in found.values() for path in paths])
+    return {stem: [path] for path, stem in sorted(stems.items(), key=lambda item: item[1])}
+
+
+def stems_of(paths: Sequence[Path]) -> Dict[Path, str]:
+    """The stems of all images of a folder, by which app.predict names their labels: where files
+    differ in their extension only, x_tif and x_jpg."""
+    return {path: name[: -len(LABEL_ENDING)] for path, name in output_names(paths).items()}
 
 
 def list_labels(folder: Union[str, Path], suffix: Optional[str] = None) -> Files:

@@ -36,6 +36,7 @@ from .folders import (
     printable,
     read_groups,
     read_pairs,
+    stems_of,
 )
 from .report_page.contents import TAU, Entry, Report
 from .report_page.folder import files_of
@@ -190,8 +191,9 @@ def times_by_stem(runs: Dict[str, dict]) -> Dict[str, Dict[str, dict]]:
     """{stem: {title of a run: its image in times.json}}."""
     found = {}
     for title, run in runs.items():
+        stems = stems_of([Path(image["name"]) for image in run["images"]])
         for image in run["images"]:
-            found.setdefault(Path(image["name"]).stem, {})[title] = image
+            found.setdefault(stems[Path(image["name"])], {})[title] = image
     return found
 
 

@@ -37,6 +37,7 @@ def names(found):
 def test_images_and_labels_side_by_side_are_told_apart(tmp_path):
     touch(tmp_path, "b.PNG", "a.tif", "a_label.png", "b_LABEL.TIFF", "c.x.jpg", "notes.txt")
     touch(tmp_path, ".hidden.png", "._a_label.png", "_label.png", "d_cells.csv")
+    touch(tmp_path, "a_preview.png", "b_preview.jpg")
     (tmp_path / "folder.png").mkdir()
     assert names(list_images(tmp_path)) == {"a": ["a.tif"], "b": ["b.PNG"], "c.x": ["c.x.jpg"]}
     assert names(list_labels(tmp_path)) == {"a": ["a_label.png"], "b": ["b_LABEL.TIFF"]}

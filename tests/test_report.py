@@ -26,6 +26,7 @@ from app import images
 from app.exports import preview
 from evaluate import strict
 from evaluate.__main__ import main
+from evaluate.report import times_by_stem
 from evaluate.report_page import overlay, pictures
 from evaluate.report_page.contents import Entry, Report
 from evaluate.report_page.image import write_data
@@ -514,6 +515,14 @@ def test_everything_that_fails_is_listed_with_its_reason(folders, capsys):
     assert page.image("nolabels.png")["truth"]["match_status"] == [overlay.MISSED] * 2
     assert "prediction" not in page.image("shape.png")
     assert page.image("noimage_label.tiff")["prediction"]["match_status"] == [overlay.MATCHED] * 2
+
+
+def test_times_belong_to_images_by_the_stems_of_their_labels():
+    names = ("x.tif", "x.jpg", "p.A01.ome.tif", "p.A02.ome.tif")
+    images = [{"name": name} for name in names]
+    found = times_by_stem({"AMP": {"images": images}})
+    assert list(found) == ["x_tif", "x_jpg", "p.A01", "p.A02"]
+    assert [times["AMP"] for times in found.values()] == images
 
 
 def test_images_of_scores_and_times_alone_are_listed(example, folders):
