@@ -14,7 +14,7 @@ def check_channels(channels: Optional[Channels]) -> None:
     """ValueError for what can select no channels of any image; None selects none."""
     if channels is not None and not 1 <= len(channels) <= MOST_CHANNELS:
         raise ValueError(f"from 1 to {MOST_CHANNELS} channels can be taken, not {len(channels)}")
-    if any(channel == "" or channel == 0 for channel in channels or ()):
+    if any(channel == "" or isinstance(channel, int) and channel < 1 for channel in channels or ()):
         raise ValueError("a channel is a number from 1 on, or a name")
 
 

@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from app.images import ImageError, load
-from app.selection import parse_channels, parse_plane
+from app.selection import check_channels, parse_channels, parse_plane
 from tests.valid_files import picture
 
 GREY = {"photometric": "minisblack"}
@@ -96,6 +96,9 @@ def test_what_can_be_no_channels_of_any_image_is_refused(text):
     with pytest.raises(ValueError):
         parse_channels(text)
     assert parse_channels(" 3, DAPI") == [3, "DAPI"]
+    for channels in ([-1], [0, "GFP"], [""], [], [1, 2, 3, 4]):
+        with pytest.raises(ValueError, match="channel"):
+            check_channels(channels)
 
 
 # Planes
