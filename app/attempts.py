@@ -124,6 +124,8 @@ class Attempt:
         self._seconds += time.perf_counter() - start
 
     def _tell(self, done):
+        from app import files  # late, as in load_segmenter
+
         job, title, reason = self.job, self._title, self._failure
         if self._is_kept:
             print(f"{title.rstrip()}: not done, {reason}", file=sys.stderr)
@@ -134,8 +136,8 @@ class Attempt:
             print(f"{title.rstrip()}: failed, {reason}", file=sys.stderr)
             stale = see_to_stale(job, self._record)
             return Row(shown(job.name), "failed", warnings=stale, reason=reason)
-        if not done:
-            return tell_part(title, job, self._seconds)
+        if isinstance(done, files.InPart):
+            return tell_part(title, job, done.remarks, self._seconds)
         if self._before not in (None, job.image.name):
             name, before = shown(job.target.name), shown(self._before)
             done.remarks.append(f"{name} held the labels of {before}, which are replaced")
@@ -168,16 +170,22 @@ def tell_done(title: str, job: Job, done: "Segmented", seconds: float) -> Row:
     scaled = f" ×{scale:.3g}" if scale != 1 else ""
     size = f"{width}×{height}{scaled}"
     print(f"{title} {size:14} {seconds:7.2f} s {counted(len(cells)):>10}{of_them}")
-    for remark in remarks:
-        print(f"{shown(job.name)}: {remark}", file=sys.stderr)
-    said = "; ".join(remarks)
+    said = tell_remarks(job, remarks)
     return Row(shown(job.name), "done", len(cells), score, scale, f"{seconds:.2f}", said)
 
 
-def tell_part(title: str, job: Job, seconds: float) -> Row:
+def tell_part(title: str, job: Job, remarks: Sequence[str], seconds: float) -> Row:
     """Say that what this process has to do of a large image is done."""
     print(f"{title} {seconds:.2f} s its part is done: a run without --part and --stage ends it")
-    return Row(shown(job.name), "part", seconds=f"{seconds:.2f}")
+    said = tell_remarks(job, remarks)
+    return Row(shown(job.name), "part", seconds=f"{seconds:.2f}", warnings=said)
+
+
+def tell_remarks(job: Job, remarks: Sequence[str]) -> str:
+    """Say what there is to remark on an image; returns it as one text."""
+    for remark in remarks:
+        print(f"{shown(job.name)}: {remark}", file=sys.stderr)
+    return "; ".join(remarks)
 
 
 def record_of_job(job: Job, settings: dict) -> dict:

@@ -16,7 +16,6 @@ from app.large.stages import EVERYTHING, Share
 from app.large.store import Store, folder_of
 from app.rasterize import rasterize
 from app.segmenter import Segmenter
-from app.selection import Channels, Plane
 
 SMALL = 2**24  # pixels: up to these an image is worked on beside others
 LARGE = 2**26  # pixels: from these on an image that is read by region is segmented by stages
@@ -36,50 +35,29 @@ class Segmented(NamedTuple):
     scale: float
 
 
-def segment_file(
-    segmenter: Segmenter,
-    path: Path,
-    target: Path,
-    record: Optional[dict] = None,
-    with_table: bool = False,
-    progress: Optional[Callable[[int, int], None]] = None,
-    channels: Optional[Channels] = None,
-    plane: Optional[Plane] = None,
-    wanted: Sequence[exports.Export] = (),
-    measure: bool = False,
-    share: Share = EVERYTHING,
-) -> Optional[Segmented]:
+class InPart(NamedTuple):
+    """That a share of a large image is done, which does not finish it. remarks: sentences."""
+
+    remarks: List[str]
+
+
+def segment_file(segmenter: Segmenter, path: Path, target: Path) -> Segmented:
     """Write the label image of the image file `path` to `target`, a path as app.names makes it.
 
-    record: how the labels are made (outputs.record_for), which the label image keeps. with_table:
-    its table of cells is written beside it. progress: see Segmenter.find. channels, plane: what is
-    taken of the image (images.load). wanted: what else is written beside it (exports.load).
-    measure: the table has the columns of exports.measures, too. share: which stages and windows of
-    an image that is large are done here; None is returned where that does not finish it. Raises
-    images.ImageError for what cannot be read or written, and whatever the Segmenter does.
+    Nothing is written beside it, and it keeps no record. Raises images.ImageError for what cannot
+    be read or written, and whatever the Segmenter does.
     """
-    beside = Beside(with_table, wanted, measure)
-    begun = begin(
-        segmenter,
-        path,
-        images.load(path, channels, plane),
-        target,
-        record,
-        beside,
-        progress,
-        share,
-    )
-    return begun.end()
+    return begin(segmenter, path, images.load(path), target, None, Beside()).end()
 
 
 class Begun(NamedTuple):
     """An image whose cells are found: `end` draws and writes them, for which no network is needed.
 
-    shape: (height, width). end() returns what `segment_file` does.
+    shape: (height, width).
     """
 
     shape: Tuple[int, int]
-    end: Callable[[], Optional[Segmented]]
+    end: Callable[[], Union[Segmented, InPart]]
 
 
 def begin(
@@ -92,7 +70,12 @@ def begin(
     progress: Optional[Callable[[int, int], None]] = None,
     share: Share = EVERYTHING,
 ) -> Begun:
-    """The first part of `segment_file`, of an image that is Loaded. A large one is done whole."""
+    """Find the cells of the image file `path`, which is Loaded; a large one is done whole.
+
+    target: where its label image goes. record: how the labels are made (outputs.record_for), which
+    the label image keeps. progress: see Segmenter.find. share: which stages and windows of a large
+    image are done here. Raises as `segment_file`.
+    """
     shape, remarks = image.pixels.shape[:2], image.warnings
     if is_large(image.pixels):
         done = _segment_large(segmenter, path, image, target, record or {}, beside, share, progress)
@@ -130,74 +113,80 @@ def is_large_file(path: Path) -> bool:
 
 
 def _segment_large(segmenter, path, image, target, record, beside, share, progress):
-    """As `segment_file`, of an image that is Loaded but too large for memory (see app.large)."""
+    """What came of an image that is Loaded but too large for memory (see app.large): Segmented, or
+    InPart."""
     sizes = segmenter.sizes.in_pixels(image.pixel_size)
-    remarks, folder = image.warnings, folder_of(target)
+    said, folder = [], folder_of(target)
     store = Store.find(folder, record) if record else None
     if share.includes("plan") and store is None:
-        store = Store.new(folder, stages.plan(segmenter, image, record), share.parts == 1)
+        plan, said = stages.plan(segmenter, image, record)
+        store = Store.new(folder, plan, share.parts == 1)
     if store is None:
         raise images.ImageError(f"there is no plan for it in {folder.name}: that stage comes first")
     if share.includes("work"):
         numbers = share.of(len(store.plan.windows))
-        remarks += stages.work(store, segmenter, image, numbers, progress)
+        said += stages.work(store, segmenter, image, numbers, progress)
     merged = None
     if share.includes("merge"):
         merged = stages.merge(store, segmenter, image, sizes)
     if not share.includes("draw"):
-        return None
+        return InPart(said)
     merged = merged or store.merged()
     if merged is None:
         raise images.ImageError(f"its cells are not merged in {folder.name}: that comes first")
     strips = stages.draw(store, merged, image)
-    height, width = store.plan.shape
-    if beside.looks and height * width <= WHOLE:
-        labels = np.concatenate(list(strips)).astype(np.int32)
-        at = np.flatnonzero(strips.labelled)
-        contours = stages.contours_of(store, merged, image, at)
-        cells = replace(merged.cells(at), contours=contours)
-        remarks += _save(exports.Result(path, image, labels, cells), target, record, beside)
-    else:
-        if beside.looks:
-            remarks.append(
-                f"exports, previews and measures need an image of at most {WHOLE} pixels: left out"
-            )
-        remarks += outputs.save_strips(
-            target,
-            strips,
-            store.plan.shape,
-            record,
-            lambda: merged.cells(strips.labelled),
-            beside.with_table,
-            image.pixel_size,
-            beside.left_out,
-        )
+    said += _save_large(strips, store, merged, path, image, target, record, beside)
     cells = merged.cells(strips.labelled)
     lost = len(merged.row) - len(cells)
-    said = _void(cells, image) + stages.notes(store, merged) + _hidden(lost)
+    said += _void(cells, image) + stages.notes(store, merged) + _hidden(lost)
     try:
         store.remove()
     except OSError as error:
         said.append(f"{folder.name} is of no use any more and cannot be removed ({error.strerror})")
-    return Segmented(store.plan.shape, cells, remarks + said, store.plan.factor)
+    return Segmented(store.plan.shape, cells, image.warnings + said, store.plan.factor)
+
+
+def _save_large(strips, store, merged, path, image, target, record, beside):
+    """As `_save`, of the label image that is drawn strip by strip."""
+    height, width = store.plan.shape
+    is_whole = height * width <= WHOLE
+    if is_whole and beside.needs_whole:
+        labels = np.concatenate(list(strips)).astype(np.int32)
+        at = np.flatnonzero(strips.labelled)
+        contours = stages.contours_of(store, merged, image, at)
+        cells = replace(merged.cells(at), contours=contours)
+        return _save(exports.Result(path, image, labels, cells), target, record, beside)
+    said = outputs.save_strips(
+        target,
+        strips,
+        store.plan.shape,
+        record,
+        lambda: merged.cells(strips.labelled),
+        beside.with_table,
+        image.pixel_size,
+        left_out=[] if is_whole else [*exports.ENDINGS, outputs.MEASURE],
+    )
+    if beside.needs_whole:
+        need = f"exports, previews and measures need an image of at most {WHOLE} pixels: left out"
+        return [need, *said]
+    return said
 
 
 class Beside(NamedTuple):
-    """What is written beside a label image: as of `segment_file`."""
+    """What is written beside a label image.
 
-    with_table: bool
-    wanted: Sequence[exports.Export]
-    measure: bool
+    with_table: its table of cells. wanted: exports (exports.load). measure: the table has the
+    columns of exports.measures, too.
+    """
+
+    with_table: bool = False
+    wanted: Sequence[exports.Export] = ()
+    measure: bool = False
 
     @property
-    def looks(self) -> bool:
-        """Whether all labels are looked at together."""
-        return bool(self.left_out)
-
-    @property
-    def left_out(self) -> List[str]:
-        """What is not written where labels cannot be looked at together."""
-        return [export.name for export in self.wanted] + [outputs.MEASURE] * self.measure
+    def needs_whole(self) -> bool:
+        """Whether anything of it is made of all labels together."""
+        return self.measure or bool(self.wanted)
 
 
 def _save(result, target, record, beside):

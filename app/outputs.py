@@ -126,7 +126,7 @@ def save_strips(
     """As `save`, strip by strip (see images.write_label_strips), without exports.
 
     cells: called when all strips are there; of each label its cell. left_out: exports (and
-    MEASURE) that are wanted but not written, which the label image keeps.
+    MEASURE) that are never made of so large an image, wanted or not, which the label image keeps.
     """
     digest, pixels, gone = _Hash(shape), Pixels(), []
 

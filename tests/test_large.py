@@ -197,7 +197,7 @@ def test_plans_of_the_same_image_are_the_same_and_of_others_differ(tmp_path, seg
     image = images.load(write(tmp_path / "image.tif", noise()))
     other = images.load(write(tmp_path / "other.tif", noise(seed=1)))
     first, second, third = (
-        stages.plan(segmenter, one, record)
+        stages.plan(segmenter, one, record)[0]
         for one, record in ((image, {"input": 1}), (image, {"input": 1}), (other, {"input": 2}))
     )
     assert first.digest == second.digest != third.digest
@@ -233,6 +233,21 @@ def test_a_part_alone_says_nothing_of_labels_that_are_not_there(
     out, err = capsys.readouterr()
     assert "0 of 1 images done, 1 in part\n" in out
     assert "labels are in" not in out and "To look at" not in err
+
+
+@pytest.mark.parametrize("share", [("--stage", "plan"), ("--part", "1/2")])
+def test_what_a_share_has_to_remark_is_said(
+    tmp_path, network_file, by_stages, monkeypatch, capsys, share
+):
+    def with_retreats(self, work, may_halve=True):
+        return work(), ["the CPU is used"]
+
+    monkeypatch.setattr(Segmenter, "with_retreats", with_retreats)
+    image = write(tmp_path / "image.tif", noise())
+    given = [str(image), "--out", str(tmp_path / "out"), "--weights", str(network_file)]
+    assert predict.main([*given, *share]) == 0
+    assert "image.tif: the CPU is used\n" in capsys.readouterr().err
+    assert "the CPU is used" in (tmp_path / "out" / "summary.csv").read_text()
 
 
 def test_small_images_are_shared_by_whole_files(tmp_path, network_file):
@@ -290,7 +305,7 @@ def test_parts_that_are_none_are_refused(wrong, capsys):
 def worked(tmp_path, segmenter, by_stages):
     """(store with all windows of an image, the image)"""
     image = images.load(write(tmp_path / "image.tif", noise()))
-    store = Store.new(tmp_path / "image_windows", stages.plan(segmenter, image, {"input": 1}))
+    store = Store.new(tmp_path / "image_windows", stages.plan(segmenter, image, {"input": 1})[0])
     stages.work(store, segmenter, image, range(len(store.plan.windows)))
     return store, image
 
@@ -460,7 +475,7 @@ def test_a_window_that_vanishes_meanwhile_is_missing_and_not_background(
     tmp_path, segmenter, by_stages, monkeypatch
 ):
     image = images.load(write(tmp_path / "image.tif", noise()))
-    store = Store.new(tmp_path / "image_windows", stages.plan(segmenter, image, {"input": 1}))
+    store = Store.new(tmp_path / "image_windows", stages.plan(segmenter, image, {"input": 1})[0])
     numbers, write_window = range(len(store.plan.windows)), store.write_window
 
     def write_and_lose(number, *cells, **how):
@@ -479,5 +494,5 @@ def test_what_was_left_out_is_done_for_resume(tmp_path, monkeypatch, network_fil
     more = "--scale", 1, "--preview", "--measure", "--resume"
     assert command(image, out, network_file, *more) == 0
     before = (out / "image_label.tiff").stat().st_mtime_ns
-    assert command(image, out, network_file, *more) == 0
-    assert (out / "image_label.tiff").stat().st_mtime_ns == before
+    assert command(image, out, network_file, *more, "--export", "geojson") == 0
+    assert (out / "image_label.tiff").stat().st_mtime_ns == before, "nor is what was not wanted"

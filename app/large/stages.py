@@ -40,11 +40,14 @@ class Share(NamedTuple):
 EVERYTHING = Share()
 
 
-def plan(segmenter: Segmenter, image: Loaded, record: dict) -> Plan:
-    """The plan for an image: looks at all of it for its values, and at a sample for its scale."""
+def plan(segmenter: Segmenter, image: Loaded, record: dict) -> Tuple[Plan, List[str]]:
+    """The plan for an image, and sentences (see `Segmenter.with_retreats`).
+
+    Looks at all of the image for its values, and at a sample for its scale.
+    """
     view = segmenter.view(image.pixels, image.nodata)
-    factor, _ = segmenter.with_retreats(lambda: segmenter.scale_of(view))
-    return Plan(
+    factor, said = segmenter.with_retreats(lambda: segmenter.scale_of(view))
+    made = Plan(
         record,
         tuple(image.pixels.shape[:2]),
         factor,
@@ -52,6 +55,7 @@ def plan(segmenter: Segmenter, image: Loaded, record: dict) -> Plan:
         view.no_image,
         segmenter.plan(view.at(factor).shape),
     )
+    return made, said
 
 
 def work(
