@@ -162,7 +162,7 @@ def nuclei_of(listing):
 
 def crops(listing):
     """The pixels of the crops that gaps.csv lists."""
-    entries = {entry.name: entry for entry in listing}
+    entries = {entry.flat_name: entry for entry in listing}
     with LISTED.open(newline="") as lines:
         rows = [
             (row["image"], *map(int, (row["x"], row["y"], row["side"])))
@@ -178,7 +178,7 @@ def write_list(listing):
     for entry in listing:
         x, y, side = gap_of(read_labels(entry.label))
         if side >= LEAST_GAP and entry.source not in INCOMPLETE:
-            by_source.setdefault(entry.source, []).append((entry.name, x, y, side))
+            by_source.setdefault(entry.source, []).append((entry.flat_name, x, y, side))
     rows = []
     for turn in range(max(map(len, by_source.values()))):
         rows += [gaps[turn] for gaps in by_source.values() if turn < len(gaps)]

@@ -60,7 +60,7 @@ def run(options):
         keep_arguments(options)
         whole, others = listings(options.data, options.source)
         scores = {
-            name: {e.name: f1 for e, f1 in scored(path, whole, options.out / name)}
+            name: {e.image: f1 for e, f1 in scored(path, whole, options.out / name)}
             for name, path in (("start", options.init), ("aim", options.aim))
         }
         before = macro(options.init, others, options.out / "start_others")
@@ -73,7 +73,7 @@ def run(options):
             best = best.with_suffix(".safetensors")
             rest = [entry for entry in whole if entry not in few]
             after = np.mean([f1 for _, f1 in scored(best, rest, folder / "rest")])
-            start, aim = (np.mean([scores[n][e.name] for e in rest]) for n in ("start", "aim"))
+            start, aim = (np.mean([scores[n][e.image] for e in rest]) for n in ("start", "aim"))
             share = (after - start) / (aim - start) if aim > start else np.nan
             elsewhere = macro(best, others, folder / "others")
             rows.append(

@@ -48,7 +48,7 @@ def run(options):
         for size in wanted:
             if size == 1 or cell * size >= LEAST_CELL:
                 f1 = f1_at(size, segmenter, image, truth)
-                found.append((entry.name, size, round(cell * size, 1), f1))
+                found.append((entry.flat_name, size, round(cell * size, 1), f1))
     with replacing(options.out, text=True) as file:
         csv.writer(file).writerows([("image", "size", "median cell", "F1"), *found])
     print(text_table(("size", "images", "mean F1", "the same at 1"), summary(found, wanted)))

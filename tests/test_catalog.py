@@ -16,7 +16,7 @@ def read_entry(folder, columns, values):
 
 def test_what_the_catalogue_does_not_tell_is_none_or_the_default(tmp_path):
     entry = read_entry(tmp_path, (), ())
-    assert entry.name == "s__a"
+    assert entry.flat_name == "s__a"
     assert (entry.image, entry.label) == (tmp_path / "s/a.tif", tmp_path / "s/a_label.tif")
     assert (entry.modality, entry.licence) == (None, None)
     assert (entry.percentile, entry.gamma_floor, entry.largest) == (None, 0.6, None)
@@ -81,7 +81,7 @@ def test_only_images_for_commercial_use_are_taken_if_asked(tmp_path):
     write_catalogue(tmp_path, LICENSED, (*COLUMNS, "licence"))
     assert len(catalog.entries(tmp_path, "train")) == 3
     (entry,) = catalog.entries(tmp_path, "train", commercial=True)
-    assert entry.name == "free__a"
+    assert entry.flat_name == "free__a"
     with pytest.raises(ValueError, match="'val' that may be used"):
         catalog.entries(tmp_path, "val", commercial=True)
 
@@ -94,7 +94,7 @@ def test_without_licences_nothing_is_said_to_be_for_commercial_use(tmp_path):
 
 def test_sources_can_be_left_out_also_those_of_another_split(tmp_path):
     write_catalogue(tmp_path, LICENSED, (*COLUMNS, "licence"))
-    assert [entry.name for entry in catalog.entries(tmp_path, "train", without={"free"})] == [
+    assert [entry.flat_name for entry in catalog.entries(tmp_path, "train", without={"free"})] == [
         "bound__a"
     ]
     assert len(catalog.entries(tmp_path, "val", without=["free"])) == 1

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 
 from app import arguments, threads
+from app.network.device import set_up_cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,6 +57,16 @@ def test_threads_are_a_number_of_1_or_more(capsys):
         with pytest.raises(SystemExit):
             arguments.parse(["a", "--threads", wrong])
         assert "from 1 to 1024" in capsys.readouterr().err
+
+
+def test_all_libraries_keep_to_the_threads_that_are_asked_for():
+    before = torch.get_num_threads()
+    try:
+        for number in (1, 2):
+            set_up_cpu(number)
+            assert torch.get_num_threads() == cv2.getNumThreads() == number
+    finally:
+        set_up_cpu(before)
 
 
 def test_threads_that_wait_do_not_spin_however_the_program_is_started(tmp_path):

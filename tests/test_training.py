@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import TINY, blind_network, tiny_config
 from torch import nn
-from training_data import draw_image, make_data
+from training_data import draw_image, make_data, write_catalogue
 
 from app import segmenter
 from app.arguments import WEIGHTS
@@ -959,6 +959,10 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
     assert "none.safetensors" in capsys.readouterr().err
     assert command.main([*given, "--from-scratch", "--schedule", "paper"]) == 2
     assert "--minutes or by --steps" in capsys.readouterr().err
+    rows = [("s", name, "0_label.png", "val") for name in ("a.1.tif", "a_1.tif")]
+    alike = write_catalogue(tmp_path / "alike", [*rows, ("s", "0.png", "0_label.png", "train")])
+    assert command.main(["--data", str(alike), "--out", str(tmp_path / "o"), "--minutes", "1"]) == 2
+    assert "a.1.tif and " in capsys.readouterr().err
     for wrong in (["--set", "colour=3"], ["--set", "ema=high"], ["--oversample", "drawn"]):
         with pytest.raises(SystemExit):
             command.main([*given, *wrong])

@@ -34,11 +34,6 @@ class Entry:
     largest: Optional[float] = None
 
     @property
-    def name(self):
-        """What the image is called among those of all sources."""
-        return f"{self.source}__{self.image.name.split('.')[0]}"
-
-    @property
     def flat_name(self):
         """The name of its files where all sources share a folder: of `split` and `validate`."""
         return f"{self.source}__{self.image.stem}".replace(".", "_")

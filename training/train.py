@@ -254,6 +254,7 @@ class Data:
         held_out = catalog.entries(options.data, "val", commercial)
         if not (options.data / catalog.TABLE).is_file():
             training, held_out = usable_parts(training, held_out, options.data)
+        own_data.check_names(held_out)
         folder = options.listen2student
         unlabelled = catalog.unlabelled(folder) if folder else []
         if unlabelled and commercial:
@@ -285,7 +286,6 @@ def usable_parts(training, held_out, folder):
         training, held_out = parts["train"], parts["val"]
     usable = {entry.image for entry in kept}
     training, held_out = ([e for e in part if e.image in usable] for part in (training, held_out))
-    own_data.check_names(held_out)
     if not training or not held_out:
         raise ValueError(f"{folder}: no usable labelled image in one of train/ and val/")
     if training == held_out:

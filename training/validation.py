@@ -12,7 +12,7 @@ from app.segmenter import Segmenter
 from evaluate.folders import read_labels
 from evaluate.official import score_pair
 from evaluate.score import ImageScores, aggregate
-from training.own_data import read_truth
+from training.own_data import check_names, read_truth
 
 # Score thresholds that `calibrate` tries.
 THRESHOLDS = tuple(percent / 100 for percent in range(20, 90, 5))
@@ -43,8 +43,9 @@ def validate(segmenter, listing, out, progress=iter):
     """Predict every Entry of `listing` into out/SOURCE__NAME_label.tiff and score the files.
 
     Returns a list of evaluate.score.ImageScores at IoU 0.5, by the official rules; its groups are
-    the sources.
+    the sources. ValueError: two Entries have one name.
     """
+    check_names(listing)
     scored = []
     out.mkdir(parents=True, exist_ok=True)
     for entry in progress(listing):
@@ -64,8 +65,9 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
     """The scores of all of `listing` for each of THRESHOLDS and shares of the best scores.
 
     shares: list of floats (Inference.score_share). Returns {(threshold, share):
-    evaluate.score.Aggregate}. Every image goes through the network once, at the least score that
-    any choice asks for; suppression then runs for each choice.
+    evaluate.score.Aggregate}. Every image is segmented as the file has it, for its scale, and goes
+    through the network once more at that, for the least score that any choice asks for;
+    suppression then runs for each choice.
     """
     network = segmenter.network
     config = network.config
@@ -78,7 +80,8 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
     for entry in progress(listing):
         image, _ = images.read(entry.image)
         truth = read_truth(entry.label)
-        view = segmenter.view(image)
+        network.config = config
+        view = segmenter.view(image).at(segmenter.find(image).scale)
         network.config = config.with_inference(score_threshold=least, score_share=0.0)
         parts = list(segmenter.proposals(view))
         for choice, chosen in configs.items():

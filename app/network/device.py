@@ -4,6 +4,7 @@ import warnings
 from contextlib import nullcontext
 from typing import Callable, ContextManager, Optional, Tuple, TypeVar
 
+import cv2
 import torch
 
 from app import memory, threads
@@ -46,6 +47,7 @@ def set_up_cpu(number: Optional[int] = None) -> None:
     """
     memory.keep_freed()
     torch.set_num_threads(number or min(torch.get_num_threads(), threads.available()))
+    cv2.setNumThreads(torch.get_num_threads())
 
 
 def cuda_failure() -> Optional[str]:
