@@ -49,6 +49,44 @@ def parse(arguments: List[str]) -> argparse.Namespace:
         "k is cell k.",
         allow_abbrev=False,
     )
+    for add_some in (add_files, add_network, add_images, add_cells, add_exports, add_running):
+        add_some(parser)
+    options = parser.parse_args(arguments)
+    if "" in arguments:  # of a variable that is not set, say: a Path would be the current folder
+        parser.error("an argument is empty")
+    check_together(options, parser)
+    options.cells |= options.measure or options.report or options.table is not None
+    find_places(options, parser)
+    names = options.names or ("challenge" if are_of_the_challenge(options.inputs) else "full")
+    options.challenge = names == "challenge"
+    return options
+
+
+def check_together(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Say what does not go together, and end."""
+    for path in filter(os.path.isdir, options.weights):
+        parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
+    shared = options.stage or options.part != (1, 1)
+    if options.dask and shared:
+        parser.error("--dask shares the work itself, without --part and --stage")
+    if shared and (options.table or options.report):
+        parser.error("--table and --report are for the last run, without --part and --stage")
+
+
+def find_places(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Where the inputs and the outputs are, by the paths that are given."""
+    *inputs, second = options.paths[:2] if len(options.paths) > 1 else [*options.paths, None]
+    if options.out:
+        options.inputs, options.outputs = options.paths or [INPUTS], options.out
+    elif len(options.paths) > 2 or all(map(is_image, [*inputs, second or os.curdir])):
+        parser.error("several files need --out DIR, the folder where their labels go")
+    else:
+        options.inputs = inputs or [INPUTS]
+        options.outputs = second or default_outputs(options.inputs[0])
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """The options that say where images are taken from, and where labels go."""
     add, switch = parser.add_argument, partial(parser.add_argument, action="store_true")
     folders = f"a folder or a file (default: {INPUTS}), and where its labels go, a folder that is "
     folders += f"made if missing (default: {OUTPUTS}; where there is no such folder INPUTS-labels, "
@@ -56,6 +94,11 @@ def parse(arguments: List[str]) -> argparse.Namespace:
     add("paths", metavar="INPUTS OUTPUTS", nargs="*", type=Path, help=folders)
     add("--out", metavar="DIR", type=Path, help="where labels go; all that is before are inputs")
     switch("--recursive", help="also the images in folders of INPUTS; OUTPUTS gets such folders")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """The options that say which networks find the cells, and on what they run."""
+    add = parser.add_argument
     add(
         "--weights",
         metavar="FILE",
@@ -80,71 +123,6 @@ def parse(arguments: List[str]) -> argparse.Namespace:
         type=parsed(number_of_threads),
         help="of the CPU; default: as many as it has cores that this process may use",
     )
-    add_images(parser)
-    add_cells(parser)
-    add_exports(parser)
-    switch("--cells", help="also write NAME_cells.csv: boxes, area, score ... of each cell")
-    switch(
-        "--resume",
-        help="skip images whose labels are there: made from the same bytes by the same weights, "
-        "settings and version, or corrected by hand",
-    )
-    add(
-        "--part",
-        metavar="I/N",
-        type=part,
-        default=(1, 1),
-        help="do the I-th of N parts: of the images, and of the windows of large ones, which are "
-        "finished by a last run without it (with --resume). For the array jobs of a cluster",
-    )
-    add(
-        "--dask",
-        metavar="ADDRESS|local:N",
-        type=dask,
-        help="let the workers of this scheduler of dask.distributed do the images, and the windows "
-        "of large ones; local:N starts N workers here, of one thread each",
-    )
-    add(
-        "--stage",
-        choices=STAGES,
-        help="of large images (from 67 million pixels on, read by region) do this stage alone; "
-        "others are passed over",
-    )
-    switch("--overwrite", help="replace files that this program did not write, or that changed")
-    add(
-        "--names",
-        choices=("full", "challenge"),
-        help="NAME is the file's name without its extension (full), or up to its first dot "
-        f"(challenge); default: challenge for images in {INPUTS}, else full",
-    )
-    switch("--quiet", help="say only what went wrong")
-    switch("--verbose", help="of an image that failed also the traceback")
-    add("--version", action="version", version=f"cpn {__version__}")
-    switch("--no-uncertainty-nms", help="of cells that overlap let the score alone decide")
-    switch("--no-amp", help="compute in float32 even where half precision is faster")
-    switch("--no-refinement", help="leave contours as the Fourier coefficients have them")
-    options = parser.parse_args(arguments)
-    for path in filter(os.path.isdir, options.weights):
-        parser.error(f"{path} is a folder, no weights: INPUTS and OUTPUTS come before --weights")
-    shared = options.stage or options.part != (1, 1)
-    if options.dask and shared:
-        parser.error("--dask shares the work itself, without --part and --stage")
-    if shared and (options.table or options.report):
-        parser.error("--table and --report are for the last run, without --part and --stage")
-    options.cells |= options.measure or options.report or options.table is not None
-    if "" in arguments:  # of a variable that is not set, say: a Path would be the current folder
-        parser.error("an argument is empty")
-    *inputs, second = options.paths[:2] if len(options.paths) > 1 else [*options.paths, None]
-    if options.out:
-        options.inputs, options.outputs = options.paths or [INPUTS], options.out
-    elif len(options.paths) > 2 or all(map(is_image, [*inputs, second or os.curdir])):
-        parser.error("several files need --out DIR, the folder where their labels go")
-    else:
-        options.inputs = inputs or [INPUTS]
-        options.outputs = second or default_outputs(options.inputs[0])
-    names = options.names or ("challenge" if are_of_the_challenge(options.inputs) else "full")
-    options.challenge = names == "challenge"
-    return options
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
@@ -250,6 +228,55 @@ def add_exports(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="as --cells, and all cells of the run in this one file as well",
     )
+    add(
+        "--cells",
+        action="store_true",
+        help="also write NAME_cells.csv: boxes, area, score ... of each cell",
+    )
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is done of all, by whom and how, and what is said."""
+    add, switch = parser.add_argument, partial(parser.add_argument, action="store_true")
+    switch(
+        "--resume",
+        help="skip images whose labels are there: made from the same bytes by the same weights, "
+        "settings and version, or corrected by hand",
+    )
+    add(
+        "--part",
+        metavar="I/N",
+        type=part,
+        default=(1, 1),
+        help="do the I-th of N parts: of the images, and of the windows of large ones, which are "
+        "finished by a last run without it (with --resume). For the array jobs of a cluster",
+    )
+    add(
+        "--dask",
+        metavar="ADDRESS|local:N",
+        type=dask,
+        help="let the workers of this scheduler of dask.distributed do the images, and the windows "
+        "of large ones; local:N starts N workers here, of one thread each",
+    )
+    add(
+        "--stage",
+        choices=STAGES,
+        help="of large images (from 67 million pixels on, read by region) do this stage alone; "
+        "others are passed over",
+    )
+    switch("--overwrite", help="replace files that this program did not write, or that changed")
+    add(
+        "--names",
+        choices=("full", "challenge"),
+        help="NAME is the file's name without its extension (full), or up to its first dot "
+        f"(challenge); default: challenge for images in {INPUTS}, else full",
+    )
+    switch("--quiet", help="say only what went wrong")
+    switch("--verbose", help="of an image that failed also the traceback")
+    add("--version", action="version", version=f"cpn {__version__}")
+    switch("--no-uncertainty-nms", help="of cells that overlap let the score alone decide")
+    switch("--no-amp", help="compute in float32 even where half precision is faster")
+    switch("--no-refinement", help="leave contours as the Fourier coefficients have them")
 
 
 def number_of_threads(text: str) -> int:

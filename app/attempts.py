@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Sequence
 from app import exports, images, outputs
 from app.cells import counted
 from app.jobs import Job
+from app.names import shown
 from app.progress import Progress
 from app.sizes import UnknownPixelSize
 from app.summary import Row
@@ -47,7 +48,8 @@ class Attempt:
         """seconds: that others have worked on the image before."""
         self.job = job
         self.is_small = True  # so that its labels need not wait, nor be waited for
-        self._title, self._segmenter, self._record = title, segmenter, settings
+        self.record = None  # outputs.record_for of the image, once it is known
+        self._title, self._segmenter, self._settings = title, segmenter, settings
         self._options, self._progress, self._share = options, progress, share
         self._wanted = wanted
         self._ahead = self._begun = self._before = None
@@ -61,7 +63,7 @@ class Attempt:
         with suppress(Exception):  # `begin` tries again, and says what is wrong
             if os.path.isfile(path) and os.path.getsize(path) <= AHEAD:
                 # The record first: of a file that changes meanwhile it must not be the later one.
-                self._ahead = record_of_job(self.job, self._record), self._load()
+                self._ahead = record_of_job(self.job, self._settings), self._load()
         return self
 
     @property
@@ -74,15 +76,15 @@ class Attempt:
 
     def begin(self) -> "Attempt":
         """Find the cells."""
-        from app import files  # late, as in load_segmenter
+        from app import files  # late, as in predict.load_segmenter
 
         with self._tried(), self._progress as windows:
             if not self._options.overwrite:
                 check_for_users_file(self.job, self._options, self._wanted)
             if self._ahead:
-                (self._record, image), self._ahead = self._ahead, None
+                (self.record, image), self._ahead = self._ahead, None
             else:
-                self._record = record_of_job(self.job, self._record)
+                self.record = record_of_job(self.job, self._settings)
                 image = self._load()
             self._before = outputs.input_of(self.job.target)
             self._begun = files.begin(
@@ -90,7 +92,7 @@ class Attempt:
                 self.job.image,
                 image,
                 self.job.target,
-                self._record,
+                self.record,
                 files.Beside(self._options.cells, self._wanted, self._options.measure),
                 windows,
                 self._share,
@@ -124,7 +126,7 @@ class Attempt:
         self._seconds += time.perf_counter() - start
 
     def _tell(self, done):
-        from app import files  # late, as in load_segmenter
+        from app import files  # late, as in predict.load_segmenter
 
         job, title, reason = self.job, self._title, self._failure
         if self._is_kept:
@@ -134,7 +136,7 @@ class Attempt:
             if self._options.verbose:
                 print(self._traceback, end="", file=sys.stderr)
             print(f"{title.rstrip()}: failed, {reason}", file=sys.stderr)
-            stale = see_to_stale(job, self._record)
+            stale = see_to_stale(job, self.record or self._settings)
             return Row(shown(job.name), "failed", warnings=stale, reason=reason)
         if isinstance(done, files.InPart):
             return tell_part(title, job, done.remarks, self._seconds)
@@ -227,8 +229,3 @@ def permission_hint(error: Exception) -> str:
     if not isinstance(error.__cause__, PermissionError):
         return ""
     return f": user {os.geteuid()} must be allowed to read it (chmod a+rX)"
-
-
-def shown(name: str) -> str:
-    """A file's name on one line: a line break in it becomes \\n, and so on."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)

@@ -13,6 +13,7 @@ from typing import Callable, Iterator, List, Optional, Tuple, Union
 import numpy as np
 
 from app.no_image import NoImage, Parts, find
+from app.selection import MOST_CHANNELS, channel_count
 
 SAMPLE = 2**22  # values that decide the percentiles of images that have no short histogram
 BAND = 2**22  # pixels looked at or converted at a time, so that memory does not grow with the image
@@ -53,7 +54,7 @@ def select_channels(image: np.ndarray) -> np.ndarray:
     One channel is grey; two become red and green (blue is 0); of three or more the first three
     are taken as red, green and blue.
     """
-    return image[..., None] if image.ndim == 2 else image[..., :3]
+    return image[..., None] if image.ndim == 2 else image[..., :MOST_CHANNELS]
 
 
 def parts(image: np.ndarray, multiple: int = 1) -> Parts:
@@ -65,8 +66,9 @@ def spacing(image: np.ndarray) -> int:
     """Pixels from one to the next of those that make the histogram: 1 where it is exact."""
     if image.dtype in (np.uint8, np.uint16):
         return 1
-    height, width, count = *image.shape[:2], 1 if len(image.shape) == 2 else image.shape[2]
-    return math.ceil(math.sqrt(max(1, height * width * min(count, 3) / SAMPLE)))
+    height, width = image.shape[:2]
+    seen = min(channel_count(image.shape), MOST_CHANNELS)
+    return math.ceil(math.sqrt(max(1, height * width * seen / SAMPLE)))
 
 
 def grid(rows: slice, step: int) -> Tuple[slice, slice]:

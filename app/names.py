@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Union
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence
 
 # Of images; the second row is TIFF by other names: slides of Aperio, Hamamatsu, Leica, and BigTIFF.
 EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp") + (
@@ -12,7 +12,7 @@ EXTENSIONS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp") + (
 )
 OME = (".ome.tiff", ".ome.tif")
 DOUBLE_EXTENSIONS = (*OME, ".ome.btf", ".ome.tf2", ".ome.tf8", ".ome.zarr")
-LONGEST = 240  # bytes of a stem: a file's name may have 255, of which our endings take up to 13
+LONGEST = 240  # bytes of a stem: a file's name may have 255, of which our endings take up to 12
 LABEL_EXTENSIONS = (".tiff", ".tif", ".png", *OME)
 LABEL_ENDING, TABLE_ENDING = "_label.tiff", "_cells.csv"  # of what prediction writes
 PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")  # pictures that are no inputs either
@@ -48,17 +48,12 @@ def fitting(stem: str) -> str:
     return f"{kept}_{digits}"
 
 
-def output_name(path: Union[str, Path]) -> str:
-    """The name of the label image of an input alone: NAME.tif -> NAME_label.tiff."""
-    return fitting(stem(Path(path).name)) + LABEL_ENDING
-
-
 def output_names(paths: Sequence[Path], challenge: bool = False) -> Dict[Path, str]:
     """The names of the label images of different inputs that share a folder of outputs.
 
-    challenge: NAME is the file's name up to the first dot, else without its extension. Those that
-    would share a name get a longer one each: x.tif beside x.jpg gives x_tif_label.tiff and
-    x_jpg_label.tiff.
+    NAME.tif gives NAME_label.tiff. challenge: NAME is the file's name up to the first dot, else
+    without its extension. Those that would share a name get a longer one each: x.tif beside x.jpg
+    gives x_tif_label.tiff and x_jpg_label.tiff.
     """
     longer = {
         path: map(fitting, (*own_stems(path)[not challenge :], *with_folders(path)))
@@ -86,6 +81,11 @@ def with_folders(path: Path) -> Iterator[str]:
     for depth in range(2, len(parts) + 1):
         yield "_".join(parts[-depth:])
     yield "_".join(f"{len(part)}_{part}" for part in parts)
+
+
+def shown(text: str) -> str:
+    """A text on one line, as names of files are shown: a line break becomes \\n, and so on."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def without_ending(name: str, endings: Iterable[str]) -> Optional[str]:

@@ -1,7 +1,7 @@
 """What the command lines of all packages share."""
 
 import argparse
-from typing import Any, Callable
+from typing import Any, Callable, Optional, Sequence
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -22,7 +22,14 @@ class Extend(argparse.Action):
     to the default instead of replacing it).
     """
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[Any],
+        option_string: Optional[str] = None,
+    ) -> None:
+        """Add the values to those that were given before."""
         given = getattr(namespace, self.dest)
         before = [] if given is self.default else given
         setattr(namespace, self.dest, [*before, *values])

@@ -110,7 +110,7 @@ def save(
         gone = _make_way(path, wanted)
         images.write_labels(path, labels, description, pixel_size)
         _put_in_place(aside, path)
-    return said + _removed(path, gone)
+    return said + _removed(gone)
 
 
 def save_strips(
@@ -148,7 +148,7 @@ def save_strips(
 
         images.write_label_strips(path, seen(), shape, describe, pixel_size)
         _put_in_place(aside, path)
-    return _removed(path, gone)
+    return _removed(gone)
 
 
 def _write_table(path, rows):
@@ -213,21 +213,18 @@ def _make_way(path, wanted):
     images.ImageError.
     """
     places = [place for export in wanted for place in export.paths(path)]
-    ours = _our_exports(path)
+    ours = _ours(path)
     for place in places:
         if place.is_dir() and place not in ours:
             raise images.ImageError(f"{place.name} is a folder of yours, which is never replaced")
-    gone = [*ours, *([table_path(path)] if _is_our_table(path) else [])]
     with _or_image_error("a table or export of before cannot be removed"):
-        _remove_table(path)
-        _remove_exports(path)
-        for place in places:
+        for place in dict.fromkeys([*ours, *places]):
             with suppress(FileNotFoundError):
                 atomic.remove(place)
-    return gone
+    return ours
 
 
-def _removed(path, gone):
+def _removed(gone):
     """The sentence on what was of the labels before and is not made anew."""
     names = sorted(place.name for place in gone if not place.exists())
     return [f"{', '.join(names)} of the labels before went with them"] if names else []
@@ -359,21 +356,14 @@ def has_table(path: Path) -> bool:
 
 def remove(path: Path) -> None:
     """Remove a label image of ours with its table and exports. Raises OSError."""
-    _remove_table(path)
-    _remove_exports(path)
+    for place in _ours(path):
+        atomic.remove(place)
     path.unlink()
 
 
-def _remove_table(path):
-    """Remove the table of the label image `path` if it is ours."""
-    if _is_our_table(path):
-        table_path(path).unlink()
-
-
-def _remove_exports(path):
-    """Remove the exports beside the label image `path` that are ours."""
-    for export in _our_exports(path):
-        atomic.remove(export)
+def _ours(path):
+    """The table and the exports beside the label image `path` that are ours."""
+    return [*([table_path(path)] if _is_our_table(path) else []), *_our_exports(path)]
 
 
 def _our_exports(path):

@@ -12,19 +12,20 @@ import signal
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from app import exports, extras, images, outputs, privileges, report, summary
 from app.ahead import ahead
 from app.arguments import CannotStart, check, parse
-from app.attempts import Attempt, permission_hint, selection, shown
+from app.attempts import Attempt, permission_hint, selection
 from app.exports import tables
 from app.formats import PREVIEWS
 from app.jobs import Job, find_jobs
-from app.names import LABEL_ENDING, earlier_names, fitting, short_stem, stem
+from app.names import LABEL_ENDING, fitting, short_stem, shown, stem
 from app.progress import Progress
+from app.resume import done_before
 from app.screen import quiet, screen
 from app.signals import Stopped, on_signals, stop
 from app.summary import Row
@@ -395,82 +396,6 @@ def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", dict]:
     for warning in caught:
         print(warning.message, file=sys.stderr)
     return segmenter, record
-
-
-def done_before(
-    jobs: List[Job],
-    settings: dict,
-    options: argparse.Namespace,
-    wanted: Sequence[exports.Export],
-) -> Dict[Job, Tuple[Path, Row]]:
-    """What earlier runs have done, with these settings, or the user has corrected.
-
-    The label image of each job, and what became of it.
-    """
-    found = {job: found_before(job, settings, options, wanted) for job in jobs}
-    found = {job: before for job, before in found.items() if before}
-    if found:
-        print(f"{len(found)} of {len(jobs)} images were done before and are skipped")
-    unmade = "; no table, preview or export is made of it" if options.cells or wanted else ""
-    for target, row in found.values():
-        if row.status == "corrected":
-            kept = f"{shown(target.name)} is not as this program wrote it: kept as the user's"
-            print(f"{kept}{unmade}", file=sys.stderr)
-    return found
-
-
-def found_before(
-    job: Job, settings: dict, options: argparse.Namespace, wanted: Sequence[exports.Export]
-) -> Optional[Tuple[Path, Row]]:
-    """What became of an image in an earlier run, under whatever name; None: it is not done."""
-    try:
-        record = outputs.record_for(job.image, settings)
-    except OSError:
-        return None
-    names = [job.target.name, *earlier_names(job.image)]
-    for target in dict.fromkeys(job.target.with_name(name) for name in names):
-        found = outputs.existing(target)
-        if found is None:
-            continue
-        if found.is_of(record) and has_all(target, options, wanted):
-            remove_leftovers(target, record)
-            return target, Row(shown(job.name), "done", found.cells)
-        if not (found.is_ours or options.overwrite) and is_for(found, job, target, record):
-            return target, Row(shown(job.name), "corrected", found.cells)
-    return None
-
-
-def remove_leftovers(target: Path, record: dict) -> None:
-    """Remove what a run that was killed at its very end has left of a large image."""
-    from app.large.store import Store, folder_of  # late, as in load_segmenter
-
-    store = Store.find(folder_of(target), record)
-    if store:
-        with suppress(OSError):
-            store.remove()
-
-
-def has_all(target: Path, options: argparse.Namespace, wanted: Sequence[exports.Export]) -> bool:
-    """Whether all that is asked for is beside a label image."""
-    if options.cells and not outputs.has_table(target):
-        return False
-    left_out = outputs.left_out(target)
-    if options.measure and not (tables.is_measured(target) or outputs.MEASURE in left_out):
-        return False
-    return all(export.is_done(target) or export.name in left_out for export in wanted)
-
-
-def is_for(found: outputs.Existing, job: Job, target: Path, record: dict) -> bool:
-    """Whether a label image of the user's is one for the image of this job.
-
-    It was ours and made from the same bytes; or it has the name, and the shape of the image.
-    """
-    if "input" in found.record:
-        return found.record["input"] == record["input"]
-    try:
-        return target == job.target and images.read(job.image)[0].shape[:2] == found.shape
-    except images.ImageError:
-        return False
 
 
 def write_summary(folder: Path, rows: List[Row], before: Iterable[Row]) -> None:

@@ -10,6 +10,11 @@ Channels = Sequence[Union[int, str]]  # numbers from 1 on, or names
 Plane = Union[int, str]  # a number from 1 on, or one of PROJECTIONS
 
 
+def channel_count(shape: Sequence[int]) -> int:
+    """How many channels an image of this shape has, (H, W) or (H, W, C)."""
+    return 1 if len(shape) == 2 else shape[2]
+
+
 def check_channels(channels: Optional[Channels]) -> None:
     """ValueError for what can select no channels of any image; None selects none."""
     if channels is not None and not 1 <= len(channels) <= MOST_CHANNELS:

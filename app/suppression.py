@@ -30,9 +30,9 @@ class Rules(NamedTuple):
     """
 
     threshold: float
-    certainty: Optional[str] = "relative"
-    by_outlines: bool = False
-    recovery: bool = True
+    certainty: Optional[str]
+    by_outlines: bool
+    recovery: bool
 
     def suppress(self, cells: Cells, frame: Sequence[int]) -> np.ndarray:
         """Indices (k,) of the cells that stay, heaviest first; frame: of `suppress_covered`."""

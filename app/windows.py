@@ -14,6 +14,7 @@ from app.suppression import Grid, Outlined, Rules, box_iou, suppress_between, we
 STRETCH = 1.5
 # From this IoU on, two detections of one region show the same cell.
 _SAME = 0.3
+MARGIN = 3  # pixels at the edge of a window: what reaches into them may go on beyond it
 
 T = TypeVar("T")
 
@@ -70,20 +71,18 @@ def spread_over(items: Sequence[T], count: int) -> List[T]:
     return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]
 
 
-def cut_by_window(
-    cells: Cells, window: Window, height: int, width: int, margin: int = 3
-) -> np.ndarray:
+def cut_by_window(cells: Cells, window: Window, height: int, width: int) -> np.ndarray:
     """Which cells (n,), bool, the window does not show whole.
 
-    Those that reach into its outermost `margin` pixels on a side where the image (height, width)
+    Those that reach into its outermost MARGIN pixels on a side where the image (height, width)
     goes on. Cells are in image coordinates.
     """
     x0, y0, x1, y1 = cells.boxes.T
     return (
-        ((window.x0 > 0) & (x0 < window.x0 + margin))
-        | ((window.y0 > 0) & (y0 < window.y0 + margin))
-        | ((window.x1 < width) & (x1 > window.x1 - 1 - margin))
-        | ((window.y1 < height) & (y1 > window.y1 - 1 - margin))
+        ((window.x0 > 0) & (x0 < window.x0 + MARGIN))
+        | ((window.y0 > 0) & (y0 < window.y0 + MARGIN))
+        | ((window.x1 < width) & (x1 > window.x1 - 1 - MARGIN))
+        | ((window.y1 < height) & (y1 > window.y1 - 1 - MARGIN))
     )
 
 

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Iterator, List, Tuple
 
 from app import extras, predict
 from app.arguments import CannotStart
-from app.attempts import Attempt, record_of_job, shown
+from app.attempts import Attempt
 from app.files import is_large_file
 from app.jobs import Job
 from app.large.stages import EVERYTHING, Share
 from app.large.store import Store, folder_of
+from app.names import shown
 from app.outputs import differing
 from app.progress import Progress
 from app.summary import Row
@@ -138,7 +139,7 @@ def attempt(
         row = one.end()
     windows = 0
     if share.stage == "plan" and row.is_done:
-        store = Store.find(folder_of(job.target), record_of_job(job, settings))
+        store = Store.find(folder_of(job.target), one.record)
         windows = len(store.plan.windows)
     return row, windows, said.getvalue(), complaints.getvalue()
 

@@ -1,4 +1,4 @@
-"""How good are label images? Scored as the challenge's organisers do it; usable without app/."""
+"""How good are label images, whichever program made them? Scored as the organisers do it."""
 
 import os
 

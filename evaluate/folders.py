@@ -135,11 +135,6 @@ def read_one(paths: Sequence[Path], what: str) -> np.ndarray:
     return read_labels(only(paths, what))
 
 
-def printable(text: str) -> str:
-    """A text on one line, as names of files are to be shown: a line break becomes \\n and so on."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def name_of(stem: str) -> str:
     """The name of an image: its stem up to the first dot."""
     return stem.split(".")[0]

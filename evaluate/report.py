@@ -22,6 +22,7 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from app.arguments import add_images
 from app.atomic import replacing
+from app.names import shown
 from app.options import Extend
 
 from .folders import (
@@ -33,7 +34,6 @@ from .folders import (
     list_truth,
     paired,
     pairs,
-    printable,
     read_groups,
     read_pairs,
     stems_of,
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         size = sum(path.stat().st_size for path in (options.out, *folder.rglob("*"))) / 1e6
     failed = [entry for entry in report.entries if entry.problems]
     for entry in failed:
-        said = printable(f"{entry.name}: {'; '.join(entry.problems)}")
+        said = shown(f"{entry.name}: {'; '.join(entry.problems)}")
         print("evaluate:", said, file=sys.stderr)
     count = len(report.entries)
     print(f"{options.out}: {count} image{'' if count == 1 else 's'}, {size:.1f} MB")
@@ -130,7 +130,7 @@ def gather(options: argparse.Namespace, folder: Path) -> Report:
     for index, (stem, found) in enumerate(collect(options, report).items()):
         entry = entry_of(stem, index, found, report)
         if options.pairs:
-            entry.name = printable(stem)
+            entry.name = shown(stem)
         if groups and not report.scores:
             entry.group = group_of(groups, stem)
         look(entry, found, report, options, folder / str(index))
@@ -202,7 +202,7 @@ def entry_of(stem: str, index: int, found: dict, report: Report) -> Entry:
     scored = found.get("scores") or {}
     paths = found.get("images") or found.get("labels") or found.get("truth")
     name = paths[0].name if paths else scored.get("name", stem)
-    entry = Entry(stem, index, printable(name))
+    entry = Entry(stem, index, shown(name))
     entry.group = scored.get("group")
     entry.remarks = list(scored.get("remarks", []))
     entry.times = found.get("times", {})

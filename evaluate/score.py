@@ -39,7 +39,9 @@ import numpy as np
 import scipy
 import tifffile
 
+from app import __version__
 from app.atomic import replacing
+from app.names import shown
 from app.options import Extend
 
 from . import official, strict
@@ -50,7 +52,6 @@ from .folders import (
     group_of,
     only,
     pairs,
-    printable,
     read_groups,
     read_labels,
 )
@@ -234,9 +235,9 @@ def tell(images: List[ImageScores], left_out: Set[str]) -> None:
         how = "scored 0" if image.scores else "not scored"
         said = [f"{how}, {image.problem}"] if image.problem else []
         for sentence in said + image.remarks:
-            print("evaluate:", printable(f"{image.name}: {sentence}"), file=sys.stderr)
+            print("evaluate:", shown(f"{image.name}: {sentence}"), file=sys.stderr)
     if left_out:
-        names = listed(sorted(map(printable, left_out)))
+        names = listed(sorted(map(shown, left_out)))
         print(f"evaluate: left out, not predicted: {names}", file=sys.stderr)
 
 
@@ -272,10 +273,10 @@ def paper_table(groups: List[Aggregate]) -> str:
 
 def group_table(groups: List[Aggregate]) -> str:
     """The `Aggregate`s of one tau, a line each: images, F1 over them, and all cells pooled."""
-    shown = {head: name for head, name in SHOWN.items() if name != "dice"}
-    header = ("group", "images", "mean F1", "median F1", *shown)
+    columns = {head: name for head, name in SHOWN.items() if name != "dice"}
+    header = ("group", "images", "mean F1", "median F1", *columns)
     lines = [
-        (g.group or "All", g.images, g.mean_f1, g.median_f1, *_values(g.pooled, shown.values()))
+        (g.group or "All", g.images, g.mean_f1, g.median_f1, *_values(g.pooled, columns.values()))
         for g in groups
     ]
     return text_table(header, lines)
@@ -348,11 +349,12 @@ def scores_json(
 
 
 def program_version() -> str:
-    """A text that changes with the evaluator's code: files copied without git have no other."""
+    """A text that changes with the version and the evaluator's code: files copied without git have
+    no other."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    return f"evaluate, code {digest.hexdigest()[:12]}"
+    return f"evaluate {__version__}, code {digest.hexdigest()[:12]}"
 
 
 def write_json(path: Path, content: dict) -> None:

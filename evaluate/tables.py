@@ -5,7 +5,7 @@ from typing import Iterable, Sequence
 
 from tabulate import tabulate
 
-from .folders import printable
+from app.names import shown
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence], style: str = "plain") -> str:
@@ -31,4 +31,4 @@ def _text(value):
         return "✓" if value else "×"
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.4f}"
-    return printable(str(value))
+    return shown(str(value))

@@ -38,9 +38,10 @@ from typing import Dict, List, Optional, Sequence
 import psutil
 
 from app.atomic import replacing
+from app.names import shown
 from app.signals import NUMBERS, Stopped, stop
 
-from .folders import EvaluationError, list_images, printable
+from .folders import EvaluationError, list_images
 from .plots import plot_times, save
 from .processes import Command, Container, Program, gpu_name
 from .protocol import ImageTime, size, time_image
@@ -120,7 +121,7 @@ class Table:
     WIDTHS = (13, 8, 7, 6, 8, 7, 8, 5)
 
     def __init__(self, paths: List[Path], with_amp: bool):
-        self.width = max(len("image"), *(len(printable(path.name)) for path in paths))
+        self.width = max(len("image"), *(len(shown(path.name)) for path in paths))
         self.with_amp = with_amp
         self.line("image", "AMP", self.HEADER, "")
 
@@ -128,7 +129,7 @@ class Table:
         """Print a line: name, AMP where both are timed, the cells under HEADER, verdict."""
         amp = f"  {amp:3}" if self.with_amp else ""
         cells = "".join(f"{cell:>{width}}" for cell, width in zip(cells, self.WIDTHS))
-        line = f"{printable(name):{self.width}}{amp}{cells}  {printable(verdict)}"
+        line = f"{shown(name):{self.width}}{amp}{cells}  {shown(verdict)}"
         print(line.rstrip(), flush=True)
 
     def show(self, result: ImageTime, amp: bool) -> None:

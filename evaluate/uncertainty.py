@@ -28,11 +28,11 @@ import numpy as np
 from scipy.stats import halfnorm, rankdata, spearmanr
 
 from app.cells import UNCERTAINTY_SCALE, Cells
-from app.names import TABLE_ENDING
+from app.names import TABLE_ENDING, shown
 
 from . import strict
 from .bootstrap import auroc, estimate, mean, spearman
-from .folders import EvaluationError, LabelError, group_of, pairs, printable, read_groups, read_one
+from .folders import EvaluationError, LabelError, group_of, pairs, read_groups, read_one
 from .matching import Overlaps, boxes
 from .score import write_json
 from .tables import text_table
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
         for group in sorted(set(members)):
             result["groups"][group] = analyse(cells.filter((members == group)[cells.image]))
     for name, reason in problems.items():
-        print(printable(f"{name}: left out, {reason}"), file=sys.stderr)
+        print(shown(f"{name}: left out, {reason}"), file=sys.stderr)
     print(text(result))
     if options.out:
         from .plots import plot_reliability, save  # matplotlib is slow to import

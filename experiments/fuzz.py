@@ -35,8 +35,7 @@ import psutil
 from app import summary
 from app.images import ImageError, read
 from app.intensity import Curve
-from app.names import output_name
-from app.predict import shown
+from app.names import LABEL_ENDING, shown, stem
 from app.windows import windows
 from evaluate.folders import read_labels
 from evaluate.processes import Peak
@@ -270,7 +269,7 @@ def problems(run, inputs, outputs):
     It is good when every image is done or has one line that says why not, nothing else was said,
     and the outputs are the label images of those that are done.
     """
-    names = {shown(path.name): output_name(path) for path in inputs.iterdir()}
+    names = {shown(path.name): f"{stem(path.name)}{LABEL_ENDING}" for path in inputs.iterdir()}
     images = [path for path in inputs.iterdir() if path.is_symlink() or path.is_file()]
     done, refused, found = {}, set(), []
     # From the sum of all on, lines are on all images.

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.arguments import WEIGHTS
 from app.names import LABEL_ENDING
 from app.network.weights import WeightsError, describe
 from app.options import Extend
@@ -38,7 +39,6 @@ from evaluate.score import write_json
 from evaluate.tables import text_table
 
 ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = ROOT / "weights" / "compact.safetensors"
 TAU = 0.5
 
 # One run of the prediction command: weights files (several: an ensemble), and what is switched on.

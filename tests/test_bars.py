@@ -87,7 +87,7 @@ def test_the_gaps_that_are_listed_hold_no_labels(data):
     listing = catalog.entries(data, "val")
     pixels = list(nothing.crops(listing))
     assert len(pixels) == nothing.GAPS
-    entries = {entry.name: entry for entry in listing}
+    entries = {entry.flat_name: entry for entry in listing}
     with nothing.LISTED.open(newline="") as lines:
         for row, crop in zip(csv.DictReader(lines), pixels):
             x, y, side = (int(row[name]) for name in ("x", "y", "side"))

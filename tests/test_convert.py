@@ -344,7 +344,7 @@ def test_names_that_become_one_get_a_number(tmp_path):
     assert status == 0
     files = [path.name.split(".")[0].lower() for path in (tmp_path / "target/omnipose").iterdir()]
     assert len(rows) == 4 and len(set(files)) == 8
-    names = [entry.name for entry in catalog.list_catalogue(tmp_path / "target")["train"]]
+    names = [entry.flat_name for entry in catalog.list_catalogue(tmp_path / "target")["train"]]
     assert len(set(names)) == len(names)
 
 

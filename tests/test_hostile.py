@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from app.names import output_name
+from app.names import stem
 from app.samples import fluorescence
 from experiments import fuzz
 from experiments.fuzz import predict, problems
@@ -242,7 +242,7 @@ def test_links_pipes_and_folders_are_named(run):
 @pytest.mark.parametrize("name", sorted(VALID))
 def test_a_strange_file_gives_labels_of_the_shape_of_its_array(run, folders, name):
     _, shape, remark = VALID[name]
-    with tifffile.TiffFile(str(folders[1] / output_name(name))) as tif:
+    with tifffile.TiffFile(str(folders[1] / f"{stem(name)}_label.tiff")) as tif:
         assert tif.asarray().shape == shape
     assert bool(remark) == any(remark in line for line in lines_about(run, f"{name}: ") if remark)
 

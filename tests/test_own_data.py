@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from drawn import drawn, save
 
-from app.names import output_name
+from app.names import output_names
 from training import catalog, own_data, train
 
 SHAPE = (60, 70)
@@ -55,7 +55,7 @@ def test_an_image_and_its_label_image_are_found_by_their_names(tmp_path, image, 
 
 def test_prediction_writes_labels_that_training_finds(tmp_path):
     write(tmp_path, "a.b.tif")
-    write(tmp_path, output_name("a.b.tif"))
+    write(tmp_path, *output_names([tmp_path / "a.b.tif"]).values())
     assert len(paths(tmp_path, "train")) == 1
 
 
@@ -71,7 +71,7 @@ def test_sub_folders_are_sources_and_the_folder_itself_is_one_of_its_name(tmp_pa
     write(tmp_path / "cells", "a.tif", "a_label.tif", ".hidden/b.tif", ".hidden/b_label.tif")
     write(tmp_path / "cells", "worms/a.tif", "worms/a_label.tif", "worms/deep/c.tif")
     listing = catalog.entries(tmp_path / "cells", "train")
-    assert sorted(entry.name for entry in listing) == ["cells__a", "worms__a"]
+    assert sorted(entry.flat_name for entry in listing) == ["cells__a", "worms__a"]
     assert {entry.source for entry in listing} == {"cells", "worms"}
 
 
@@ -223,7 +223,7 @@ def test_images_whose_labels_would_be_written_to_one_file_are_refused(tmp_path):
         save(tmp_path / f"{name}.tif", np.zeros((*SHAPE, 3), np.uint8))
     listing = catalog.entries(tmp_path, "train")
     with pytest.raises(ValueError, match="a.b.tif and .*a_b.tif"):
-        train.usable_parts(listing, listing, tmp_path)
+        own_data.check_names(listing)
 
 
 def test_the_labels_that_we_were_given_raise_no_alarm(data):

@@ -22,7 +22,7 @@ from tiny import tiny_config
 from app import arguments, images, outputs, predict, samples, signals
 from app.cells import Cells
 from app.jobs import Job
-from app.names import output_name, table_path
+from app.names import stem, table_path
 from app.network import weights
 from app.network.cpn import CPN
 from app.rasterize import rasterize
@@ -400,7 +400,7 @@ def test_a_switch_changes_what_it_says_and_nothing_else(noise, tmp_path, switche
     )
     for name in ("a.png", "b.tif"):
         image, _ = images.read(tmp_path / "inputs" / name)
-        labels = found[output_name(name)]
+        labels = found[f"{stem(name)}_label.tiff"]
         assert np.array_equal(labels, rasterize(expected.segment(image)[0], image.shape[:2])[0])
         assert not np.array_equal(labels, rasterize(other.segment(image)[0], image.shape[:2])[0])
 

@@ -63,9 +63,7 @@ def test_cells_have_the_uncertainties_top_right_bottom_left():
     """The network's order is left, top, right, bottom: only here it changes."""
     contours = torch.zeros(1, 4, 2)
     sides = torch.tensor([[0.1, 0.2, 0.3, 0.4]])  # left, top, right, bottom
-    proposals = Proposals(
-        torch.zeros(1), contours, contours, sides, torch.ones(1), sides, contours, contours
-    )
+    proposals = Proposals(contours, contours, sides, torch.ones(1), sides, contours, contours)
     cells = to_cells(proposals)
     assert np.allclose(cells.uncertainties, [[0.2, 0.3, 0.4, 0.1]])
     assert np.allclose(cells.boxes, [[0.1, 0.2, 0.3, 0.4]])

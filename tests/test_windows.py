@@ -71,9 +71,13 @@ def look(contours, height, width, size, stride, **how):
     return [(place, see(contours, place, rng, **how)) for place in places]
 
 
+def rules_of(threshold, by_outlines=False, certainty="relative", recovery=True):
+    return Rules(threshold, certainty, by_outlines, recovery)
+
+
 def merged(parts, height, width, by_outlines=False):
     threshold = 0.4 if by_outlines else np.pi / 10
-    cells, recovered = merge(parts, height, width, Rules(threshold, "relative", by_outlines))
+    cells, recovered = merge(parts, height, width, rules_of(threshold, by_outlines))
     return cells, recovered.sum()
 
 
@@ -203,8 +207,8 @@ def test_two_cells_that_one_window_tells_apart_are_both_recovered():
     cells = cells_of([ellipse(60, 24, 30, 10), ellipse(60, 30, 30, 10)])
     seen = cells_of(np.clip(cells.contours, 0, 63))
     parts = [(here, seen), (there, Cells.empty(32))]
-    assert merge(parts, 64, 112, Rules(0.7))[1].sum() == 2
-    assert merge(parts, 64, 112, Rules(0.3))[1].sum() == 1
+    assert merge(parts, 64, 112, rules_of(0.7))[1].sum() == 2
+    assert merge(parts, 64, 112, rules_of(0.3))[1].sum() == 1
 
 
 @by_either_rule
@@ -231,7 +235,7 @@ def test_which_cells_were_recovered_is_told_in_their_order():
     whole = cells_of([ellipse(20, 8, 6, 6), ellipse(20, 52, 6, 6)])
     cut = cells_of(np.clip([ellipse(60, 30, 30, 10)], 0, 63))
     cells, recovered = merge(
-        [(here, Cells.cat([cut, whole])), (there, Cells.empty(32))], 64, 112, Rules(0.3)
+        [(here, Cells.cat([cut, whole])), (there, Cells.empty(32))], 64, 112, rules_of(0.3)
     )
     assert recovered.tolist() == [False, True, False]
     assert np.array_equal(cells.filter(recovered).contours, cut.contours)
@@ -283,9 +287,9 @@ def test_without_recovery_what_no_window_shows_whole_is_dropped():
         seen = contour.clip((window.x0, 0), (window.x1 - 1, 39))[None]
         box = np.concatenate([seen.min(axis=1), seen.max(axis=1)], axis=1)
         parts.append((window, Cells(seen, box, np.ones(1, "f4"), np.zeros((1, 4), "f4"))))
-    cells, recovered = merge(parts, 40, 100, Rules(0.4, by_outlines=True))
+    cells, recovered = merge(parts, 40, 100, rules_of(0.4, by_outlines=True))
     assert len(cells) == 1 and recovered.all()
-    cells, recovered = merge(parts, 40, 100, Rules(0.4, by_outlines=True, recovery=False))
+    cells, recovered = merge(parts, 40, 100, rules_of(0.4, by_outlines=True, recovery=False))
     assert len(cells) == len(recovered) == 0
 
 
@@ -305,7 +309,7 @@ def crowd(rng, count, side):
 def test_what_windows_have_settled_ends_as_if_all_were_settled_at_once(by_outlines, threshold):
     """Also where chains of overlapping cells run through many windows."""
     rng, side = np.random.default_rng(7), 120
-    rules = Rules(threshold, None, by_outlines)
+    rules = rules_of(threshold, by_outlines, certainty=None)
     for size, stride in ((60, 30), (50, 40), (40, 11), (200, 100)):
         cells, parts = crowd(rng, 400, side), []
         for window in windows(side, side, size, stride):

@@ -30,6 +30,7 @@ from app.names import (
     stem,
     without_ending,
 )
+from app.windows import spread_over
 from evaluate.folders import paired
 from evaluate.matching import frame_labels
 
@@ -67,7 +68,7 @@ def share(listing):
     count = len(listing) // VALIDATION
     if count < FEW:
         return {"train": listing, "val": listing}
-    chosen = {(2 * number + 1) * len(listing) // (2 * count) for number in range(count)}
+    chosen = set(spread_over(range(len(listing)), count))
     return {
         "train": [item for index, item in enumerate(listing) if index not in chosen],
         "val": [listing[index] for index in sorted(chosen)],

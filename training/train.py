@@ -12,6 +12,7 @@ import math
 import shutil
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -362,6 +363,19 @@ def run(data, out, recipe, start, device, packs=None):
             return teacher.extend(labelled, state.average)
         return labelled
 
+    has_uncertainty = recipe.weights["uncertainty"] > 0
+    validator = Validator(data.validation, out, state.step, has_uncertainty)
+    with shown_progress() as show:
+        engine.Run(state, recipe, out, validator, show).go(batch)
+    if distributed.is_first() and recipe.kept_gain < 1 and (out / mixing.START).is_file():
+        with ending(state.step, out):
+            mix(out, state, recipe, validator)
+    return state
+
+
+@contextmanager
+def shown_progress():
+    """Gives show(fraction, text) of a run: a bar; where no terminal shows it, a line at times."""
     hidden = None if distributed.is_first() else True  # None: shown on a terminal only
     with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {postfix}", disable=hidden) as bar:
         told = -math.inf
@@ -374,13 +388,7 @@ def run(data, out, recipe, start, device, packs=None):
                 told = time.monotonic()
                 tell(text)
 
-        has_uncertainty = recipe.weights["uncertainty"] > 0
-        validator = Validator(data.validation, out, state.step, has_uncertainty)
-        engine.Run(state, recipe, out, validator, show).go(batch)
-    if distributed.is_first() and recipe.kept_gain < 1 and (out / mixing.START).is_file():
-        with ending(state.step, out):
-            mix(out, state, recipe, validator)
-    return state
+        yield show
 
 
 def drawn_images(recipe, folder):

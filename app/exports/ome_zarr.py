@@ -19,6 +19,7 @@ from app.atomic import new_folder
 from app.exports import Result
 from app.exports.preview import OKABE_ITO
 from app.exports.properties import properties
+from app.selection import channel_count
 
 LOOKS = True
 NAME = "cells"  # of the labels
@@ -35,7 +36,7 @@ def write(path: Path, result: Result) -> List[str]:
     """
     pixels, size, labels = result.image.pixels, result.image.pixel_size, result.labels
     stored = np.dtype(np.uint16 if len(result.cells) < 2**16 else np.uint32)
-    count = 1 if pixels.ndim == 2 else pixels.shape[2]
+    count = channel_count(pixels.shape)
 
     def planes(top, bottom):
         rows = pixels[top:bottom, :]

@@ -14,6 +14,7 @@ from app.exports.geojson import AREA
 from app.exports.polygons import CORNER
 from app.images import LabelError
 from app.outlines import fill, on_grid, star_shaped
+from app.rasterize import corners
 
 LEAST = 3  # points of an outline
 # Outlines are drawn on a grid of so many lines per pixel, on which whole and half pixels are lines.
@@ -115,8 +116,7 @@ def drawn(outlines: Sequence[Outline], shape: Tuple[int, int]) -> Tuple[np.ndarr
 def filled(outline: Outline, shape: Tuple[int, int]) -> Tuple[Tuple[slice, slice], np.ndarray]:
     """Where in an image of this shape an Outline lies, and the mask (h, w) of its pixels there."""
     contour = (outline.points - CORNER).astype(np.float32)
-    low = np.clip(np.floor(contour.min(axis=0)).astype(int) - 1, 0, shape[::-1])
-    high = np.clip(np.ceil(contour.max(axis=0)).astype(int) + 2, 0, shape[::-1])
+    low, high = np.clip(corners(contour[None]).reshape(2, 2), 0, shape[::-1])
     size = tuple((high - low)[::-1].tolist())
     fine = (FINENESS, PEN if outline.is_ours else NO_PEN)
     fineness, pen = fine if max(size) <= COARSE_FROM else (COARSE, NO_PEN)

@@ -25,7 +25,7 @@ from app.images.ome_zarr import ZarrImage, is_zarr, read_zarr
 from app.images.pictures import read_picture, read_png
 from app.images.selection import channel_indices, plane_indices, select
 from app.images.tiff import SMALL, TiffImage, guess_axes, read_tiff
-from app.selection import Channels, Plane, check_channels, check_plane
+from app.selection import Channels, Plane, channel_count, check_channels, check_plane
 
 __all__ = [
     "MAX_PIXELS",
@@ -61,18 +61,19 @@ class Loaded(NamedTuple):
     pixels: an array (H, W) or (H, W, C) in the file's own dtype (native byte order). Of a large
         TIFF or OME-Zarr a TiffImage or ZarrImage instead: rectangles of it are decoded where they
         are taken, as pixels[y0:y1, x0:x1]. The file stays open until nothing refers to it any more.
+        None where nobody needs them any more.
     warnings: sentences about what was left out.
     pixel_size: side of a pixel in µm, where the file knows it.
     nodata: the value of pixels that are no image, where the file declares one.
     """
 
-    pixels: Union[np.ndarray, TiffImage, ZarrImage]
+    pixels: Union[np.ndarray, TiffImage, ZarrImage, None]
     warnings: List[str]
     pixel_size: Optional[float]
     nodata: Optional[float]
 
 
-def read(path: Union[str, Path]) -> Tuple[Union[np.ndarray, TiffImage], List[str]]:
+def read(path: Union[str, Path]) -> Tuple[Union[np.ndarray, TiffImage, ZarrImage], List[str]]:
     """(pixels, warnings) of `load`."""
     return load(path)[:2]
 
@@ -139,7 +140,7 @@ def _load(path, channels, plane, small):
             file = stack.enter_context(open(path, "rb"))
             image, warnings, metadata = _decode(file, plane, small)
             if channels is not None:
-                count = 1 if image.ndim == 2 else image.shape[2]
+                count = channel_count(image.shape)
                 image = _selected(image, channel_indices(channels, count, metadata.names))
             if isinstance(image, TiffImage):
                 image.when_done(stack.pop_all().close)
@@ -152,7 +153,7 @@ def _load_zarr(path, channels, plane, small):
     """As `_load`, of a folder."""
     image, warnings, metadata = read_zarr(path, plane)
     if channels is not None:
-        count = 1 if image.ndim == 2 else image.shape[2]
+        count = channel_count(image.shape)
         image = image.select(channel_indices(channels, count, metadata.names))
     return _loaded(image[:, :] if image.nbytes < small else image, warnings, metadata)
 
@@ -166,7 +167,7 @@ def _loaded(image, warnings, metadata):
     return Loaded(image, warnings, metadata.pixel_size, metadata.nodata)
 
 
-def is_void(image: Union[np.ndarray, TiffImage]) -> bool:
+def is_void(image: Union[np.ndarray, TiffImage, ZarrImage]) -> bool:
     """Whether no pixel of an image (H, W) or (H, W, C) has a finite value."""
     return image.dtype.kind == "f" and not any(
         np.isfinite(image[top : top + _STRIP, :]).any() for top in range(0, image.shape[0], _STRIP)

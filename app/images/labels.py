@@ -134,9 +134,9 @@ def read_labels(path: Union[str, Path]) -> np.ndarray:
     """The label image in a TIFF, PNG or Cellpose's _seg.npy file: (H, W) whole numbers >= 0.
 
     0 is background, and so is -1. Values are those stored: the indices of a palette, and not
-    inverted where white is 0. Axes of length 1 do not count, nor three channels that are alike (and
-    alpha beside them). Integers keep the file's dtype; whole numbers stored as floats come as
-    uint32 or uint64.
+    inverted where white is 0 (greys of fewer than 8 bits in a PNG come spread to 0..255). Axes of
+    length 1 do not count, nor three channels that are alike (and alpha beside them). Integers keep
+    the file's dtype; whole numbers stored as floats come as uint32 or uint64.
     LabelError: not a whole file, not (H, W), a label below -1, a fraction.
     """
     path = Path(path)
@@ -178,9 +178,7 @@ def _decoded(path):
                 raise ValueError("there is no image in it")
             series = first_image(tif)
             for page in series.pages:
-                ends = map(sum, zip(page.dataoffsets, page.databytecounts))
-                if max(ends, default=0) > tif.filehandle.size:  # would be filled with zeros
-                    raise ValueError("the TIFF file is cut short")
+                check_complete(tif, page)
             return series.asarray()
 
 

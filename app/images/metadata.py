@@ -1,7 +1,7 @@
 """What a TIFF says of its image beside the pixels: names of channels, size of a pixel, no-data."""
 
 import math
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -45,10 +45,15 @@ def read_metadata(tif: tifffile.TiffFile, page: tifffile.TiffPage, channels: int
     ome = _ome(tif)
     names = _names(tif, ome)
     return Metadata(
-        names if len(names) == channels and all(names) else (),
+        names_of_all(names, channels),
         _pixel_size(tif, page, ome),
         _nodata(page),
     )
+
+
+def names_of_all(names: Sequence[str], channels: int) -> Tuple[str, ...]:
+    """The names of so many channels; () unless each has one."""
+    return tuple(names) if len(names) == channels and all(names) else ()
 
 
 def _ome(tif):
@@ -80,21 +85,21 @@ def _pixel_size(tif, page, ome):
     if ome is not None and ome.get("PhysicalSizeX"):
         x, y = ome.get("PhysicalSizeX"), ome.get("PhysicalSizeY") or ome.get("PhysicalSizeX")
         units = (ome.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XY")
-        return _size(_number(x), _number(y), *units)
+        return square_side(_number(x), _number(y), *units)
     x, y = (_ratio(page, tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
     if not x:
         return None
     sides = 1 / x, 1 / (y or x)
     if tif.is_imagej:
         unit = str((tif.imagej_metadata or {}).get("unit", ""))
-        return _size(*sides, unit, unit)
+        return square_side(*sides, unit, unit)
     tag = page.tags.get(_RESOLUTION_UNIT)
     unit = _TIFF_UNITS.get(tag.value if tag else 2, "")
-    size = _size(*sides, unit, unit)
+    size = square_side(*sides, unit, unit)
     return size if size and _PLAUSIBLE[0] <= size <= _PLAUSIBLE[1] else None
 
 
-def _size(x, y, x_unit, y_unit):
+def square_side(x: float, y: float, x_unit: str, y_unit: str) -> Optional[float]:
     """The side in µm of a square of the area x times y; None where that is not known."""
     area = x * y * MICROMETRES.get(x_unit, math.nan) * MICROMETRES.get(y_unit, math.nan)
     return math.sqrt(area) if 0 < area < math.inf else None

@@ -8,7 +8,7 @@ import numpy as np
 from app import extras
 from app.images.chunked import ChunkedImage
 from app.images.limits import ImageError, failures_as_image_errors, product
-from app.images.metadata import MICROMETRES, Metadata
+from app.images.metadata import Metadata, names_of_all, square_side
 from app.images.selection import plane_indices, project
 from app.selection import Plane
 
@@ -106,7 +106,7 @@ def read_zarr(
         names = [str(channel.get("label", "")) for channel in channels]
         count = array.shape[axes.index("c")] if "c" in axes else 1
         metadata = Metadata(
-            tuple(names) if len(names) == count and all(names) else (),
+            names_of_all(names, count),
             _pixel_size(scales.get("axes", []), level),
         )
     places = [list(map(int, place)) for place in places]
@@ -133,6 +133,5 @@ def _pixel_size(axes, level):
     for transformation in level.get("coordinateTransformations", []):
         if transformation.get("type") == "scale" and len(units) == 2 and all(units):
             y, x = transformation["scale"][-2:]
-            area = y * MICROMETRES[units[0]] * x * MICROMETRES[units[1]]
-            return area**0.5 if area > 0 else None
+            return square_side(x, y, *units[::-1])
     return None

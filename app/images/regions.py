@@ -18,7 +18,7 @@ from app.images.limits import (
     name_of,
 )
 from app.images.selection import project, select
-from app.selection import Plane
+from app.selection import Plane, channel_count
 
 _READ = 2**20  # bytes of uncompressed pixels that are read at a time
 _BLOCK = 16  # rows: a strip of JPEG may go on to a multiple of them
@@ -53,8 +53,7 @@ class TiffImage(ChunkedImage):
 
         Planes that are channels are decoded only if they are among them.
         """
-        count = 1 if self.ndim == 2 else self.shape[2]
-        if count == len(self._stack[0]):
+        if channel_count(self.shape) == len(self._stack[0]):
             stack = [[planes[index] for index in channels] for planes in self._stack]
             return TiffImage(self._file, stack, self._colours, self._plane)
 

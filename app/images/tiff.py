@@ -16,7 +16,7 @@ from app.images.metadata import Metadata, read_metadata
 from app.images.pictures import read_picture
 from app.images.regions import JPEG_2000, Chunks, Rows, TiffImage
 from app.images.selection import plane_indices, project
-from app.selection import Plane
+from app.selection import Plane, channel_count
 
 # An unlabelled axis longer than this is never taken for channels.
 MAX_GUESSED_CHANNELS = 16
@@ -61,8 +61,7 @@ def read_tiff(
             planes = [_planes(tif, series, page, axes[:lead], lengths, at) for at in places]
             image = TiffImage(file, planes, colours, plane)
             image = image[:, :] if image.nbytes < small else image
-        channels = 1 if image.ndim == 2 else image.shape[2]
-        return image, warnings, read_metadata(tif, page, channels)
+        return image, warnings, read_metadata(tif, page, channel_count(image.shape))
 
 
 def _kind_of_offsets(file):

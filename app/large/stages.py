@@ -94,14 +94,7 @@ def merge(store: Store, segmenter: Segmenter, image: Loaded, sizes: Sizes) -> Me
     Only outlines of cells that overlap those of other windows are looked at. Raises ImageError
     where a window is missing.
     """
-    missing = store.missing(range(len(store.plan.windows)))
-    if missing:
-        some = ", ".join(f"{number:06d}" for number in missing[:5])  # as their files are named
-        more = ", ..." if len(missing) > 5 else ""
-        raise ImageError(
-            f"{len(missing)} of {len(store.plan.windows)} windows are missing ({some}{more}): "
-            "start the work again"
-        )
+    _check_all_there(store)
     view, windows = store.plan.view(image.pixels), store.plan.windows
     order = sorted(range(len(windows)), key=windows.__getitem__)  # as app.windows.merge has them
     whole, cut = (_Found.gathered(store, kind, order) for kind in range(len(KINDS)))
@@ -128,11 +121,8 @@ def merge(store: Store, segmenter: Segmenter, image: Loaded, sizes: Sizes) -> Me
     rows, boxes = np.zeros((len(kind), 2), np.int64), np.zeros_like(found.boxes)
     fits = np.zeros(len(kind), bool)
     for at, cells in _in_image(store, view, window, kind, found.row):
-        rows[at], boxes[at], fits[at] = (
-            corners(cells.contours)[:, 1::2],
-            cells.boxes,
-            sizes.fit(cells),
-        )
+        rows[at], boxes[at] = corners(cells.contours)[:, 1::2], cells.boxes
+        fits[at] = sizes.fit(cells)
     merged = Merged(
         *(part[fits] for part in (window, kind, found.row, rows, boxes)),
         *(part[fits] for part in (found.scores, found.uncertainties)),
@@ -141,6 +131,18 @@ def merge(store: Store, segmenter: Segmenter, image: Loaded, sizes: Sizes) -> Me
     )
     store.write_merged(merged)
     return merged
+
+
+def _check_all_there(store):
+    """Raise ImageError where the file of a window is missing."""
+    missing = store.missing(range(len(store.plan.windows)))
+    if missing:
+        some = ", ".join(f"{number:06d}" for number in missing[:5])  # as their files are named
+        more = ", ..." if len(missing) > 5 else ""
+        raise ImageError(
+            f"{len(missing)} of {len(store.plan.windows)} windows are missing ({some}{more}): "
+            "start the work again"
+        )
 
 
 def draw(store: Store, merged: Merged, image: Loaded) -> Strips:

@@ -1,7 +1,7 @@
 """What a network is, and how its predictions become cells; a preset is a value of both."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 # What the fields of this name may be.
 CHOICES = {
@@ -53,7 +53,7 @@ class Architecture(_Checked):
     block: str = "bottleneck"  # of the encoder: "bottleneck" (ResNeXt) or "basic" (ResNet-18)
     depths: Tuple[int, ...] = (3, 4, 23, 3)  # residual blocks of the encoder levels 1 to 4
     encoder_widths: Tuple[int, ...] = (64, 256, 512, 1024, 2048)  # channels of levels 0 to 4
-    groups: int = 32  # of the 3x3 convolution in a bottleneck
+    groups: int = 32  # of the 3x3 convolutions in a block
     stem_kernel: int = 7
     pyramid_bins: Tuple[int, ...] = (1, 2, 3, 6)  # sides of the pooled maps on level 4
     pyramid_width: int = 64  # channels of each pooled map
@@ -124,7 +124,7 @@ class Config:
     architecture: Architecture = field(default_factory=Architecture)
     inference: Inference = field(default_factory=Inference)
 
-    def with_inference(self, **changes) -> "Config":
+    def with_inference(self, **changes: Any) -> "Config":
         """The same with other values for some fields of Inference."""
         return replace(self, inference=replace(self.inference, **changes))
 

@@ -34,13 +34,12 @@ class Maps(NamedTuple):
 class Proposals(NamedTuple):
     """k contours decoded from the maps, in input pixels.
 
-    image (k,) index in the batch; contours (k, S, 2) x y before refinement; refined (k, S, 2);
+    contours (k, S, 2) x y before refinement; refined (k, S, 2);
     boxes (k, 4) left, top, right, bottom of the refined contour; scores (k,) in [0, 1];
     uncertainties (k, 4) in [0, 1] in the order of the boxes; coefficients (k, N, 4);
     centres (k, 2).
     """
 
-    image: torch.Tensor
     contours: torch.Tensor
     refined: torch.Tensor
     boxes: torch.Tensor
@@ -139,7 +138,6 @@ class CPN(nn.Module):
             field = field or self.displacements(maps, size)
             refined = field.refine(contours, image, t, iterations)
         return Proposals(
-            image=image,
             contours=contours,
             refined=refined,
             boxes=boxes_of(refined),
@@ -154,7 +152,7 @@ class DisplacementField:
     """The refinement map as displacements in pixels: tanh times the limit, read bilinearly.
 
     Reading the stride-2 map at the rounded points equals reading the map upsampled to the
-    image's size, without ever holding that.
+    image's size (of even sides, as windows have), without ever holding that.
     """
 
     def __init__(self, refinement: torch.Tensor, architecture: Architecture, size: Tuple[int, int]):

@@ -31,6 +31,7 @@ class DecoderBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inputs, h, w) -> (B, outputs, h, w)."""
         return F.leaky_relu(self.layers(x) + self.shortcut(x), 0.01)
 
 
@@ -44,6 +45,7 @@ class DecoderStep(nn.Module):
         self.block = DecoderBlock(min(below, skip) + skip, outputs, norm_kind)
 
     def forward(self, below: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """(B, below, h', w') and (B, skip, h, w) -> (B, outputs, h, w)."""
         # The 1x1 convolution and the nearest upsampling commute; small maps are cheaper, but the
         # paper's operations are counted (443.60 G) with the convolution after the upsampling.
         below = self.reduce(F.interpolate(below, skip.shape[-2:], mode="nearest"))

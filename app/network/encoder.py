@@ -11,7 +11,7 @@ from app.network.config import Architecture
 
 def conv_norm(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
-) -> List[nn.Module]:
+) -> nn.Sequential:
     """Convolution without bias (padding keeps size / stride) and BatchNorm."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
@@ -29,6 +29,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else conv_norm(inputs, outputs, 1, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inputs, h, w) -> (B, outputs, ceil(h / stride), ceil(w / stride))."""
         return F.relu(self.layers(x) + self.shortcut(x))
 
 

@@ -58,11 +58,11 @@ def look(
     painted = [(array, *colours(shown[name])) for name, array in labels.items()]
     write_pictures(folder, rgb, pictures.thumbnail(shapes[0], rgb, painted))
     shown["problem"] = "; ".join(entry.problems) or None
-    shown["numbers"] = numbers(entry, report)
+    shown["numbers"] = numbers(entry)
     write_data(folder / "cells.js", entry.index, shown)
 
 
-def attempt(entry: Entry, function: Callable, *arguments) -> Any:
+def attempt(entry: Entry, function: Callable, *arguments: Any) -> Any:
     """What the function returns, or None and one more problem of the entry."""
     try:
         return function(*arguments)
@@ -165,7 +165,7 @@ def write_data(path: Path, index: int, shown: dict) -> None:
     path.write_text(f"receive({index},{data});\n", encoding="ascii")
 
 
-def numbers(entry: Entry, report: Report) -> List[List[str]]:
+def numbers(entry: Entry) -> List[List[str]]:
     """[name, text] of what the viewer says of an image."""
     titles = (("F1", "f1"), ("Precision", "precision"), ("Recall", "recall"))
     titles += (("Mean IoU, matched", "mean_matched_iou"), ("Dice", "dice"))
