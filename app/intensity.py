@@ -21,6 +21,7 @@ GAMMA_FLOOR = 0.6  # exponent of black images
 TABLE_STEPS = 4096  # of A and of B, at which `Curve.tables` follows them
 LINES = 2**16  # pixels, in whole rows, by which noise, photographs and the edges of fills are told
 LEAST_LINES = 16  # rows, and columns, of large images: one or two may show a margin alone
+LEVELS = 16  # values of an image from which on one far from all others is none of a camera's
 NOISE_RANGE = 20  # standard deviations of its noise over which a channel is stretched at least
 
 
@@ -305,7 +306,8 @@ def survey(
     """All that `Curves` have to know of a whole image, by looking at it once.
 
     (Twice more if it has fills.) Returns (a Histogram of each channel, lines (L, W, C) float64, a
-    NoImage). lines: evenly spaced rows. What is no image is NaN there, and not in the histograms.
+    NoImage). lines: evenly spaced rows. What is no image is NaN there, and not in the histograms; so
+    are values far from all others (`Histogram.without_far_ends`).
     """
     check(image)
     height, width = image.shape[:2]
@@ -341,6 +343,11 @@ def survey(
         none = np.stack([found(line[None], (row, 0))[0] for row, line in zip(rows, lines)])
     lines = lines.astype(np.float64)
     lines[none[..., None] | ~np.isfinite(lines)] = np.nan
+    if image.dtype != np.uint8:  # whose values cannot be that far apart
+        for index, whole in enumerate(channels):
+            channels[index] = whole.without_far_ends()
+            far = np.setdiff1d(whole.levels, channels[index].levels)
+            lines[np.isin(lines[..., index], far)] = np.nan
     return channels, lines, found
 
 
@@ -446,6 +453,21 @@ class Histogram:
         """The same without the value 0, unless there is nothing else."""
         rest = self.without(0)
         return rest if len(rest.levels) else self
+
+    def without_far_ends(self) -> "Histogram":
+        """The same without the least value, and the greatest, where it lies further from all others
+        than these from one another: that of defect pixels, say, or of a missing tile.
+
+        The others have to be LEVELS or more, as those of a camera are.
+        """
+        found = self
+        for end, neighbour in ((0, 1), (-1, -2)):
+            levels = found.levels
+            if len(levels) > LEVELS:
+                others = np.delete(levels, end)
+                if abs(levels[neighbour] - levels[end]) > np.ptp(others):
+                    found = found.without(levels[end])
+        return found
 
     def without(self, value: float, times: Optional[int] = None) -> "Histogram":
         """The same without a value, or with so many of it less."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Callable, NamedTuple, Tuple
 
 import numpy as np
+from skimage.measure import points_in_poly
 
 from app.cells import Cells
 from app.intensity import select_channels
@@ -25,6 +26,10 @@ TOLERANCE = 0.1
 COARSER = (0.5, 0.25)
 LEAST_SEEN = 16.0  # pixels: of cells that a coarser scale may answer for
 SURER = 0.01  # by which their mean score has to be higher than a finer scale's
+# Of so many cells of a finer scale, each less than this part of its size and on average so sure,
+# what a coarser scale takes for one cell is a group: a piece of tissue, say, or all that a round
+# diaphragm shows. Pieces of a cell that is too large for the network are less sure.
+GROUP, MEMBER, SURE = 5, 0.25, 0.7
 PART = 2**23  # pixels of the image that are brought to their size at a time
 
 
@@ -41,13 +46,30 @@ def are_seen(cells: Cells, factor: float) -> bool:
 def is_better(coarse: Cells, factor: float, fine: Cells) -> bool:
     """Whether the cells found at the scale `factor` are taken, and not those at a finer one.
 
-    Both are in pixels of the image. The coarse ones have to be seen there and to be surer: what is
-    too large for the network falls to pieces of low scores. (experiments/EXPERIMENTS.md has what
-    the rule is worth.)
+    Both are in pixels of the image. The coarse ones have to be seen there and, but for groups, to
+    be surer: what is too large for the network falls to pieces of low scores. Of a cell something
+    is found at any scale; where nothing is, an empty well with a gradient looks like one from afar.
+    (experiments/EXPERIMENTS.md has what the rule is worth.)
     """
-    if not are_seen(coarse, factor):
+    if not are_seen(coarse, factor) or not len(fine):
         return False
-    return not len(fine) or coarse.scores.mean() >= fine.scores.mean() + SURER
+    alone = coarse.scores[~are_groups(coarse, fine)]
+    return len(alone) > 0 and alone.mean() >= fine.scores.mean() + SURER
+
+
+def are_groups(coarse: Cells, fine: Cells) -> np.ndarray:
+    """Which of the coarse cells (n,), bool, are groups of fine ones, by GROUP, MEMBER and SURE."""
+    middles, areas = fine.boxes.reshape(-1, 2, 2).mean(axis=1), fine.areas()
+    order = np.argsort(middles[:, 1])
+    found = np.zeros(len(coarse), bool)
+    for index, (box, area) in enumerate(zip(coarse.boxes, coarse.areas())):
+        first, last = np.searchsorted(middles[order, 1], box[1::2])
+        near = order[first:last]
+        near = near[areas[near] < MEMBER * area]
+        if len(near) >= GROUP:
+            near = near[points_in_poly(middles[near], coarse.contours[index])]
+            found[index] = len(near) >= GROUP and fine.scores[near].mean() >= SURE
+    return found
 
 
 class View:

@@ -459,6 +459,34 @@ def test_a_declared_value_and_what_is_not_finite_count_in_no_percentile():
         assert np.array_equal(curves.no_image(image[..., None], (0, 0)), scattered)
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(65535, np.uint16), (-32768, np.int16), (-9999, np.float32), (1e20, np.float32)],
+)
+@pytest.mark.parametrize("where", ["tile", "row", "hot pixels"])
+@pytest.mark.parametrize("colours", [False, True])
+def test_one_value_far_from_all_others_decides_nothing(value, dtype, where, colours):
+    clean = stored(200 + 3 * DIM)[..., 0].astype(dtype)
+    clean = np.dstack([clean, 5000 - clean, clean // 2]) if colours else clean
+    image = clean.copy()
+    if where == "tile":
+        image[40:80, 60:100] = value
+    elif where == "row":
+        image[50] = value
+    else:
+        image[np.random.default_rng(0).random(image.shape[:2]) < 0.005] = value
+    for curve, plain in zip(Curves.fit(image).curves, Curves.fit(clean).curves):
+        assert curve.stretch_a == pytest.approx(plain.stretch_a, rel=0.05)
+        assert curve.stretch_b == pytest.approx(plain.stretch_b, rel=0.05)
+
+
+def test_an_image_of_few_values_keeps_them_all():
+    image = np.zeros((40, 50), np.uint16)
+    image[10:20, 10:20], image[25:35, 30:40] = 1, 1000
+    (curve,) = Curves.fit(image).curves
+    assert curve.stretch_b[1] == 1000
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_where_one_channel_alone_has_the_declared_value_that_is_image(dtype):
     image = np.random.default_rng(0).integers(1, 200, (60, 50, 3)).astype(dtype)

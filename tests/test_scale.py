@@ -1,5 +1,7 @@
 """At which size an image is segmented: the way there for its pixels, and back for its cells."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from drawn import cells_of, drawn
 from app import scale
 from app.intensity import Curve, Curves, no_image, to_rgb8
 from app.outlines import fill, on_grid
-from app.scale import Taps, View
+from app.scale import Taps, View, are_groups, is_better
 from app.sizes import NATIVE_DIAMETER, check_scale, factor_of
 from app.windows import Window
 
@@ -38,6 +40,43 @@ def test_the_native_diameter_stays_as_it_is_and_others_become_it():
     for factor in (0, -1, 0.01, 17, float("nan")):
         with pytest.raises(ValueError, match="scale must be in 0.0625..16"):
             check_scale(factor)
+
+
+def scored(labels, score):
+    """The cells of a label image, of this score."""
+    return replace(cells_of(labels), scores=np.full(labels.max(), score, np.float32))
+
+
+SQUARES = drawn((400, 400), *((y, x, y + 20, x + 20) for y in (150, 230) for x in (110, 190, 270)))
+
+
+@pytest.mark.parametrize(
+    ("inner", "coarse", "better"),
+    [
+        (0.90, 0.99, False),  # tissue on glass, say: its cells are sure
+        (0.65, 0.99, True),  # a cell that is too large for the network falls to pieces
+        (0.65, 0.65, False),
+    ],
+)
+def test_what_holds_many_sure_cells_is_no_cell_however_sure(inner, coarse, better):
+    one = scored(drawn(SQUARES.shape, (100, 100, 300, 300)), coarse)
+    assert is_better(one, 0.5, scored(SQUARES, inner)) == better
+
+
+def test_cells_of_which_a_finer_scale_shows_nothing_are_not_taken():
+    """An empty well with a gradient looks like a cell from afar."""
+    one = scored(drawn((400, 400), (100, 100, 300, 300)), 0.99)
+    assert not is_better(one, 0.25, one.filter([]))
+
+
+def test_where_there_are_true_cells_beside_a_group_they_decide():
+    fine = scored(SQUARES, 0.8)
+    group, beside = (100, 100, 300, 300), (320, 20, 380, 80)
+    for score, better in ((0.9, True), (0.7, False)):
+        both = scored(drawn(SQUARES.shape, group, beside), 0.99)
+        both.scores[:] = 0.99, score
+        assert are_groups(both, fine).tolist() == [True, False]
+        assert is_better(both, 0.5, fine) == better
 
 
 def test_without_scaling_a_view_is_the_converted_image(image):
