@@ -306,8 +306,8 @@ def survey(
     """All that `Curves` have to know of a whole image, by looking at it once.
 
     (Twice more if it has fills.) Returns (a Histogram of each channel, lines (L, W, C) float64, a
-    NoImage). lines: evenly spaced rows. What is no image is NaN there, and not in the histograms; so
-    are values far from all others (`Histogram.without_far_ends`).
+    NoImage). lines: evenly spaced rows. What is no image is NaN there, and not in the histograms;
+    so are values far from all others (`Histogram.without_far_ends`).
     """
     check(image)
     height, width = image.shape[:2]
