@@ -193,10 +193,9 @@ def tell_end(
     in_part = f", {parts} in part" if parts else ""
     failed = f", {total - done - parts} failed" if done + parts < total else ""
     of_them += in_part + failed
-    are_labels = bool(done) or not parts
-    where = f"; the labels are in {options.outputs}" if are_labels else ""
+    where = f"; the labels are in {options.outputs}" if done else ""
     print(f"{done} of {total} images done{of_them}{where}")
-    if options.quiet or not are_labels:
+    if options.quiet or not done:
         return
     for line in (where_to_look(options, reported), *licences):
         print(line, file=sys.stderr)
@@ -309,7 +308,9 @@ def jobs_of(options: argparse.Namespace) -> Tuple[List[Job], int]:
     for folder, error in closed:
         print(f"{shown(folder)}: failed, {error}{permission_hint(error)}", file=sys.stderr)
     if not jobs:
-        raise CannotStart(f"There is no image in {place}.")
+        folders = any(reason == images.A_FOLDER for _, reason in passed_over)
+        more = "; --recursive looks into its folders, too" if folders else ""
+        raise CannotStart(f"There is no image in {place}{more}.")
     usual = short_stem if options.challenge else stem
     longer = [
         job for job in jobs if job.target.name != fitting(usual(job.image.name)) + LABEL_ENDING
@@ -351,15 +352,17 @@ def make_ready(folders: Iterable[Path]) -> None:
         try:
             outputs.prepare(folder)
         except OSError as error:
-            hint = "."
+            reason, hint = error.strerror, "."
+            if isinstance(error, (FileExistsError, NotADirectoryError)):
+                reason = "there is a file of that name, and no folder"
             if isinstance(error, PermissionError) and folder.is_dir():
                 owner = folder.stat()
                 hint = (
                     f" for user {os.geteuid()}. Start the program as the folder's owner "
                     f"(docker run --user {owner.st_uid}:{owner.st_gid})."
                 )
-            reason = f"Labels cannot be written to {folder}: {error.strerror}{hint}"
-            raise CannotStart(reason) from error
+            sentence = f"Labels cannot be written to {folder}: {reason}{hint}"
+            raise CannotStart(sentence) from error
 
 
 def load_segmenter(options: argparse.Namespace) -> Tuple["Segmenter", dict]:

@@ -14,6 +14,10 @@ COMMANDS = {
     "bench": ("bench", "time the whole prediction command, or the scorer, beside something simple"),
     "sizes": ("sizes", "F1 of validation images that are resized"),
     "nothing": ("nothing", "cells in frames that have none, or a few only"),
+    "afar": (
+        "afar",
+        "what looks like one cell from afar: tissue on glass, diaphragms, empty wells",
+    ),
     "cases": ("cases", "F1 of each image of folders that users' cases are in"),
     "stages": ("stages", "which stages of the prediction take how much of its time"),
     "step": ("step", "which parts of a training step take how much of its time"),

@@ -7,8 +7,9 @@ import pytest
 from drawn import cells_of, drawn, save
 from training_data import make_data
 
+from app.segmenter import Found
 from evaluate.folders import read_labels
-from experiments import cases, nothing, sizes
+from experiments import afar, cases, nothing, sizes
 from training import catalog, validation
 
 TRUTH = drawn((64, 80), (10, 10, 30, 30), (40, 40, 50, 60)).astype(np.int32)
@@ -46,6 +47,36 @@ def test_the_median_cell_is_that_of_a_disc_of_its_area():
 def test_a_size_is_compared_with_the_same_images_at_1():
     found = [("a", 1.0, 9, 0.5), ("a", 2.0, 18, 0.25), ("b", 1.0, 3, 1.0)]
     assert sizes.summary(found, [1.0, 2.0]) == [(1.0, 2, 0.75, 0.75), (2.0, 1, 0.25, 0.5)]
+
+
+def test_discs_show_the_cells_in_the_middle_alone():
+    grid = [(y, x, y + 6, x + 6) for y in range(2, 112, 10) for x in range(2, 112, 10)]
+    truth = drawn((120, 130), *grid)
+    found = list(afar.discs(np.where(truth, 200, 20).astype(np.uint8), truth))
+    assert [edge for edge, _, _ in found] == ["sharp", "fading"] * 3
+    for (_, image, seen), radius in zip(found[::2], afar.RADII):
+        away = np.hypot(*(np.indices((120, 120)) - 60))
+        assert image.shape == seen.shape == (120, 120)
+        assert image[away > radius * 120 + 8].max() < 20
+        assert np.array_equal(seen > 0, (truth[:120, :120] > 0) & (away < radius * 120))
+    few = np.where(truth > 5, 0, truth)
+    assert list(afar.discs(few.astype(np.uint8), few)) == []
+
+
+def test_a_disc_is_scored_with_its_scale_chosen_and_at_1():
+    class OneFromAfar:
+        scale = None
+
+        def find(self, image):
+            whole = drawn(image.shape, (0, 0, *image.shape))
+            return Found(cells_of(TRUTH if self.scale else whole), [], self.scale or 0.25)
+
+        def segment(self, image):
+            return self.find(image).cells, []
+
+    segmenter = OneFromAfar()
+    assert afar.compared(segmenter, np.zeros(TRUTH.shape, np.uint8), TRUTH) == (0, 1, True)
+    assert segmenter.scale is None
 
 
 def test_a_case_is_scored_as_it_is_and_by_hand(tmp_path):

@@ -275,6 +275,15 @@ def test_whatever_fails_is_named_and_the_others_are_done(folders, capsys):
     assert "2 of 4 images done, 2 failed; the labels" in out
 
 
+def test_where_all_fail_nothing_is_said_of_labels(folders, capsys):
+    inputs, labels = folders
+    for path in inputs.iterdir():
+        path.write_bytes(b"")
+    assert predict.main([str(inputs), str(labels)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "0 of 2 images done, 2 failed\n" and "black in most viewers" not in err
+
+
 def test_an_image_without_cells_has_no_mean_score(folders, capsys, monkeypatch):
     monkeypatch.setattr(OneSquare, "find", lambda *arguments: Found(Cells.empty(4), [], 1.0))
     assert predict.main([str(folder) for folder in folders]) == 0
@@ -285,16 +294,19 @@ def test_what_can_not_be_started_is_one_sentence(folders, tmp_path, capsys):
     inputs, labels = folders
     (tmp_path / "empty").mkdir()
     file = inputs / "b.png"
-    for command in (
-        [tmp_path / "missing", labels],
-        [tmp_path / "empty", labels],
-        [inputs, file],
-        [inputs, file / "below a file"],
-        [inputs, "/proc/outputs"],
+    for command, said in (
+        ([tmp_path / "missing", labels], "There is no folder or file"),
+        ([tmp_path / "empty", labels], "There is no image in"),
+        ([inputs, file], "there is a file of that name, and no folder"),
+        ([inputs, file / "below a file"], "there is a file of that name, and no folder"),
+        ([inputs, "/proc/outputs"], "cannot be written"),
     ):
         assert predict.main([str(argument) for argument in command]) == 2
         out, err = capsys.readouterr()
-        assert out == "" and err.count("\n") == 1
+        assert out == "" and err.count("\n") == 1 and said in err
+    (tmp_path / "nested" / "inner").mkdir(parents=True)
+    assert predict.main([str(tmp_path / "nested"), str(labels)]) == 2
+    assert "; --recursive looks into its folders" in capsys.readouterr().err
     assert not labels.exists()
 
 

@@ -11,7 +11,7 @@ from typing import List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
-from app.images.folder import inputs_among, list_inputs
+from app.images.folder import A_FOLDER, inputs_among, list_inputs
 from app.images.labels import (
     LabelError,
     read_description,
@@ -28,6 +28,7 @@ from app.images.tiff import SMALL, TiffImage, guess_axes, read_tiff
 from app.selection import Channels, Plane, channel_count, check_channels, check_plane
 
 __all__ = [
+    "A_FOLDER",
     "MAX_PIXELS",
     "Channels",
     "ImageError",
@@ -163,7 +164,8 @@ def _loaded(image, warnings, metadata):
     if image.dtype.kind not in "uif":
         raise ImageError(f"pixels of type {image.dtype} are no intensities")
     if image.ndim == 3 and image.shape[2] > 3:
-        warnings.append(f"the image has {image.shape[2]} channels; the first three are used")
+        count = f"the image has {image.shape[2]} channels"
+        warnings.append(f"{count}; the first three are used (--channels takes others)")
     return Loaded(image, warnings, metadata.pixel_size, metadata.nodata)
 
 

@@ -8,6 +8,7 @@ from app.images.limits import ImageError
 from app.images.ome_zarr import is_made_here, is_zarr
 from app.names import EXTENSIONS, LABEL_ENDINGS, PREVIEW_ENDINGS
 
+A_FOLDER = "a folder"  # why a path is passed over
 PassedOver = List[Tuple[Path, str]]  # files and why they are not taken
 
 
@@ -41,7 +42,7 @@ def _no_input(path):
     if is_zarr(path):
         return "an OME-Zarr with cells of this program" if is_made_here(path) else None
     if os.path.isdir(path):  # not path.is_dir(), which Python 3.7 lets fail on a circle of links
-        return "a folder"
+        return A_FOLDER
     if os.path.exists(path) and not os.path.isfile(path):
         return "not a regular file"
     if name.endswith(LABEL_ENDINGS):

@@ -9,7 +9,7 @@ from app import extras
 from app.images.chunked import ChunkedImage
 from app.images.limits import ImageError, failures_as_image_errors, product
 from app.images.metadata import Metadata, names_of_all, square_side
-from app.images.selection import plane_indices, project
+from app.images.selection import first_of_stack, plane_indices, project
 from app.selection import Plane
 
 LEAST_SIDE = 256  # pixels: smaller chunks are read several at a time
@@ -100,7 +100,7 @@ def read_zarr(
     places = [np.unravel_index(k, stack) if stack else () for k in indices]
     warnings = []
     if product(stack) > 1 and plane is None:
-        warnings.append("the file holds several images; only the first is used")
+        warnings.append(first_of_stack(product(stack)))
     with failures_as_image_errors("OME-Zarr"):
         channels = attributes.get("omero", {}).get("channels", [])
         names = [str(channel.get("label", "")) for channel in channels]

@@ -37,6 +37,11 @@ def select(image: np.ndarray, channels: Sequence[int]) -> np.ndarray:
     return image[..., list(channels)] if len(channels) > 1 else image[..., channels[0]]
 
 
+def first_of_stack(count: int) -> str:
+    """The warning that of a stack of so many planes one is used, since nobody chose."""
+    return f"of its {count} planes the first is used (--plane N, max or mean takes others)"
+
+
 def plane_indices(plane: Optional[Plane], count: int) -> Sequence[int]:
     """Which of a stack's `count` planes are meant, from 0 on. Raises ImageError if there is none.
 

@@ -15,7 +15,7 @@ from app.images.limits import ImageError, check_size, product
 from app.images.metadata import Metadata, read_metadata
 from app.images.pictures import read_picture
 from app.images.regions import JPEG_2000, Chunks, Rows, TiffImage
-from app.images.selection import plane_indices, project
+from app.images.selection import first_of_stack, plane_indices, project
 from app.selection import Plane, channel_count
 
 # An unlabelled axis longer than this is never taken for channels.
@@ -177,9 +177,10 @@ def _layout(tif, series, plane):
             warnings.append(
                 f"its {shape[0]} planes are taken for channels: nothing in it says what they are"
             )
-    alone = all(n == 1 for n, axis in zip(shape, axes) if axis not in "YXCS")
-    others = any(other is not series and _is_full(other) for other in tif.series)
-    if not (alone or plane) or others:
+    planes = product(n for n, axis in zip(shape, axes) if axis not in "YXCS")
+    if planes > 1 and plane is None:
+        warnings.append(first_of_stack(planes))
+    if any(other is not series and _is_full(other) for other in tif.series):
         warnings.append("the file holds several images; only the first is used")
     return page, axes, shape, warnings
 
