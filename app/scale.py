@@ -59,13 +59,14 @@ def is_better(coarse: Cells, factor: float, fine: Cells) -> bool:
 
 def are_groups(coarse: Cells, fine: Cells) -> np.ndarray:
     """Which of the coarse cells (n,), bool, are groups of fine ones, by GROUP, MEMBER and SURE."""
+    fine = fine.filter(np.argsort(fine.boxes[:, 1::2].sum(axis=1)))  # from top to bottom
     middles, areas = fine.boxes.reshape(-1, 2, 2).mean(axis=1), fine.areas()
-    order = np.argsort(middles[:, 1])
     found = np.zeros(len(coarse), bool)
-    for index, (box, area) in enumerate(zip(coarse.boxes, coarse.areas())):
-        first, last = np.searchsorted(middles[order, 1], box[1::2])
-        near = order[first:last]
-        near = near[areas[near] < MEMBER * area]
+    spans = np.searchsorted(middles[:, 1], coarse.boxes[:, 1::2])
+    for index, (area, (first, last)) in enumerate(zip(coarse.areas(), spans)):
+        x0, x1 = coarse.boxes[index, ::2]
+        x = middles[first:last, 0]
+        near = first + np.flatnonzero((areas[first:last] < MEMBER * area) & (x0 < x) & (x < x1))
         if len(near) >= GROUP:
             near = near[points_in_poly(middles[near], coarse.contours[index])]
             found[index] = len(near) >= GROUP and fine.scores[near].mean() >= SURE
