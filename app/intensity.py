@@ -337,6 +337,8 @@ def survey(
     if nodata is not None:
         channels = [part.without(nodata, sum(declared)) for part in channels]
     for value, times in zip(found.values, fill_counts(image, found)):
+        if nodata is not None and (value == nodata).all():
+            continue  # counted already
         channels = [part.without(level, times) for part, level in zip(channels, value)]
     none = found(lines)
     if found.values:
@@ -344,10 +346,9 @@ def survey(
     lines = lines.astype(np.float64)
     lines[none[..., None] | ~np.isfinite(lines)] = np.nan
     if image.dtype != np.uint8:  # whose values cannot be that far apart
-        for index, whole in enumerate(channels):
-            channels[index] = whole.without_far_ends()
-            far = np.setdiff1d(whole.levels, channels[index].levels)
-            lines[np.isin(lines[..., index], far)] = np.nan
+        channels = [part.without_far_ends() for part in channels]
+        for index, part in enumerate(channels):
+            lines[part.is_far(lines[..., index])] = np.nan
     return channels, lines, found
 
 
@@ -461,13 +462,20 @@ class Histogram:
         The others have to be LEVELS or more, as those of a camera are.
         """
         found = self
-        for end, neighbour in ((0, 1), (-1, -2)):
+        for end, neighbour in ((0, 1), (-1, -2), (0, 1)):  # the least may hide behind the greatest
             levels = found.levels
             if len(levels) > LEVELS:
                 others = np.delete(levels, end)
                 if abs(levels[neighbour] - levels[end]) > np.ptp(others):
                     found = found.without(levels[end])
         return found
+
+    def is_far(self, values: np.ndarray) -> np.ndarray:
+        """Which of the values lie further from all of these than these from one another, bool."""
+        if len(self.levels) < LEVELS:
+            return np.zeros(values.shape, bool)
+        low, high = self.levels[0], self.levels[-1]
+        return (values < 2 * low - high) | (values > 2 * high - low)
 
     def without(self, value: float, times: Optional[int] = None) -> "Histogram":
         """The same without a value, or with so many of it less."""

@@ -28,10 +28,14 @@ def done_before(
     if found:
         print(f"{len(found)} of {len(jobs)} images were done before and are skipped")
     unmade = "; no table, preview or export is made of it" if options.cells or wanted else ""
+    asked = {export.name for export in wanted} | ({outputs.MEASURE} if options.measure else set())
     for target, row in found.values():
+        name = shown(target.name)
         if row.status == "corrected":
-            kept = f"{shown(target.name)} is not as this program wrote it: kept as the user's"
+            kept = f"{name} is not as this program wrote it: kept as the user's"
             print(f"{kept}{unmade}", file=sys.stderr)
+        elif asked.intersection(outputs.left_out(target)):
+            print(f"{name}: too large for exports, previews and measures", file=sys.stderr)
     return found
 
 

@@ -39,7 +39,7 @@ def typical(cells: Cells) -> float:
 
 
 def are_seen(cells: Cells, factor: float) -> bool:
-    """Whether cells, in pixels of the image, are large enough to be told at a scale."""
+    """Whether there are cells, in pixels of the image, large enough to be told at a scale."""
     return typical(cells) * factor >= LEAST_SEEN
 
 
@@ -53,8 +53,8 @@ def is_better(coarse: Cells, factor: float, fine: Cells) -> bool:
     """
     if not are_seen(coarse, factor) or not len(fine):
         return False
-    alone = coarse.scores[~are_groups(coarse, fine)]
-    return len(alone) > 0 and alone.mean() >= fine.scores.mean() + SURER
+    alone = coarse.filter(~are_groups(coarse, fine))
+    return are_seen(alone, factor) and alone.scores.mean() >= fine.scores.mean() + SURER
 
 
 def are_groups(coarse: Cells, fine: Cells) -> np.ndarray:

@@ -480,6 +480,25 @@ def test_one_value_far_from_all_others_decides_nothing(value, dtype, where, colo
         assert curve.stretch_b == pytest.approx(plain.stretch_b, rel=0.05)
 
 
+def test_values_far_from_all_others_at_both_ends_decide_nothing():
+    clean = stored(200 + 3 * DIM)[..., 0].astype(np.float32)
+    image = clean.copy()
+    draw = np.random.default_rng(0).random(image.shape)
+    image[draw < 0.005], image[draw > 0.995] = -9999, 65535
+    (curve,), (plain,) = Curves.fit(image).curves, Curves.fit(clean).curves
+    assert curve.stretch_b == pytest.approx(plain.stretch_b, rel=0.05)
+
+
+def test_a_far_value_that_the_sample_misses_makes_no_photograph(monkeypatch):
+    monkeypatch.setattr(intensity, "SAMPLE", 3000)
+    image = np.random.default_rng(0).normal(1000, 20, (120, 110, 3)).astype(np.float32)
+    assert not Curves.fit(image).photograph
+    for row in range(120):
+        far = image.copy()
+        far[row] = 1e20
+        assert not Curves.fit(far).photograph
+
+
 def test_an_image_of_few_values_keeps_them_all():
     image = np.zeros((40, 50), np.uint16)
     image[10:20, 10:20], image[25:35, 30:40] = 1, 1000
@@ -488,8 +507,9 @@ def test_an_image_of_few_values_keeps_them_all():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_where_one_channel_alone_has_the_declared_value_that_is_image(dtype):
-    image = np.random.default_rng(0).integers(1, 200, (60, 50, 3)).astype(dtype)
+@pytest.mark.parametrize("low", [1, 190])  # by the latter what is none is a fill as well
+def test_where_one_channel_alone_has_the_declared_value_that_is_image(dtype, low):
+    image = np.random.default_rng(0).integers(low, 200, (60, 50, 3)).astype(dtype)
     image[:20] = 0  # what is none
     image[20:50, :, 0] = 0
     red, green, _ = survey(image, nodata=0)[0]

@@ -488,11 +488,14 @@ def test_a_window_that_vanishes_meanwhile_is_missing_and_not_background(
     assert store.missing(numbers) == [1]
 
 
-def test_what_was_left_out_is_done_for_resume(tmp_path, monkeypatch, network_file, by_stages):
+def test_what_was_left_out_is_done_for_resume(
+    tmp_path, monkeypatch, network_file, by_stages, capsys
+):
     monkeypatch.setattr(files, "WHOLE", 1)
     image, out = write(tmp_path / "image.tif", noise()), tmp_path / "out"
     more = "--scale", 1, "--preview", "--measure", "--resume"
     assert command(image, out, network_file, *more) == 0
     before = (out / "image_label.tiff").stat().st_mtime_ns
     assert command(image, out, network_file, *more, "--export", "geojson") == 0
+    assert "image_label.tiff: too large for exports, previews" in capsys.readouterr().err
     assert (out / "image_label.tiff").stat().st_mtime_ns == before, "nor is what was not wanted"

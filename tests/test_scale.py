@@ -77,6 +77,7 @@ def test_where_there_are_true_cells_beside_a_group_they_decide():
         both.scores[:] = 0.99, score
         assert are_groups(both, fine).tolist() == [True, False]
         assert is_better(both, 0.5, fine) == better
+        assert not is_better(both, 0.125, fine), "the true one is too small to be told there"
 
 
 def test_without_scaling_a_view_is_the_converted_image(image):

@@ -78,10 +78,11 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
     }
     least = THRESHOLDS[0] * min(share or 1 for share in shares)
     for entry in progress(listing):
-        image, _ = images.read(entry.image)
+        image, _, _, nodata = images.load(entry.image)
         truth = read_truth(entry.label)
         network.config = config
-        view = segmenter.view(image).at(segmenter.find(image).scale)
+        found = segmenter.find(image, nodata=nodata)
+        view = segmenter.view(image, nodata).at(found.scale)
         network.config = config.with_inference(score_threshold=least, score_share=0.0)
         parts = list(segmenter.proposals(view))
         for choice, chosen in configs.items():
