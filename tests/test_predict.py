@@ -625,28 +625,36 @@ def test_an_image_that_fails_between_others_costs_none_and_lines_keep_their_orde
 
 
 def test_stopped_in_an_image_the_one_before_is_written_and_in_the_summary(noise, monkeypatch):
-    find, write = Segmenter.find, predict.summary.write
+    find = Segmenter.find
 
     def stopped(self, image, *arguments):
         if image.shape[0] == 64:
-            os.kill(os.getpid(), signal.SIGTERM)
+            raise signals.Stopped(signal.SIGTERM)
         return find(self, image, *arguments)
 
-    def impatient(*arguments):
-        os.kill(os.getpid(), signal.SIGINT)
-        return write(*arguments)
-
     monkeypatch.setattr(Segmenter, "find", stopped)
-    monkeypatch.setattr(predict.summary, "write", impatient)
+    before = [signal.getsignal(number) for number in signals.NUMBERS]
+    labels = noise(status=143)
+    after = [signal.getsignal(number) for number in signals.NUMBERS]
+    assert after == before, "the signals of a process that calls the command stay its own"
+    assert set(read_labels(labels)) == {"a_label.tiff"}
+    assert "a.png,done" in (labels / "summary.csv").read_text()
+
+
+@pytest.mark.parametrize("first", signals.NUMBERS)
+def test_what_cleans_up_after_a_signal_is_not_interrupted_by_a_second_one(first):
     before = {number: signal.getsignal(number) for number in signals.NUMBERS}
     signals.on_signals(signals.stop)
     try:
-        labels = noise(status=143)
+        with pytest.raises(signals.Stopped, match=str(int(first))):
+            os.kill(os.getpid(), first)
+            time.sleep(10)
+        for number in signals.NUMBERS:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert set(read_labels(labels)) == {"a_label.tiff"}
-    assert "a.png,done" in (labels / "summary.csv").read_text()
 
 
 # Killed, and not root, with real processes
