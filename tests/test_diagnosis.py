@@ -8,6 +8,7 @@ import tifffile
 
 from app.arguments import WEIGHTS
 from app.images import write_labels
+from evaluate.matching import frame_labels
 from experiments import marked
 from training import __main__ as command
 from training import catalog, diagnosis, validation
@@ -35,6 +36,13 @@ def only_some_count(path):
 def test_cells_that_are_found_but_not_labelled_do_not_count(tmp_path, images):
     pixels, labels = zip(*images)
     assert only_some_count(folder_of(tmp_path / "some", pixels, labels))
+
+
+def test_a_handful_of_labelled_cells_tells_nothing(tmp_path, images):
+    (pixels, label), _ = images
+    whole = np.setdiff1d(label, [0, *frame_labels(label)])
+    few = np.where(np.isin(label, whole[:2]), label, 0)
+    assert not only_some_count(folder_of(tmp_path / "few", [pixels], [few]))
 
 
 def test_where_all_that_is_found_counts_outlines_are_learned(tmp_path, images):

@@ -11,13 +11,14 @@ from training.catalog import Entry
 from training.own_data import read_truth
 
 LOOKED_AT = 8  # images, at most
+LEAST = 5  # labelled cells off the frame, with fewer of which chance would decide
 FOUND = 0.75  # share of the labelled cells from which on nearly all count as found
 BESIDE = 0.35  # share of the cells found that are not labelled, from which on there are many
 
 
 def only_some_count(weights: Path, listing: List[Entry], device: str) -> bool:
     """Whether the weights in a file outline nearly all labelled cells of images already, and many
-    more: then nothing is to be learned but which count.
+    more: then nothing is to be learned but which count. So it is not where too few are labelled.
 
     device: "auto", "cpu" or "cuda". Raises what reading files and weights raises.
     """
@@ -28,7 +29,7 @@ def only_some_count(weights: Path, listing: List[Entry], device: str) -> bool:
         sum(getattr(score, name) for score in scores)
         for name in ("true_num", "pred_num", "correct_num")
     )
-    return right >= FOUND * max(true, 1) and found - right >= BESIDE * found
+    return true >= LEAST and right >= FOUND * true and found - right >= BESIDE * found
 
 
 def labels_of(segmenter, entry):
