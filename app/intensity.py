@@ -12,6 +12,7 @@ from typing import Callable, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 
+from app import annotations
 from app.no_image import NoImage, Parts, find
 from app.selection import MOST_CHANNELS, channel_count
 
@@ -305,7 +306,8 @@ def survey(
 ) -> Tuple[List["Histogram"], np.ndarray, NoImage]:
     """All that `Curves` have to know of a whole image, by looking at it once.
 
-    (Twice more if it has fills.) Returns (a Histogram of each channel, lines (L, W, C) float64, a
+    (Twice more if it has fills, and once more for what is drawn into it.) Returns (a Histogram of
+    each channel, lines (L, W, C) float64, a
     NoImage). lines: evenly spaced rows. What is no image is NaN there, and not in the histograms;
     so are values far from all others (`Histogram.without_far_ends`).
     """
@@ -334,6 +336,8 @@ def survey(
     rows = np.arange(0, height, every)
     looks = ((rows, lines), (np.arange(0, width, across), columns))
     found = find(image.shape, frame, looks, partial(parts, image), nodata)
+    if height * width <= annotations.LARGEST:
+        found.drawn = annotations.find(select_channels(image[:height, :]))
     if nodata is not None:
         channels = [part.without(nodata, sum(declared)) for part in channels]
     for value, times in zip(found.values, fill_counts(image, found)):

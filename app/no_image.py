@@ -1,10 +1,10 @@
 """Which pixels of an image are none: put where nothing was seen, by stitching, turning, shifting.
 
-That is what has no finite value, the value that the file declares, and fills: one exact value in
-a connected region that touches the frame and is larger than any cell could be. What a camera saw
-can be that large and of one value, too: a background clipped to black or white. But it is reached
-gradually and around every cell, while a fill ends in straight lines, or at least in a short edge
-at which all values jump.
+That is what has no finite value, the value that the file declares, what was drawn into the image
+(app.annotations), and fills: one exact value in a connected region that touches the frame and is
+larger than any cell could be. What a camera saw can be that large and of one value, too: a
+background clipped to black or white. But it is reached gradually and around every cell, while a
+fill ends in straight lines, or at least in a short edge at which all values jump.
 """
 
 import math
@@ -44,18 +44,20 @@ class NoImage:
 
     nodata: the value that the file declares. values: the fills', each of all channels (C,).
     squares (rows, columns) bool: a map of the fills; those of the pixels of a square, side x side,
-    that have a fill's value are no image.
+    that have a fill's value are no image. drawn (k, 4): boxes as of annotations.find.
     """
 
     nodata: Optional[float] = None
     values: List[np.ndarray] = field(default_factory=list)
     squares: Optional[np.ndarray] = None
     side: int = 1
+    drawn: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), int))
 
     def __call__(self, pixels: np.ndarray, at: Optional[Tuple[int, int]] = None) -> np.ndarray:
         """Pixels (h, w, C) of the image, the first at (row, column) -> (h, w) bool.
 
-        Without a place all pixels of a fill's value count as the fill's, those of cells as well.
+        Without a place all pixels of a fill's value count as the fill's, those of cells as well,
+        and nothing is known of what is drawn.
         """
         none = np.zeros(pixels.shape[:2], bool)
         if pixels.dtype.kind == "f":
@@ -64,6 +66,9 @@ class NoImage:
             none |= (pixels == self.nodata).all(2)
         for value in self.values:
             none |= self.fill(value, pixels, at)
+        if at is not None:
+            for x0, y0, x1, y1 in np.maximum(self.drawn - np.tile(at[::-1], 2), 0).tolist():
+                none[y0:y1, x0:x1] = True
         return none
 
     def fill(

@@ -211,11 +211,13 @@ class Segmenter:
         Raises sizes.UnknownPixelSize where sizes are wanted in µm and pixel_size is None.
         """
         sizes = self.sizes.in_pixels(pixel_size)
+        view = self.view(image, nodata)
         found, retreats = self.with_retreats(
-            lambda: self._search(self.view(image, nodata), partial(self._at, progress=progress))
+            lambda: self._search(view, partial(self._at, progress=progress))
         )
         cells = found.cells.filter(sizes.fit(found.cells))
-        return found._replace(cells=cells, notes=retreats + found.notes)
+        notes = retreats + drawn_note(view.no_image.drawn) + found.notes
+        return found._replace(cells=cells, notes=notes)
 
     def with_retreats(self, work: Callable[[], T], may_halve: bool = True) -> Tuple[T, List[str]]:
         """(what `work` returns, sentences). It is done again, needing less, where the GPU's memory
@@ -428,6 +430,13 @@ class Segmenter:
             for chunk in zip(*(index.split(CHUNK) for index in at))
         ]
         return Cells.cat(parts)
+
+
+def drawn_note(drawn: np.ndarray) -> List[str]:
+    """The sentence on what is drawn into an image, boxes (k, 4), where there is anything."""
+    if not len(drawn):
+        return []
+    return ["a scale bar or text is drawn into it: no cells are taken there"]
 
 
 def recovered_note(count: int) -> str:

@@ -2,14 +2,16 @@
 
 import csv
 
+import cv2
 import numpy as np
 import pytest
 from drawn import cells_of, drawn, save
 from training_data import make_data
 
+from app.intensity import no_image
 from app.segmenter import Found
 from evaluate.folders import read_labels
-from experiments import afar, cases, nothing, sizes
+from experiments import afar, annotated, cases, nothing, sizes
 from training import catalog, validation
 
 TRUTH = drawn((64, 80), (10, 10, 30, 30), (40, 40, 50, 60)).astype(np.int32)
@@ -47,6 +49,36 @@ def test_the_median_cell_is_that_of_a_disc_of_its_area():
 def test_a_size_is_compared_with_the_same_images_at_1():
     found = [("a", 1.0, 9, 0.5), ("a", 2.0, 18, 0.25), ("b", 1.0, 3, 1.0)]
     assert sizes.summary(found, [1.0, 2.0]) == [(1.0, 2, 0.75, 0.75), (2.0, 1, 0.25, 0.5)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("ground", [20, 220])
+def test_a_bar_and_texts_are_drawn_where_it_is_said(seed, ground):
+    image = np.full((240, 300, 3), ground, np.uint8)
+    drawn_into, boxes = annotated.annotated(image, np.random.default_rng(seed))
+    assert (image == ground).all() and boxes.min() >= 0
+    assert (boxes[:, 2:] <= (300, 240)).all()
+    changed = (drawn_into != image).any(2)
+    assert all(changed[y0:y1, x0:x1].mean() > 0.2 for x0, y0, x1, y1 in boxes)
+    grown = boxes + (-4, -4, 4, 12)  # what reaches below the line, and the pen's thickness
+    assert not changed[~annotated.masked(np.maximum(grown, 0), image.shape)].any()
+
+
+class Everything:
+    """Stands in for a Segmenter: all that is bright is a cell, unless it is known to be drawn."""
+
+    def find(self, image):
+        none = no_image(image)(image, (0, 0))
+        bright = (image.max(2) > 127) & ~none
+        return Found(cells_of(cv2.connectedComponents(bright.view(np.uint8))[1]), [], 1.0)
+
+
+def test_cells_on_what_is_drawn_are_counted_with_and_without_knowing_it():
+    image = np.full((240, 300, 3), 20, np.uint8)
+    truth, draw = np.zeros(image.shape[:2], int), np.random.default_rng(0)
+    found, _, before, _, unknown, _, left = annotated.compared(Everything(), image, truth, draw)
+    assert (found, before) == (3, 0)
+    assert unknown >= 10 and left <= 3  # small things beside the letters
 
 
 def test_discs_show_the_cells_in_the_middle_alone():

@@ -1,0 +1,146 @@
+"""Scale bars and text that were drawn into an image."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from test_segmenter import Everywhere, random_network
+
+from app import annotations, files, images
+from app.intensity import Curves, select_channels
+from app.segmenter import Segmenter
+
+WHITE, BLACK, YELLOW = (255, 255, 255), (0, 0, 0), (255, 255, 0)
+FONTS = cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX
+
+
+def cells(ground, light, shape=(256, 480)):
+    """An image (H, W, 3) uint8 of soft round cells."""
+    draw = np.random.default_rng(0)
+    image = np.full(shape, ground, np.float32)
+    for x, y in draw.uniform(20, 160, (30, 2)):
+        cv2.circle(image, (int(x), int(y)), 9, float(light), -1)
+    image = cv2.GaussianBlur(image, (0, 0), 2) + draw.normal(0, 3, shape)
+    return np.dstack([image.clip(0, 255).astype(np.uint8)] * 3)
+
+
+def annotated(image, colour, text="50 um", font=FONTS[1], scale=0.8):
+    """The image with a scale bar and text above it, and where they are: boxes (2, 4)."""
+    image = image.copy()
+    cv2.rectangle(image, (200, 220), (299, 225), colour, -1)
+    (width, height), _ = cv2.getTextSize(text, font, scale, 2)
+    cv2.putText(image, text, (205, 210), font, scale, colour, 2, cv2.LINE_AA)
+    return image, np.array([(200, 220, 300, 226), (205, 210 - height, 205 + width, 210)])
+
+
+def is_found(box, found):
+    """Whether a box is covered by 0.8 and more of those found, in all."""
+    covered = np.zeros((1000, 1000), bool)
+    for x0, y0, x1, y1 in found:
+        covered[y0:y1, x0:x1] = True
+    x0, y0, x1, y1 = box
+    return covered[y0:y1, x0:x1].mean() >= 0.8
+
+
+@pytest.mark.parametrize(
+    "ground, light, colour", [(20, 180, WHITE), (230, 90, BLACK), (20, 180, YELLOW)]
+)
+@pytest.mark.parametrize("font", FONTS)
+@pytest.mark.parametrize("text", ["50 um", "0.5 mm", "t = 12:30 h"])
+def test_bars_and_text_are_found(ground, light, colour, font, text):
+    image, boxes = annotated(cells(ground, light), colour, text, font)
+    found = annotations.find(image)
+    assert all(is_found(box, found) for box in boxes)
+    around = np.zeros(image.shape[:2], bool)
+    around[180:, 190:] = True
+    assert all(around[y0:y1, x0:x1].all() for x0, y0, x1, y1 in found)
+
+
+def test_of_grey_images_and_of_16_bits_too():
+    image, boxes = annotated(cells(20, 180), WHITE)
+    grey = image[..., :1]
+    deep = np.where(grey == 255, 65535, grey * np.uint16(10)).astype(np.uint16)
+    for pixels in (grey, deep):
+        found = annotations.find(pixels)
+        assert all(is_found(box, found) for box in boxes)
+
+
+def test_a_jpeg_keeps_them_near_enough():
+    image, boxes = annotated(cells(20, 180), WHITE)
+    _, stored = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    found = annotations.find(cv2.imdecode(stored, cv2.IMREAD_COLOR))
+    assert all(is_found(box, found) for box in boxes)
+
+
+def test_beside_a_bar_a_single_digit_is_text():
+    image, (bar, digit) = annotated(cells(20, 180), WHITE, "5")
+    assert is_found(digit, annotations.find(image))
+    image[bar[1] : bar[3], bar[0] : bar[2]] = 20
+    assert not len(annotations.find(image))
+
+
+def test_saturated_rods_in_a_row_are_cells():
+    """Of one value, slender, and as high as one another: but their edges are blurred."""
+    light = np.zeros((200, 300), np.float32)
+    for column in range(20, 280, 30):
+        cv2.rectangle(light, (column, 60), (column + 5, 90), 1, -1)
+        cv2.rectangle(light, (column - 8, 150), (column + 12, 154), 1, -1)
+    light = cv2.GaussianBlur(light, (0, 0), 1.5)
+    image = (20 + 900 * light).clip(0, 255).astype(np.uint8)
+    assert (image == 255).mean() > 0.02
+    assert not len(annotations.find(image[..., None]))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 60, 3), (40, 2, 2), (5, 5, 1)])
+@pytest.mark.parametrize("value", [0, 255])
+def test_small_and_constant_images_have_none(shape, value):
+    for dtype in (np.uint8, np.uint16, np.int32):
+        assert annotations.find(np.full(shape, value, dtype)).shape == (0, 4)
+
+
+def test_floats_and_slides_are_not_looked_at(monkeypatch):
+    image, _ = annotated(cells(20, 180), WHITE)
+    assert not len(annotations.find(image.astype(np.float32)))
+    monkeypatch.setattr(annotations, "LARGEST", image[..., 0].size - 1)
+    assert not len(annotations.find(image))
+    assert not len(Curves.fit(image).no_image.drawn)
+
+
+def test_images_of_all_kinds_have_none(data):
+    """Every eighth image of the data; experiments annotated looks at all."""
+    with open(data / "catalog.csv", newline="") as file:
+        rows = list(csv.DictReader(file))[::8]
+    for row in rows:
+        image, _ = images.read(data / row["source"] / row["image"])
+        assert not len(annotations.find(select_channels(image))), row["image"]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_no_cells_are_taken_there_and_that_is_said(scale):
+    clean = np.random.default_rng(0).integers(50, 120, (256, 480, 3)).astype(np.uint8)
+    image, boxes = annotated(clean, WHITE)
+    segmenter = Everywhere(random_network(window=480), "cpu", scale=scale)
+    before, after = segmenter.find(clean), segmenter.find(image)
+    assert not before.notes
+    assert after.notes == ["a scale bar or text is drawn into it: no cells are taken there"]
+    assert len(after.cells) < len(before.cells)
+    inside = np.zeros(image.shape[:2], bool)
+    for x0, y0, x1, y1 in boxes:
+        inside[y0 - 4 : y1 + 4, x0 - 4 : x1 + 4] = True
+    for x0, y0, x1, y1 in after.cells.boxes.astype(int):
+        assert inside[y0 : y1 + 1, x0 : x1 + 1].mean() <= 0.75
+
+
+def test_it_is_the_same_where_a_file_is_read_by_region(tmp_path):
+    image, _ = annotated(cells(20, 180), WHITE)
+    tifffile.imwrite(str(tmp_path / "tiles.tif"), image, tile=(64, 64), photometric="rgb")
+    by_region = images.load_by_region(tmp_path / "tiles.tif")
+    assert not isinstance(by_region, np.ndarray)
+    expected = Curves.fit(image).no_image.drawn
+    assert np.array_equal(Curves.fit(by_region).no_image.drawn, expected)
+    assert len(expected) == 2
+    segmenter = Segmenter(random_network(), "cpu")
+    done = files.segment_file(segmenter, tmp_path / "tiles.tif", tmp_path / "tiles_label.tiff")
+    assert any("scale bar" in remark for remark in done.remarks)
