@@ -5,19 +5,20 @@ make: one colour whose channels are each at an end of the range, and an edge of 
 """
 
 from functools import partial
-from typing import Iterator, NamedTuple, Tuple
+from typing import Callable, Iterator, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 LARGEST = 2**25  # pixels of images that are looked at: larger ones are slides and mosaics
+EDGE = 0.25  # part of the image's height, at its top and its bottom, where such things are drawn
+STRIP = 2**21  # pixels there that are looked at, at most
 # Of a colour are pixels whose channels differ from it by this part of the image's range at most,
 # since letters are blended with it, and for JPEG's sake. By JUMP of the range what is drawn differs
 # from this SHARE of the pixels AWAY from it: from less of those around saturated cells, whose edges
 # are blurred.
 NEAR, JUMP, SHARE = 0.25, 0.4, 0.95
 AWAY = 2
-EDGE = 0.25  # part of the image's height, at its top and its bottom, where such things are drawn
 # A bar fills its box, its corners as well, unlike cells, is at least so long, and so many times as
 # long as thick.
 FILLED, LONG, SLENDER = 0.95, 16, 4
@@ -46,24 +47,34 @@ class Parts(NamedTuple):
         return Parts(self.labels, *(column[keep] for column in self[1:]))
 
 
-def find(pixels: np.ndarray) -> np.ndarray:
+def find(shape: Sequence[int], rows: Callable[[slice], np.ndarray]) -> np.ndarray:
     """The boxes (k, 4) x0, y0, x1, y1, the last excluded, of the scale bars and lines of text.
 
-    pixels: (H, W, C) of the whole image, of integers; of other and of larger images none is found.
+    shape: of an image, (H, W) or (H, W, C). rows: slice -> those of its rows (h, W, C), of which
+    the first and the last are looked at. Of floats, and of larger images, nothing is found.
     """
-    height, width = pixels.shape[:2]
-    if pixels.dtype.kind not in "ui" or height * width > LARGEST:
+    height, width = shape[:2]
+    high = min(int(EDGE * height), STRIP // width)
+    found = [np.zeros((0, 4), int)]
+    if height * width <= LARGEST and high >= HIGH:
+        for top in (0, height - high):
+            found.append(_in_strip(rows(slice(top, top + high)), PART * height) + (0, top) * 2)
+    return np.clip(np.concatenate(found) + (-RIM, -RIM, RIM, RIM), 0, (width, height) * 2)
+
+
+def _in_strip(pixels, highest):
+    """As `find`, in rows (h, W, C) of an image; highest: of a glyph, in pixels."""
+    if pixels.dtype.kind not in "ui":
         return np.zeros((0, 4), int)
     found, ends = [], _ends(pixels)
     for colour, mask in _plain(pixels, ends):
-        parts = _parts(mask, EDGE * height)
+        parts = _parts(mask)
         stands_out = partial(_stands_out, pixels, colour, JUMP * (ends[1] - ends[0]), parts)
         bars = parts.boxes[_are_bars(parts, stands_out)]
-        glyphs = _lines(*_glyphs(parts, stands_out, height))
+        glyphs = _lines(*_glyphs(parts, stands_out, highest))
         lines = [line for line in glyphs if len(line) >= LETTERS or _beside(line, bars)]
         found += [*bars, *map(_around, lines)]
-    boxes = np.array(found, int).reshape(-1, 4) + (-RIM, -RIM, RIM, RIM)
-    return np.clip(boxes, 0, (width, height) * 2)
+    return np.array(found, int).reshape(-1, 4)
 
 
 def _ends(pixels):
@@ -86,21 +97,20 @@ def _plain(pixels, ends) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
         kind |= is_high.view(np.uint8) << channel
     colours = 2 ** pixels.shape[2]
     kind[~plain] = colours
-    counts = np.bincount(kind.ravel(), minlength=colours)[:colours]
-    for number in np.flatnonzero(counts >= LONG).tolist():
-        is_high = [bool(number >> channel & 1) for channel in range(pixels.shape[2])]
-        yield np.where(is_high, high, low), (kind == number).view(np.uint8)
+    for number in range(colours):
+        mask = (kind == number).view(np.uint8)
+        if mask.any():
+            is_high = [bool(number >> channel & 1) for channel in range(pixels.shape[2])]
+            yield np.where(is_high, high, low), mask
 
 
-def _parts(mask, edge):
-    """The connected Parts of a mask in so many rows at the top and the bottom, but for those that
-    touch the frame."""
+def _parts(mask):
+    """The connected Parts of a mask that do not touch its frame."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     x, y, width, height, pixels = stats[1:].T
     boxes = np.stack([x, y, x + width, y + height], axis=1)
     frame = np.array([mask.shape[1], mask.shape[0]])
     inside = ((boxes[:, :2] > AWAY) & (boxes[:, 2:] < frame - AWAY)).all(axis=1)
-    inside &= (boxes[:, 3] <= edge) | (boxes[:, 1] >= len(mask) - edge)
     return Parts(labels, boxes, pixels, np.arange(1, len(boxes) + 1)).filter(inside)
 
 
@@ -116,11 +126,11 @@ def _are_bars(parts, stands_out):
     return found
 
 
-def _glyphs(parts, stands_out, height):
+def _glyphs(parts, stands_out, highest):
     """(boxes (k, 4), the strokes' thickness in pixels (k,)) of those of the Parts that may be
-    letters and digits of an image of this height."""
+    letters and digits, of `highest` pixels at most."""
     wide, high = (parts.boxes[:, 2:] - parts.boxes[:, :2]).T
-    may_be = np.flatnonzero((high >= HIGH) & (high <= PART * height) & (wide <= WIDE * high))
+    may_be = np.flatnonzero((high >= HIGH) & (high <= highest) & (wide <= WIDE * high))
     strokes, found = np.zeros(len(high)), []
     for index in may_be.tolist() if len(may_be) <= MOST else ():
         mask = _mask(parts, index, 1)

@@ -80,7 +80,9 @@ def begin(
     if is_large(image.pixels):
         done = _segment_large(segmenter, path, image, target, record or {}, beside, share, progress)
         return Begun(shape, lambda: done)
-    cells, notes, scale = segmenter.find(image.pixels, progress, image.pixel_size, image.nodata)
+    cells, notes, scale = segmenter.find(
+        image.pixels, progress, image.pixel_size, image.nodata, image.quantization
+    )
     remarks += _void(cells, image)
     if not beside.measure and not any(export.looks for export in beside.wanted):
         image = image._replace(pixels=None)  # its memory is free before the labels need theirs

@@ -24,6 +24,9 @@ LINES = 2**16  # pixels, in whole rows, by which noise, photographs and the edge
 LEAST_LINES = 16  # rows, and columns, of large images: one or two may show a margin alone
 LEVELS = 16  # values of an image from which on one far from all others is none of a camera's
 NOISE_RANGE = 20  # standard deviations of its noise over which a channel is stretched at least
+# And so many steps of JPEG's quantization: little noise becomes flat by it, but for patterns here
+# and there as large as cells, of a quarter of a step (experiments/EXPERIMENTS.md).
+QUANTIZATION_RANGE = 14
 
 
 def to_rgb8(image: np.ndarray, curve: Union["Curve", "Curves", None] = None) -> np.ndarray:
@@ -215,8 +218,9 @@ class Curves:
     """One Curve for a photograph's channels, or for a grey image; else one for each channel.
 
     Used as a Curve is. So that no channel drowns another, each is converted as the paper's curve
-    would convert it alone, but stretched over NOISE_RANGE times its noise at least: an empty image
-    stays one, its noise is not blown up. A constant channel is black.
+    would convert it alone, but stretched over NOISE_RANGE times its noise at least, and over
+    QUANTIZATION_RANGE times what JPEG rounded it by: an empty image stays one, neither its noise
+    nor what became of that is blown up. A constant channel is black.
 
     curves: 1, or one per channel. count: of the image's channels so many are taken (one of a grey
     image stored as RGB). photograph: see `is_photograph`. no_image: tells the pixels that are
@@ -235,11 +239,12 @@ class Curves:
         percentile: Optional[float] = None,
         gamma_floor: float = GAMMA_FLOOR,
         nodata: Optional[float] = None,
+        quantization: float = 0.0,
     ) -> "Curves":
         """The curves of a whole image, as of `to_rgb8`.
 
         percentile, gamma_floor: as of Curve.fit. nodata: the value that the file declares to be
-        none. Raises ValueError as `to_rgb8`.
+        none. quantization: of the file, as of images.Loaded. Raises ValueError as `to_rgb8`.
         """
         channels, lines, no_image = survey(image, nodata)
         grey = is_grey(channels, lines)
@@ -249,7 +254,9 @@ class Curves:
         if photograph:
             curves = [Curve.of(channels, *given)]
         else:
-            ranges = [NOISE_RANGE * noise(line, image.dtype) for line in np.moveaxis(lines, 2, 0)]
+            floor = QUANTIZATION_RANGE * quantization
+            noises = [noise(line, image.dtype) for line in np.moveaxis(lines, 2, 0)]
+            ranges = [max(NOISE_RANGE * part, floor) for part in noises]
             curves = [
                 Curve.of([part], *given, least) if len(part.levels) > 1 else BLACK
                 for part, least in zip(channels, ranges)
@@ -306,10 +313,10 @@ def survey(
 ) -> Tuple[List["Histogram"], np.ndarray, NoImage]:
     """All that `Curves` have to know of a whole image, by looking at it once.
 
-    (Twice more if it has fills, and once more for what is drawn into it.) Returns (a Histogram of
-    each channel, lines (L, W, C) float64, a
-    NoImage). lines: evenly spaced rows. What is no image is NaN there, and not in the histograms;
-    so are values far from all others (`Histogram.without_far_ends`).
+    (Twice more if it has fills, and at its first and last rows for what is drawn there.) Returns
+    (a Histogram of each channel, lines (L, W, C) float64, a NoImage). lines: evenly spaced rows.
+    What is no image, but for what is drawn, is NaN there, and not in the histograms; so are values
+    far from all others (`Histogram.without_far_ends`).
     """
     check(image)
     height, width = image.shape[:2]
@@ -336,8 +343,7 @@ def survey(
     rows = np.arange(0, height, every)
     looks = ((rows, lines), (np.arange(0, width, across), columns))
     found = find(image.shape, frame, looks, partial(parts, image), nodata)
-    if height * width <= annotations.LARGEST:
-        found.drawn = annotations.find(select_channels(image[:height, :]))
+    found.drawn = annotations.find(image.shape, lambda rows: select_channels(image[rows, :]))
     if nodata is not None:
         channels = [part.without(nodata, sum(declared)) for part in channels]
     for value, times in zip(found.values, fill_counts(image, found)):

@@ -200,18 +200,20 @@ class Segmenter:
         progress: Optional[Callable[[int, int], None]] = None,
         pixel_size: Optional[float] = None,
         nodata: Optional[float] = None,
+        quantization: float = 0.0,
     ) -> Found:
         """Find the cells of an image.
 
         image: (H, W) or (H, W, C) of any real dtype (app.intensity says what becomes of its
         values): an array, or what has its shape, dtype and slices. progress(done, total) is
         called after every batch of windows. pixel_size: side of a pixel in µm. nodata: the value
-        of pixels that are no image. Returns Found, whose Cells are in pixels of the image. Where
-        the GPU's memory is too small, this and all later images are done in smaller pieces.
+        of pixels that are no image. quantization: of its file, as of images.Loaded. Returns Found,
+        whose Cells are in pixels of the image. Where the GPU's memory is too small, this and all
+        later images are done in smaller pieces.
         Raises sizes.UnknownPixelSize where sizes are wanted in µm and pixel_size is None.
         """
         sizes = self.sizes.in_pixels(pixel_size)
-        view = self.view(image, nodata)
+        view = self.view(image, nodata, quantization)
         found, retreats = self.with_retreats(
             lambda: self._search(view, partial(self._at, progress=progress))
         )
@@ -267,10 +269,12 @@ class Segmenter:
         cells, notes = self.postprocess(self.proposals(view, progress, plan), view.shape)
         return Found(view.to_image(cells), notes, view.factor)
 
-    def view(self, image: np.ndarray, nodata: Optional[float] = None) -> View:
+    def view(
+        self, image: np.ndarray, nodata: Optional[float] = None, quantization: float = 0.0
+    ) -> View:
         """An image (see `find`) as the networks see it at the scale 1."""
         if self.inference.conversion == "channels":
-            convert = Curves.fit(image, nodata=nodata)
+            convert = Curves.fit(image, nodata=nodata, quantization=quantization)
             none = convert.no_image
         else:
             convert, none = Curve.fit(image), no_image(image, nodata)

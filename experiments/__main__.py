@@ -19,6 +19,7 @@ COMMANDS = {
         "what looks like one cell from afar: tissue on glass, diaphragms, empty wells",
     ),
     "annotated": ("annotated", "scale bars and text drawn into images"),
+    "jpeg": ("jpeg", "what JPEG does to empty frames and to images of cells"),
     "cases": ("cases", "F1 of each image of folders that users' cases are in"),
     "stages": ("stages", "which stages of the prediction take how much of its time"),
     "step": ("step", "which parts of a training step take how much of its time"),

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from app import annotations, images
-from app.intensity import select_channels
+from app.intensity import no_image
 from app.rasterize import rasterize
 from evaluate.folders import EvaluationError
 from evaluate.official import score_pair
@@ -76,7 +76,7 @@ def compared(segmenter, image, truth, draw):
     is, with them unknown, and with what is found of them."""
     drawn, boxes = annotated(image, draw)
     there = masked(boxes, image.shape)
-    found = masked(annotations.find(drawn), image.shape)
+    found = masked(no_image(drawn).drawn, image.shape)
     row = [sum(found[y0:y1, x0:x1].mean() >= 0.5 for x0, y0, x1, y1 in boxes)]
     with patch.object(annotations, "LARGEST", 0):
         row += judged(segmenter, image, truth, there) + judged(segmenter, drawn, truth, there)
@@ -124,4 +124,4 @@ def masked(boxes, shape):
 
 def is_annotated(path):
     """Whether anything is found in an image as it is."""
-    return len(annotations.find(select_channels(images.read(path)[0]))) > 0
+    return len(no_image(images.read(path)[0]).drawn) > 0

@@ -9,7 +9,7 @@ import tifffile
 from test_segmenter import Everywhere, random_network
 
 from app import annotations, files, images
-from app.intensity import Curves, select_channels
+from app.intensity import Curves, no_image
 from app.segmenter import Segmenter
 
 WHITE, BLACK, YELLOW = (255, 255, 255), (0, 0, 0), (255, 255, 0)
@@ -29,10 +29,10 @@ def cells(ground, light, shape=(256, 480)):
 def annotated(image, colour, text="50 um", font=FONTS[1], scale=0.8):
     """The image with a scale bar and text above it, and where they are: boxes (2, 4)."""
     image = image.copy()
-    cv2.rectangle(image, (200, 220), (299, 225), colour, -1)
+    cv2.rectangle(image, (200, 235), (299, 240), colour, -1)
     (width, height), _ = cv2.getTextSize(text, font, scale, 2)
-    cv2.putText(image, text, (205, 210), font, scale, colour, 2, cv2.LINE_AA)
-    return image, np.array([(200, 220, 300, 226), (205, 210 - height, 205 + width, 210)])
+    cv2.putText(image, text, (205, 225), font, scale, colour, 2, cv2.LINE_AA)
+    return image, np.array([(200, 235, 300, 241), (205, 225 - height, 205 + width, 225)])
 
 
 def is_found(box, found):
@@ -51,7 +51,7 @@ def is_found(box, found):
 @pytest.mark.parametrize("text", ["50 um", "0.5 mm", "t = 12:30 h"])
 def test_bars_and_text_are_found(ground, light, colour, font, text):
     image, boxes = annotated(cells(ground, light), colour, text, font)
-    found = annotations.find(image)
+    found = no_image(image).drawn
     assert all(is_found(box, found) for box in boxes)
     around = np.zeros(image.shape[:2], bool)
     around[180:, 190:] = True
@@ -63,22 +63,22 @@ def test_of_grey_images_and_of_16_bits_too():
     grey = image[..., :1]
     deep = np.where(grey == 255, 65535, grey * np.uint16(10)).astype(np.uint16)
     for pixels in (grey, deep):
-        found = annotations.find(pixels)
+        found = no_image(pixels).drawn
         assert all(is_found(box, found) for box in boxes)
 
 
 def test_a_jpeg_keeps_them_near_enough():
     image, boxes = annotated(cells(20, 180), WHITE)
     _, stored = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    found = annotations.find(cv2.imdecode(stored, cv2.IMREAD_COLOR))
+    found = no_image(cv2.imdecode(stored, cv2.IMREAD_COLOR)).drawn
     assert all(is_found(box, found) for box in boxes)
 
 
 def test_beside_a_bar_a_single_digit_is_text():
     image, (bar, digit) = annotated(cells(20, 180), WHITE, "5")
-    assert is_found(digit, annotations.find(image))
+    assert is_found(digit, no_image(image).drawn)
     image[bar[1] : bar[3], bar[0] : bar[2]] = 20
-    assert not len(annotations.find(image))
+    assert not len(no_image(image).drawn)
 
 
 def test_saturated_rods_in_a_row_are_cells():
@@ -90,21 +90,21 @@ def test_saturated_rods_in_a_row_are_cells():
     light = cv2.GaussianBlur(light, (0, 0), 1.5)
     image = (20 + 900 * light).clip(0, 255).astype(np.uint8)
     assert (image == 255).mean() > 0.02
-    assert not len(annotations.find(image[..., None]))
+    assert not len(no_image(image[..., None]).drawn)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 60, 3), (40, 2, 2), (5, 5, 1)])
 @pytest.mark.parametrize("value", [0, 255])
 def test_small_and_constant_images_have_none(shape, value):
     for dtype in (np.uint8, np.uint16, np.int32):
-        assert annotations.find(np.full(shape, value, dtype)).shape == (0, 4)
+        assert no_image(np.full(shape, value, dtype)).drawn.shape == (0, 4)
 
 
 def test_floats_and_slides_are_not_looked_at(monkeypatch):
     image, _ = annotated(cells(20, 180), WHITE)
-    assert not len(annotations.find(image.astype(np.float32)))
+    assert not len(no_image(image.astype(np.float32)).drawn)
     monkeypatch.setattr(annotations, "LARGEST", image[..., 0].size - 1)
-    assert not len(annotations.find(image))
+    assert not len(no_image(image).drawn)
     assert not len(Curves.fit(image).no_image.drawn)
 
 
@@ -114,7 +114,7 @@ def test_images_of_all_kinds_have_none(data):
         rows = list(csv.DictReader(file))[::8]
     for row in rows:
         image, _ = images.read(data / row["source"] / row["image"])
-        assert not len(annotations.find(select_channels(image))), row["image"]
+        assert not len(no_image(image).drawn), row["image"]
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])

@@ -18,6 +18,7 @@ from app.images import (
     ImageError,
     guess_axes,
     list_inputs,
+    load,
     read,
     read_description,
     write_labels,
@@ -354,6 +355,18 @@ def test_jpeg_grey_colour_and_cmyk(check):
         check(saved(Image.fromarray(rgb), "JPEG", **quality), rgb, atol=6)
         ink = Image.fromarray(rgb).convert("CMYK")
         check(saved(ink, "JPEG", **quality), rgb, atol=6)
+
+
+def test_a_jpeg_says_how_coarsely_it_was_rounded(tmp_path):
+    """Of the standard's tables: 11, 12 and 12 are the steps of the lowest frequencies at 50."""
+    grey, path = Image.fromarray(smooth(0)), tmp_path / "image"
+    for quality, steps in ((50, (11, 12, 12)), (75, (6, 6, 6)), (95, (1, 1, 1))):
+        for image in (grey, grey.convert("RGB")):
+            path.write_bytes(saved(image, "JPEG", quality=quality, progressive=quality == 75))
+            assert load(path).quantization == pytest.approx(np.mean(steps))
+    for kind in ("PNG", "WEBP", "BMP", "TIFF"):
+        path.write_bytes(saved(grey, kind))
+        assert load(path).quantization == 0
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

@@ -297,6 +297,24 @@ def test_grey_stored_as_rgb_is_grey(dtype):
     assert np.array_equal(to_rgb8(grey, Curves.fit(grey)), to_rgb8(grey))
 
 
+@pytest.mark.parametrize("quality", [30, 50, 75, 90])
+@pytest.mark.parametrize("sigma", [1, 1.5, 2, 3, 4])
+def test_what_jpeg_leaves_of_noise_is_not_blown_up(tmp_path, quality, sigma):
+    """It is flat, but for patterns of 8 x 8 pixels here and there."""
+    path, parameters = tmp_path / "image.jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]
+    frame = noisy(np.full((256, 256), 20.0), sigma).clip(0, 255).astype(np.uint8)
+    assert cv2.imwrite(str(path), frame, parameters)
+    image = images.load(path)
+    seen = to_rgb8(image.pixels, Curves.fit(image.pixels, quantization=image.quantization))
+    blocks = cv2.resize(seen, (64, 64), interpolation=cv2.INTER_AREA)  # what noise does not reach
+    assert blocks.std() < 12
+    nuclei = cv2.GaussianBlur(cv2.circle(NONE.copy(), (99, 99), 20, 1, -1), (0, 0), 2)
+    assert cv2.imwrite(str(path), (frame + 60 * nuclei).astype(np.uint8), parameters)
+    image = images.load(path)
+    seen = to_rgb8(image.pixels, Curves.fit(image.pixels, quantization=image.quantization))
+    assert seen[nuclei > 0.9].mean() > seen[nuclei < 0.1].mean() + 50
+
+
 def stained(dtype=np.uint8, noise=4.0):
     """Purple cells on a pink, textured ground."""
     texture = cv2.GaussianBlur(noisy(NONE, 1, 3), (0, 0), 6)[..., None] * 150
@@ -564,6 +582,7 @@ def test_any_mix_of_each_channel_is_read_from_the_levels_of_the_even_one(image):
 def test_memory_does_not_grow_with_the_image(monkeypatch):
     """But for some lines, and also where there is a fill: by far less than the 36 MB more."""
     monkeypatch.setattr(intensity, "BAND", 2**16)
+    monkeypatch.setattr("app.annotations.STRIP", 2**16)
     peaks = []
     for height in (2000, 8000):
         image = DRAW.integers(0, 3000, (height, 1000, 3), np.uint16)

@@ -78,11 +78,11 @@ def try_thresholds(segmenter, listing, shares, progress=iter):
     }
     least = THRESHOLDS[0] * min(share or 1 for share in shares)
     for entry in progress(listing):
-        image, _, _, nodata = images.load(entry.image)
+        image, _, _, nodata, quantization = images.load(entry.image)
         truth = read_truth(entry.label)
         network.config = config
-        found = segmenter.find(image, nodata=nodata)
-        view = segmenter.view(image, nodata).at(found.scale)
+        found = segmenter.find(image, nodata=nodata, quantization=quantization)
+        view = segmenter.view(image, nodata, quantization).at(found.scale)
         network.config = config.with_inference(score_threshold=least, score_share=0.0)
         parts = list(segmenter.proposals(view))
         for choice, chosen in configs.items():

@@ -33,11 +33,12 @@ _PLAUSIBLE = (0.005, 5.0)
 class Metadata(NamedTuple):
     """names: of all channels, or none. pixel_size: side of a pixel in µm, where it is known (of
     one that is no square, that of a square of its area). nodata: the value that the file declares
-    to be no image."""
+    to be no image. quantization: as of app.images.Loaded."""
 
     names: Tuple[str, ...] = ()
     pixel_size: Optional[float] = None
     nodata: Optional[float] = None
+    quantization: float = 0.0
 
 
 def read_metadata(tif: tifffile.TiffFile, page: tifffile.TiffPage, channels: int) -> Metadata:

@@ -9,7 +9,7 @@ import struct
 import zlib
 from importlib import import_module
 from io import BytesIO
-from typing import BinaryIO, List
+from typing import BinaryIO, List, Tuple
 
 import numpy as np
 
@@ -24,14 +24,15 @@ _ADAM7 = tuple(
 _PILLOW_NAMES = {"PNG": "Png", "JPEG": "Jpeg", "BMP": "Bmp", "WebP": "WebP"}
 
 
-def read_picture(file: BinaryIO, kind: str) -> np.ndarray:
-    """The image of an open JPEG, BMP or WebP file: (H, W) or (H, W, 3), uint8."""
+def read_picture(file: BinaryIO, kind: str) -> Tuple[np.ndarray, float]:
+    """The image of an open JPEG, BMP or WebP file: (H, W) or (H, W, 3), uint8; and its
+    quantization, as of app.images.Loaded."""
     if kind == "JPEG":
         check_jpeg_scans(file.read())
         file.seek(0)
     image = _opened(file, kind)
     check_size(image.height, image.width, 4, file, len(image.getbands()))
-    return _pixels(image)
+    return _pixels(image), _quantization(image) if kind == "JPEG" else 0.0
 
 
 def read_png(file: BinaryIO, indices: bool = False) -> np.ndarray:
@@ -99,6 +100,12 @@ def _check_rows(chunks, width, height, pixel_bits, interlaced):
             held += len(inflate.decompress(chunk[8:-4], size))
     if held < size:
         raise ImageError("the PNG data is cut short")
+
+
+def _quantization(image):
+    """That of the first component of a JPEG: the mean step of its three lowest frequencies."""
+    table = image.quantization[image.layer[0][3]]  # 8 x 8, row by row
+    return float(np.mean([table[1], table[8], table[9]]))
 
 
 def _opened(file: BinaryIO, kind: str):
