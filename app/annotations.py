@@ -23,9 +23,9 @@ AWAY = 2
 # long as thick.
 FILLED, LONG, SLENDER = 0.95, 16, 4
 THIN = 2  # pixels: the least thickness of a bar
-# A glyph is this high, in pixels, at most this part of the image, not so many times as wide, and
-# its strokes are at most this part of its size.
-HIGH, PART, WIDE, STROKE = 6, 0.25, 2, 0.4
+# A glyph is at least this high, in pixels, at most so many times as wide, and its strokes are at
+# most this part of its size.
+HIGH, WIDE, STROKE = 6, 2, 0.4
 # So many glyphs make a line, beside a bar one: of one pen, whose feet differ by FEET pixels, whose
 # heights differ by a factor of 2 at most, and the gaps between which are at most so many heights.
 LETTERS, PEN, FEET, GAP = 4, 0.25, 1, 2.5
@@ -58,12 +58,12 @@ def find(shape: Sequence[int], rows: Callable[[slice], np.ndarray]) -> np.ndarra
     found = [np.zeros((0, 4), int)]
     if height * width <= LARGEST and high >= HIGH:
         for top in (0, height - high):
-            found.append(_in_strip(rows(slice(top, top + high)), PART * height) + (0, top) * 2)
+            found.append(_in_strip(rows(slice(top, top + high))) + (0, top) * 2)
     return np.clip(np.concatenate(found) + (-RIM, -RIM, RIM, RIM), 0, (width, height) * 2)
 
 
-def _in_strip(pixels, highest):
-    """As `find`, in rows (h, W, C) of an image; highest: of a glyph, in pixels."""
+def _in_strip(pixels):
+    """As `find`, in rows (h, W, C) of an image."""
     if pixels.dtype.kind not in "ui":
         return np.zeros((0, 4), int)
     found, ends = [], _ends(pixels)
@@ -71,7 +71,7 @@ def _in_strip(pixels, highest):
         parts = _parts(mask)
         stands_out = partial(_stands_out, pixels, colour, JUMP * (ends[1] - ends[0]), parts)
         bars = parts.boxes[_are_bars(parts, stands_out)]
-        glyphs = _lines(*_glyphs(parts, stands_out, highest))
+        glyphs = _lines(*_glyphs(parts, stands_out))
         lines = [line for line in glyphs if len(line) >= LETTERS or _beside(line, bars)]
         found += [*bars, *map(_around, lines)]
     return np.array(found, int).reshape(-1, 4)
@@ -126,11 +126,11 @@ def _are_bars(parts, stands_out):
     return found
 
 
-def _glyphs(parts, stands_out, highest):
+def _glyphs(parts, stands_out):
     """(boxes (k, 4), the strokes' thickness in pixels (k,)) of those of the Parts that may be
-    letters and digits, of `highest` pixels at most."""
+    letters and digits."""
     wide, high = (parts.boxes[:, 2:] - parts.boxes[:, :2]).T
-    may_be = np.flatnonzero((high >= HIGH) & (high <= highest) & (wide <= WIDE * high))
+    may_be = np.flatnonzero((high >= HIGH) & (wide <= WIDE * high))
     strokes, found = np.zeros(len(high)), []
     for index in may_be.tolist() if len(may_be) <= MOST else ():
         mask = _mask(parts, index, 1)
