@@ -315,8 +315,8 @@ def survey(
 
     (Twice more if it has fills, and at its first and last rows for what is drawn there.) Returns
     (a Histogram of each channel, lines (L, W, C) float64, a NoImage). lines: evenly spaced rows.
-    What is no image, but for what is drawn, is NaN there, and not in the histograms; so are values
-    far from all others (`Histogram.without_far_ends`).
+    What is no image is NaN there, and not in the histograms; so are values far from all others
+    (`Histogram.without_far_ends`).
     """
     check(image)
     height, width = image.shape[:2]
@@ -344,6 +344,9 @@ def survey(
     looks = ((rows, lines), (np.arange(0, width, across), columns))
     found = find(image.shape, frame, looks, partial(parts, image), nodata)
     found.drawn = annotations.find(image.shape, lambda rows: select_channels(image[rows, :]))
+    for box in found.drawn:
+        parts_of = Histogram.of_channels(image, [box_of(image, *box)])
+        channels = [part.less(drawn) for part, drawn in zip(channels, parts_of)]
     if nodata is not None:
         channels = [part.without(nodata, sum(declared)) for part in channels]
     for value, times in zip(found.values, fill_counts(image, found)):
@@ -351,7 +354,7 @@ def survey(
             continue  # counted already
         channels = [part.without(level, times) for part, level in zip(channels, value)]
     none = found(lines)
-    if found.values:
+    if found.values or len(found.drawn):
         none = np.stack([found(line[None], (row, 0))[0] for row, line in zip(rows, lines)])
     lines = lines.astype(np.float64)
     lines[none[..., None] | ~np.isfinite(lines)] = np.nan
@@ -360,6 +363,13 @@ def survey(
         for index, part in enumerate(channels):
             lines[part.is_far(lines[..., index])] = np.nan
     return channels, lines, found
+
+
+def box_of(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> Tuple[slice, np.ndarray]:
+    """A box of an image as its `parts` are: (rows, pixels (h, w, C)), and of its columns, too,
+    those on from where the histogram's sample has one."""
+    x0 += -x0 % spacing(image)
+    return slice(y0, y1), select_channels(image[y0:y1, x0:x1])
 
 
 def fill_counts(image: np.ndarray, found: NoImage) -> List[int]:
@@ -492,6 +502,13 @@ class Histogram:
         less = self.counts if times is None else times
         counts = np.where(self.levels == value, self.counts - less, self.counts)
         return Histogram(self.levels[counts > 0], counts[counts > 0])
+
+    def less(self, other: "Histogram") -> "Histogram":
+        """The same without what another has of it."""
+        counts = dict(zip(other.levels.tolist(), other.counts.tolist()))
+        less = np.array([counts.get(level, 0) for level in self.levels.tolist()], np.int64)
+        kept = self.counts > less
+        return Histogram(self.levels[kept], (self.counts - less)[kept])
 
     def percentiles(self, low: float, high: float) -> Tuple[float, float]:
         """Two percentiles in 0..100, linearly interpolated as numpy does."""

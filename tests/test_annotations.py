@@ -117,6 +117,58 @@ def test_images_of_all_kinds_have_none(data):
         assert not len(no_image(image).drawn), row["image"]
 
 
+@pytest.mark.parametrize("dtype, top", [("uint8", 255), ("uint16", 60000), ("int32", 10**6)])
+@pytest.mark.parametrize("colour", [WHITE, YELLOW])
+def test_it_decides_no_contrast(monkeypatch, dtype, top, colour):
+    """Nor makes it a grey image one of three channels; also where histograms are of a sample."""
+    monkeypatch.setattr("app.intensity.SAMPLE", 2**17)
+    clean = (cells(20, 180) // 4).astype(dtype)
+    drawn, _ = annotated(np.zeros(clean.shape, np.uint8), colour)
+    share = drawn.max(2, keepdims=True) / 255
+    image = np.rint((1 - share) * clean + share * np.array(colour) * (top / 255)).astype(dtype)
+    expected, found = Curves.fit(clean), Curves.fit(image)
+    assert len(found.no_image.drawn) == 2
+    assert found.count == expected.count == 1
+    for name in ("stretch_a", "stretch_b", "gamma"):
+        before, after = (getattr(curves.curves[0], name) for curves in (expected, found))
+        assert after == pytest.approx(before, rel=0.05, abs=1)
+
+
+def patterns():
+    """Yield (name, image) of what is seen, and not drawn: regular, sharp and bright."""
+    draw = np.random.default_rng(0)
+    channels = np.zeros((400, 400), np.float32)  # a mother machine
+    for column in range(20, 380, 20):
+        for row in range(10, 380, 34):
+            cv2.rectangle(channels, (column, row), (column + 3, row + 24), draw.uniform(0.8, 1), -1)
+    for blur in (0.7, 1.0, 1.3):
+        seen = (
+            200 + 2500 * cv2.GaussianBlur(channels, (0, 0), blur) + draw.normal(0, 30, (400, 400))
+        )
+        yield f"rods {blur}", seen.astype(np.uint16)
+        yield f"rods along the rows {blur}", np.ascontiguousarray(seen.T.astype(np.uint16))
+        yield f"saturated rods {blur}", (seen / 5).clip(0, 255).astype(np.uint8)
+    rings = np.zeros((400, 400), np.float32)
+    for column in range(20, 380, 26):
+        for row in range(20, 380, 26):
+            cv2.circle(rings, (column, row), 9, 1.0, 2)
+    yield "rings", (600 * cv2.GaussianBlur(rings, (0, 0), 0.7)).clip(0, 255).astype(np.uint8)
+    bands = np.full((400, 400), 230, np.uint8)
+    for column in range(20, 380, 40):
+        for row in draw.integers(10, 380, 8):
+            cv2.rectangle(bands, (column, int(row)), (column + 25, int(row) + 4), 10, -1)
+    yield "bands", cv2.GaussianBlur(bands, (0, 0), 0.7)
+    yield "mask", np.where(channels > 0, 255, 0).astype(np.uint8)
+
+
+PATTERNS = dict(patterns())
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_patterns_that_are_seen_are_none(name):
+    assert not len(no_image(PATTERNS[name]).drawn)
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_no_cells_are_taken_there_and_that_is_said(scale):
     clean = np.random.default_rng(0).integers(50, 120, (256, 480, 3)).astype(np.uint8)
