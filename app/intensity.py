@@ -24,9 +24,10 @@ LINES = 2**16  # pixels, in whole rows, by which noise, photographs and the edge
 LEAST_LINES = 16  # rows, and columns, of large images: one or two may show a margin alone
 LEVELS = 16  # values of an image from which on one far from all others is none of a camera's
 NOISE_RANGE = 20  # standard deviations of its noise over which a channel is stretched at least
-# And so many steps of JPEG's quantization: little noise becomes flat by it, but for patterns here
-# and there as large as cells, of a quarter of a step (experiments/EXPERIMENTS.md).
-QUANTIZATION_RANGE = 14
+# And over so many steps of JPEG's quantization, up to that many values: little noise becomes flat
+# by it, but for patterns here and there as large as cells, of a quarter of a step
+# (experiments/EXPERIMENTS.md, 2026-12-01).
+QUANTIZATION_RANGE, MOST_QUANTIZED = 14, 160
 
 
 def to_rgb8(image: np.ndarray, curve: Union["Curve", "Curves", None] = None) -> np.ndarray:
@@ -220,17 +221,20 @@ class Curves:
     Used as a Curve is. So that no channel drowns another, each is converted as the paper's curve
     would convert it alone, but stretched over NOISE_RANGE times its noise at least, and over
     QUANTIZATION_RANGE times what JPEG rounded it by: an empty image stays one, neither its noise
-    nor what became of that is blown up. A constant channel is black.
+    nor what became of that is blown up. (What is trained on is hardly rounded, and converted
+    without the latter.) A constant channel is black.
 
     curves: 1, or one per channel. count: of the image's channels so many are taken (one of a grey
     image stored as RGB). photograph: see `is_photograph`. no_image: tells the pixels that are
     none; they count in no percentile, and are black; in photographs they are converted as well.
+    is_coarse: whether what JPEG rounded decides the contrast of a channel.
     """
 
     curves: List[Curve]
     count: int
     photograph: bool
     no_image: NoImage
+    is_coarse: bool = False
 
     @classmethod
     def fit(
@@ -249,19 +253,21 @@ class Curves:
         channels, lines, no_image = survey(image, nodata)
         grey = is_grey(channels, lines)
         photograph = not grey and is_photograph(image.shape, lines)
+        is_coarse = False
         channels = channels[:1] if grey else channels
         given = (image.dtype, percentile, gamma_floor)
         if photograph:
             curves = [Curve.of(channels, *given)]
         else:
-            floor = QUANTIZATION_RANGE * quantization
+            floor = min(QUANTIZATION_RANGE * quantization, MOST_QUANTIZED)
             noises = [noise(line, image.dtype) for line in np.moveaxis(lines, 2, 0)]
-            ranges = [max(NOISE_RANGE * part, floor) for part in noises]
+            ranges = [max(NOISE_RANGE * sigma, floor) for sigma in noises]
             curves = [
                 Curve.of([part], *given, least) if len(part.levels) > 1 else BLACK
                 for part, least in zip(channels, ranges)
             ]
-        return cls(curves, len(channels), photograph, no_image)
+            is_coarse = any(0 < np.ptp(curve.stretch_a) <= floor + 1e-6 for curve in curves)
+        return cls(curves, len(channels), photograph, no_image, is_coarse)
 
     def __call__(self, image: np.ndarray, at: Optional[Tuple[int, int]] = None) -> np.ndarray:
         """Convert the image or a part of it: (h, w) or (h, w, C) -> (h, w, 3) uint8.

@@ -218,8 +218,7 @@ class Segmenter:
             lambda: self._search(view, partial(self._at, progress=progress))
         )
         cells = found.cells.filter(sizes.fit(found.cells))
-        notes = retreats + drawn_note(view.no_image.drawn) + found.notes
-        return found._replace(cells=cells, notes=notes)
+        return found._replace(cells=cells, notes=retreats + notes_on(view) + found.notes)
 
     def with_retreats(self, work: Callable[[], T], may_halve: bool = True) -> Tuple[T, List[str]]:
         """(what `work` returns, sentences). It is done again, needing less, where the GPU's memory
@@ -436,11 +435,23 @@ class Segmenter:
         return Cells.cat(parts)
 
 
-def drawn_note(drawn: np.ndarray) -> List[str]:
-    """The sentence on what is drawn into an image, boxes (k, 4), where there is anything."""
-    if not len(drawn):
-        return []
-    return ["a scale bar or text is drawn into it: no cells are taken there"]
+def notes_on(view: View) -> List[str]:
+    """Sentences on what an image itself keeps from being found."""
+    said = []
+    if len(view.no_image.drawn):
+        where = ", ".join(dict.fromkeys(place(box, view.shape) for box in view.no_image.drawn))
+        said.append(f"what looks like a scale bar or text ({where}) holds no cells")
+    if isinstance(view.convert, Curves) and view.convert.is_coarse:
+        said.append("for its contrast it is a JPEG of low quality: dim cells may be missed")
+    return said
+
+
+def place(box: Sequence[float], shape: Sequence[int]) -> str:
+    """In which part of an image of (height, width) a box x0, y0, x1, y1 lies: "top left"."""
+    (x0, y0, x1, y1), (height, width) = box, shape[:2]
+    row = "top" if y0 + y1 < height else "bottom"
+    third = int((x0 + x1) / 2 / width * 3)
+    return f"{row} {('left', 'middle', 'right')[min(third, 2)]}"
 
 
 def recovered_note(count: int) -> str:

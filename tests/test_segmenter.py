@@ -17,7 +17,7 @@ from app.cells import Cells
 from app.network import device
 from app.network.cpn import CPN, Proposals
 from app.rasterize import rasterize
-from app.segmenter import Segmenter, to_cells
+from app.segmenter import Segmenter, place, to_cells
 from app.sizes import UnknownPixelSize, diameters
 from app.windows import Window
 from evaluate.official import score_pair
@@ -746,6 +746,27 @@ def test_what_is_no_image_holds_no_cells(conversion, scale, kind, width):
     first = np.ceil(width / side - 0.5) * side
     assert len(cells) == 192 / side * (256 - first) / side
     assert cells.boxes[:, 0].min() == first
+
+
+def test_that_a_jpegs_quality_decides_the_contrast_is_said():
+    found = Everywhere(random_network(window=128), "cpu")
+    note = "for its contrast it is a JPEG of low quality: dim cells may be missed"
+    ramp = np.linspace(0, 1, 128)[:, None] * np.ones(128)
+    for contrast, quantization, notes in ((40, 0, []), (40, 6, [note]), (200, 6, []), (40, 2, [])):
+        image = np.rint(20 + contrast * ramp).astype(np.uint8)
+        assert found.find(image, quantization=quantization).notes == notes
+
+
+@pytest.mark.parametrize(
+    "box, said",
+    [
+        ((0, 0, 10, 5), "top left"),
+        ((40, 0, 60, 5), "top middle"),
+        ((80, 50, 99, 59), "bottom right"),
+    ],
+)
+def test_where_a_box_lies_is_said(box, said):
+    assert place(box, (60, 100)) == said
 
 
 def test_a_declared_value_is_none_wherever_it_is():

@@ -66,8 +66,9 @@ class Loaded(NamedTuple):
     warnings: sentences about what was left out.
     pixel_size: side of a pixel in µm, where the file knows it.
     nodata: the value of pixels that are no image, where the file declares one.
-    quantization: to multiples of how many values JPEG rounded patterns as large as its blocks of 8
-        x 8 pixels: what is left of noise is such patterns. 0 of other files.
+    quantization: the values by whose multiples JPEG has the coarsest patterns in its blocks of 8 x
+        8 pixels. Of noise these are left, or nothing. 0 of other files (in which JPEG within TIFF
+        and WebP are not looked into).
     """
 
     pixels: Union[np.ndarray, TiffImage, ZarrImage, None]

@@ -32,7 +32,8 @@ def read_picture(file: BinaryIO, kind: str) -> Tuple[np.ndarray, float]:
         file.seek(0)
     image = _opened(file, kind)
     check_size(image.height, image.width, 4, file, len(image.getbands()))
-    return _pixels(image), _quantization(image) if kind == "JPEG" else 0.0
+    pixels = _pixels(image)
+    return pixels, _quantization(image, pixels) if kind == "JPEG" else 0.0
 
 
 def read_png(file: BinaryIO, indices: bool = False) -> np.ndarray:
@@ -102,10 +103,14 @@ def _check_rows(chunks, width, height, pixel_bits, interlaced):
         raise ImageError("the PNG data is cut short")
 
 
-def _quantization(image):
-    """That of the first component of a JPEG: the mean step of its three lowest frequencies."""
-    table = image.quantization[image.layer[0][3]]  # 8 x 8, row by row
-    return float(np.mean([table[1], table[8], table[9]]))
+def _quantization(image, pixels):
+    """That of a JPEG: the mean step of the three lowest frequencies, of its components the largest;
+    of one that is grey, of the first."""
+    is_grey = pixels.ndim == 2 or not (pixels != pixels[..., :1]).any()
+    numbers = [layer[3] for layer in (image.layer[:1] if is_grey else image.layer)]
+    tables = [image.quantization[number] for number in numbers if number in image.quantization]
+    # Each is 8 x 8, row by row.
+    return float(max((np.mean([table[1], table[8], table[9]]) for table in tables), default=0))
 
 
 def _opened(file: BinaryIO, kind: str):
