@@ -219,7 +219,7 @@ class OneSquare:
     def lanes(self, items):
         return min(items, 2)
 
-    def find(self, image, progress=None, pixel_size=None, nodata=None):
+    def find(self, image, progress=None, pixel_size=None, nodata=None, quantization=0.0):
         if image.size == 1:
             raise RuntimeError("out of memory")
         contour = np.array([(1, 1), (4, 1), (4, 4), (1, 4)], np.float32)
