@@ -101,6 +101,7 @@ def test_small_and_constant_images_have_none(shape, value):
 
 
 def test_floats_and_slides_are_not_looked_at(monkeypatch):
+    assert annotations.LARGEST < files.LARGE  # whose plan does not keep what is drawn
     image, _ = annotated(cells(20, 180), WHITE)
     assert not len(no_image(image.astype(np.float32)).drawn)
     monkeypatch.setattr(annotations, "LARGEST", image[..., 0].size - 1)
