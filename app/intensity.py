@@ -27,7 +27,7 @@ NOISE_RANGE = 20  # standard deviations of its noise over which a channel is str
 # And over so many steps of JPEG's quantization, up to that many values: little noise becomes flat
 # by it, but for patterns here and there as large as cells, of a quarter of a step
 # (experiments/EXPERIMENTS.md, 2026-12-01).
-QUANTIZATION_RANGE, MOST_QUANTIZED = 14, 160
+QUANTIZATION_RANGE, MOST_QUANTIZED = 14, 255
 
 
 def to_rgb8(image: np.ndarray, curve: Union["Curve", "Curves", None] = None) -> np.ndarray:

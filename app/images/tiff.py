@@ -194,7 +194,7 @@ def _old_jpeg(page, file):
         tags = page.tags[_STREAM], page.tags[_STREAM_LENGTH]
         start, length = (int(np.ravel(tag.value)[0]) for tag in tags)  # some tifffile have lists
         file.seek(start)
-        image = read_picture(BytesIO(file.read(length)), "JPEG")
+        image, _ = read_picture(BytesIO(file.read(length)), "JPEG")
     except Exception as error:  # whatever Pillow makes of it
         raise _no_old_jpeg() from error
     if image.shape[:2] != page.shape[:2]:
