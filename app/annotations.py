@@ -86,8 +86,9 @@ def _in_strip(pixels):
         bars = parts.boxes[_are_bars(parts, is_drawn)]
         all_bars += list(bars)
         for line in _lines(*_glyphs(parts, is_drawn)):
-            if len(line) >= LETTERS and not _is_even(line) or _beside(line, bars):
-                lines.append(_around(line))
+            beside = bars[_are_beside(bars, line)]
+            if len(line) >= LETTERS and not _is_even(line) or len(beside):
+                lines.append(_around(np.concatenate([line, beside])))  # and what is between them
     return all_bars, lines
 
 
@@ -214,10 +215,10 @@ def _around(boxes):
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
 
 
-def _beside(line, bars):
-    """Whether a line of text lies above or below one of the bars (k, 4), two of its heights away at
-    most, and shares columns with it."""
+def _are_beside(bars, line):
+    """Which of the bars (n, 4), bool, lie above or below a line of text, two of its heights away at
+    most, and share columns with it."""
     x0, y0, x1, y1 = _around(line)
     away = np.maximum(bars[:, 1] - y1, y0 - bars[:, 3])
     near = (away >= 0) & (away <= 2 * (y1 - y0))
-    return bool(((bars[:, 0] < x1) & (bars[:, 2] > x0) & near).any())
+    return (bars[:, 0] < x1) & (bars[:, 2] > x0) & near

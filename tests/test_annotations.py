@@ -74,6 +74,12 @@ def test_a_jpeg_keeps_them_near_enough():
     assert all(is_found(box, found) for box in boxes)
 
 
+def test_between_a_bar_and_its_text_is_nothing_else():
+    image, (bar, text) = annotated(cells(20, 180), WHITE)
+    between = (bar[0], text[3], text[2], bar[1])
+    assert is_found(between, no_image(image).drawn)
+
+
 def test_beside_a_bar_a_single_digit_is_text():
     image, (bar, digit) = annotated(cells(20, 180), WHITE, "5")
     assert is_found(digit, no_image(image).drawn)
