@@ -11,8 +11,9 @@ from typing import Callable, Iterator, NamedTuple, Sequence, Tuple
 import cv2
 import numpy as np
 
-LARGEST = 2**25  # pixels of images that are looked at: less than app.files.LARGE, of whose plan
-# these boxes are no part
+# Pixels of images that are looked at: less than app.files.LARGE, of whose plan these boxes are no
+# part.
+LARGEST = 2**25
 EDGE = 0.25  # part of the image's height, at its top and its bottom, where such things are drawn
 STRIP = 2**21  # pixels there that are looked at, at most
 # Of a colour are pixels whose channels differ from it by this part of the range at most, since
@@ -69,27 +70,30 @@ def find(shape: Sequence[int], rows: Callable[[slice], np.ndarray]) -> np.ndarra
         for top in (0, height - high):
             for found, boxes in zip((bars, lines), _in_strip(rows(slice(top, top + high)))):
                 found += [box + (0, top) * 2 for box in boxes]
-    found = (bars if len(bars) <= BARS else []) + (lines if len(lines) <= LINES else [])
+    found = bars + lines if len(bars) <= BARS and len(lines) <= LINES else []
     boxes = np.array(found, int).reshape(-1, 4) + (-RIM, -RIM, RIM, RIM)
     return np.clip(boxes, 0, (width, height) * 2)
 
 
 def _in_strip(pixels):
-    """The boxes (4,) of bars, and those of lines of text, in rows (h, W, C) of an image."""
-    all_bars, lines = [], []
+    """The boxes (4,) of bars without text, and those of lines of text with the bars beside them, in
+    rows (h, W, C) of an image."""
+    alone, lines = [], []
     if pixels.dtype.kind not in "ui":
-        return all_bars, lines
+        return alone, lines
     ends = _ends(pixels)
     for colour, mask in _plain(pixels, ends):
         parts = _parts(mask)
         is_drawn = partial(_is_drawn, pixels, colour, JUMP * (ends[1] - ends[0]), parts)
         bars = parts.boxes[_are_bars(parts, is_drawn)]
-        all_bars += list(bars)
+        is_alone = np.ones(len(bars), bool)
         for line in _lines(*_glyphs(parts, is_drawn)):
-            beside = bars[_are_beside(bars, line)]
-            if len(line) >= LETTERS and not _is_even(line) or len(beside):
-                lines.append(_around(np.concatenate([line, beside])))  # and what is between them
-    return all_bars, lines
+            beside = _are_beside(bars, line)
+            if len(line) >= LETTERS and not _is_even(line) or beside.any():
+                lines.append(_around(np.concatenate([line, bars[beside]])))
+                is_alone &= ~beside
+        alone += list(bars[is_alone])
+    return alone, lines
 
 
 def _ends(pixels):

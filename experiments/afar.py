@@ -8,15 +8,14 @@
   different brightness. Cells in them are false.
 """
 
-from pathlib import Path
-
 import numpy as np
 from tqdm import tqdm
 
 from app.rasterize import rasterize
-from evaluate.folders import EvaluationError
 from evaluate.official import score_pair
 from evaluate.tables import text_table
+from experiments.on_validation import add_arguments as add_arguments
+from experiments.on_validation import read
 from training import catalog, validation
 from training.own_data import read_truth
 
@@ -29,21 +28,9 @@ WELL = 512  # pixels a side of an empty frame
 DROPS, STEPS = (0.2, 0.4, 0.6, 0.8), (3, 10, 30)  # of vignettes; of tiles, in grey levels
 
 
-def add_arguments(parser):
-    """What the command takes."""
-    add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with a catalog.csv")
-    add("--weights", type=Path, required=True)
-    add("--every", type=int, default=1, help="take every so many images only")
-
-
 def run(options):
     """Print both tables; returns the exit status. EvaluationError."""
-    try:
-        listing = catalog.entries(options.data, "val")[:: options.every]
-        segmenter, _ = validation.load(options.weights)
-    except ValueError as error:
-        raise EvaluationError(error) from error
+    listing, segmenter = read(options)
     scores = {edge: [] for edge in EDGES}
     for entry in tqdm(listing, disable=None):
         for edge, image, truth in discs(catalog.read_image(entry.image), read_truth(entry.label)):

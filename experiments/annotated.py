@@ -7,7 +7,6 @@ what is drawn, with what it finds and without, beside the images as they are. An
 as they are, of all of the catalogue, it finds anything.
 """
 
-from pathlib import Path
 from unittest.mock import patch
 
 import cv2
@@ -21,7 +20,9 @@ from evaluate.folders import EvaluationError
 from evaluate.official import score_pair
 from evaluate.tables import text_table
 from experiments.left_out import SPLITS
-from training import catalog, validation
+from experiments.on_validation import add_arguments as add_arguments
+from experiments.on_validation import read
+from training import catalog
 from training.own_data import read_truth
 
 LEAST_SIDE = 200  # pixels of an image into which anything is drawn
@@ -32,20 +33,11 @@ COLOURS = {False: ((255, 255, 255), (255, 255, 0)), True: ((0, 0, 0), (255, 0, 0
 MARGIN, GAP = 8, 5  # pixels to the frame, and between text and bar
 
 
-def add_arguments(parser):
-    """What the command takes."""
-    add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with a catalog.csv")
-    add("--weights", type=Path, required=True)
-    add("--every", type=int, default=1, help="draw into every so many images only")
-
-
 def run(options):
     """Print the tables; returns the exit status. EvaluationError."""
+    chosen, segmenter = read(options)
     try:
         listing = [entry for split in SPLITS for entry in catalog.entries(options.data, split)]
-        chosen = catalog.entries(options.data, "val")[:: options.every]
-        segmenter, _ = validation.load(options.weights)
     except ValueError as error:
         raise EvaluationError(error) from error
     rows, draw = [], np.random.default_rng(0)

@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from app import images
 from app.rasterize import rasterize
-from evaluate.folders import EvaluationError
 from evaluate.official import score_pair
 from evaluate.tables import text_table
-from training import catalog, validation
+from experiments.on_validation import add_arguments as add_arguments
+from experiments.on_validation import read
+from training import catalog
 from training.own_data import read_truth
 
 QUALITIES = (None, 95, 90, 75, 50, 30)  # None: PNG
@@ -30,21 +31,9 @@ SIDE = 512
 DIMMED = (1, 4)
 
 
-def add_arguments(parser):
-    """What the command takes."""
-    add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with a catalog.csv")
-    add("--weights", type=Path, required=True)
-    add("--every", type=int, default=1, help="take every so many images only")
-
-
 def run(options):
     """Print both tables; returns the exit status. EvaluationError."""
-    try:
-        listing = catalog.entries(options.data, "val")[:: options.every]
-        segmenter, _ = validation.load(options.weights)
-    except ValueError as error:
-        raise EvaluationError(error) from error
+    listing, segmenter = read(options)
     names = ["PNG" if quality is None else f"quality {quality}" for quality in QUALITIES]
     empty = [by_quality(frame, lambda found: len(found.cells), segmenter) for frame in frames()]
     empty = np.array(empty).T
