@@ -399,6 +399,22 @@ def test_webp(check):
     check(saved(Image.fromarray(rgb), "WEBP", quality=95), rgb, atol=8)
 
 
+def test_the_frames_of_an_animated_webp_are_a_stack(tmp_path):
+    frames = np.roll(picture((20, 30, 3)), 1, 0), picture((20, 30, 3)), 255 - picture((20, 30, 3))
+    first, *others = map(Image.fromarray, frames)
+    path = tmp_path / "film.webp"
+    path.write_bytes(saved(first, "WEBP", save_all=True, append_images=others, lossless=True))
+    pixels, warnings = read(path)
+    np.testing.assert_array_equal(pixels, frames[0])
+    assert warnings == ["of its 3 planes the first is used (--plane N, max or mean takes others)"]
+    last, brightest = load(path, plane=3), load(path, plane="max")
+    assert last.warnings == brightest.warnings == []
+    np.testing.assert_array_equal(last.pixels, frames[2])
+    np.testing.assert_array_equal(brightest.pixels, np.max(frames, axis=0))
+    with pytest.raises(ImageError, match="there is no plane 4: the image has 3 planes"):
+        load(path, plane=4)
+
+
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "BMP"])
 def test_the_content_decides_not_the_extension(check, kind):
     rgb = picture((20, 30, 3))

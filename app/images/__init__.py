@@ -22,7 +22,7 @@ from app.images.labels import (
 from app.images.limits import MAX_PIXELS, ImageError, failures_as_image_errors, silence_libraries
 from app.images.metadata import Metadata
 from app.images.ome_zarr import ZarrImage, is_zarr, read_zarr
-from app.images.pictures import read_picture, read_png
+from app.images.pictures import read_picture, read_png, read_webp
 from app.images.selection import channel_indices, plane_indices, select
 from app.images.tiff import SMALL, TiffImage, guess_axes, read_tiff
 from app.selection import Channels, Plane, channel_count, check_channels, check_plane
@@ -99,9 +99,9 @@ def load(
       and WebP call so, TIFF samples marked as alpha, and the fourth sample of 8-bit RGB TIFF.
     - 0 is black: TIFF that stores white as 0 is inverted. Fewer than 8 bits are spread to 0..255.
     - Orientation tags (EXIF, TIFF) are not applied: labels match the pixels as stored.
-    - Of a TIFF's axes C and S are channels. Of all others (pages, Z, T, ...) and of further
-      images in the file only the first is used, with a warning, unless `plane` says which; of a
-      file that is one of an OME set, its first page.
+    - Of a TIFF's axes C and S are channels. Of all others (pages, Z, T, ...), of further images
+      in the file and of the frames of an animated WebP only the first is used, with a warning,
+      unless `plane` says which; of a file that is one of an OME set, its first page.
     - The axes of an array that tifffile or scikit-image wrote without names follow
       `guess_axes`, by its shape alone; planes that are taken for channels so, with a warning. With
       `plane` they are a stack.
@@ -192,6 +192,8 @@ def _decode(file, plane, small):
     with failures_as_image_errors(kind):
         if kind == "TIFF":
             return read_tiff(file, plane, small)
+        if kind == "WebP":
+            return (*read_webp(file, plane), Metadata())
         plane_indices(plane, count=1)
         if kind == "PNG":
             return read_png(file), [], Metadata()

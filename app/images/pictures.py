@@ -1,4 +1,4 @@
-"""PNG, JPEG, BMP and WebP by Pillow, which is strict on damage. Each is decoded whole.
+"""PNG, JPEG, BMP and WebP by Pillow, which is strict on damage. Each image is decoded whole.
 
 The classes of the formats are used: Image.open has a limit on sizes, one for the whole process.
 (OpenCV fills what a JPEG lacks with grey, and prints what it finds odd in a PNG; imagecodecs of
@@ -9,11 +9,13 @@ import struct
 import zlib
 from importlib import import_module
 from io import BytesIO
-from typing import BinaryIO, List, Tuple
+from typing import BinaryIO, List, Optional, Tuple
 
 import numpy as np
 
 from app.images.limits import ImageError, check_jpeg_scans, check_size
+from app.images.selection import first_of_stack, plane_indices, project
+from app.selection import Plane
 
 # Colour type of PNG -> samples of a pixel in the file and as decoded.
 _PNG_SAMPLES = {0: (1, 1), 2: (3, 3), 3: (1, 4), 4: (2, 4), 6: (4, 4)}
@@ -25,8 +27,8 @@ _PILLOW_NAMES = {"PNG": "Png", "JPEG": "Jpeg", "BMP": "Bmp", "WebP": "WebP"}
 
 
 def read_picture(file: BinaryIO, kind: str) -> Tuple[np.ndarray, float]:
-    """The image of an open JPEG, BMP or WebP file: (H, W) or (H, W, 3), uint8; and its
-    quantization, as of app.images.Loaded."""
+    """The image of an open JPEG or BMP file: (H, W) or (H, W, 3), uint8; and its quantization, as
+    of app.images.Loaded."""
     if kind == "JPEG":
         check_jpeg_scans(file.read())
         file.seek(0)
@@ -34,6 +36,23 @@ def read_picture(file: BinaryIO, kind: str) -> Tuple[np.ndarray, float]:
     check_size(image.height, image.width, 4, file, len(image.getbands()))
     pixels = _pixels(image)
     return pixels, _quantization(image, pixels) if kind == "JPEG" else 0.0
+
+
+def read_webp(file: BinaryIO, plane: Optional[Plane]) -> Tuple[np.ndarray, List[str]]:
+    """The image of an open WebP file, (H, W) or (H, W, 3), uint8, and what was left out.
+
+    The frames of an animation are a stack, of which `plane` says what is taken.
+    """
+    image = _opened(file, "WebP")
+    count = image.n_frames
+    check_size(image.height, image.width, 4, file, len(image.getbands()))
+
+    def frame(index):
+        image.seek(index)
+        return _pixels(image)
+
+    frames = map(frame, plane_indices(plane, count))
+    return project(frames, plane), [first_of_stack(count)] if count > 1 and plane is None else []
 
 
 def read_png(file: BinaryIO, indices: bool = False) -> np.ndarray:
