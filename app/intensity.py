@@ -290,6 +290,10 @@ class Curves:
         """The same with A and B in equal parts, as of Curve."""
         return replace(self, curves=[curve.even() for curve in self.curves])
 
+    def with_drawn(self) -> "Curves":
+        """The same for people, who want to see what was drawn into the image as well."""
+        return replace(self, no_image=replace(self.no_image, drawn=self.no_image.drawn[:0]))
+
     def tables(self) -> np.ndarray:
         """Curve.tables of red, green and blue: (3, 2, 256) float32."""
         return np.stack([curve.tables() for curve in self._rgb()])

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from drawn import drawn
 from PIL import Image
+from test_annotations import WHITE, annotated
+from test_annotations import cells as grey_cells
 from test_predict import noise, read_labels  # noqa: F401 (noise is a fixture)
 
 from app import exports, images
@@ -46,6 +48,13 @@ def test_outlines_lie_on_the_border_pixels_of_each_cell(picture):
 def test_a_dark_image_of_16_bits_is_bright_to_the_eye(picture):
     rgb = picture("preview")
     assert rgb[0].max() < 30 and rgb[-1].min() > 225
+
+
+def test_a_scale_bar_is_seen_as_it_was_drawn():
+    """To the network it is no image."""
+    image, ((x0, y0, x1, y1), _) = annotated(grey_cells(20, 180), WHITE)
+    rgb, _ = preview.as_seen(images.Loaded(image[..., 0], [], None, None))
+    assert (rgb[y0:y1, x0:x1] == 255).all()
 
 
 def test_uncertainty_is_from_blue_to_yellow(picture):

@@ -55,7 +55,7 @@ def as_seen(image: Loaded, most_side: float = math.inf) -> Tuple[np.ndarray, int
     pixels = image.pixels
     height, width = pixels.shape[:2]
     step = math.ceil(max(math.sqrt(height * width / MOST_PIXELS), max(height, width) / most_side))
-    curves = Curves.fit(pixels, nodata=image.nodata, quantization=image.quantization)
+    curves = Curves.fit(pixels, nodata=image.nodata, quantization=image.quantization).with_drawn()
     rgb = np.empty((-(-height // step), -(-width // step), 3), np.uint8)
     for rows in bands(pixels.shape, step):
         part = reduced(curves(pixels[rows, :], (rows.start, 0)), step)
