@@ -4,7 +4,7 @@ ARG BASE_IMAGE=pytorch/pytorch:1.12.1-cuda11.3-cudnn8-runtime
 FROM ${BASE_IMAGE}
 
 LABEL org.opencontainers.image.title="Cell segmentation with contour proposals" \
-      org.opencontainers.image.version="0.14.0" \
+      org.opencontainers.image.version="0.15.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 
 # CPN_CONTAINER: predict.sh starts at once, without an environment of its own.

@@ -5,4 +5,4 @@ import os
 # Threads that wait must not spin, see predict.sh; read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.14.0"
+__version__ = "0.15.0"

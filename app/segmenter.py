@@ -82,9 +82,10 @@ class Segmenter:
     1) that cells have to exceed, whatever the others of their image have; by default the settings
     decide. min_size, max_size: of the cells, as of app.sizes.Size. scale: by how much images are
     scaled before they are segmented (see app.scale); by default it is chosen for each image.
-    thorough: windows are seen four times, as they are and flipped, and of all outlines of a cell
-    the best is taken (of images above ALL_FLIPS_UP_TO pixels twice). By default the cells then have
-    to reach MORE_SHARE more of the best scores; a threshold is taken as it is.
+    thorough: at the scale that one look chooses windows are seen four times, as they are and
+    flipped, and of all outlines of a cell the best is taken (of images above ALL_FLIPS_UP_TO pixels
+    twice). By default the cells then have to reach MORE_SHARE more of the best scores; a threshold
+    is taken as it is.
 
     Raises ValueError for arguments that make no sense.
     """
@@ -152,23 +153,26 @@ class Segmenter:
             settings.recovery,
         )
 
-    @property
-    def share(self) -> float:
-        """Of the best scores of an image that its cells reach (suppression.convincing)."""
+    def share(self, once: bool = False) -> float:
+        """Of the best scores of an image that its cells reach (suppression.convincing).
+
+        once: of cells that one look has found, be the search thorough or not.
+        """
         share = self.inference.score_share
         if self.threshold is not None or not share:
             return 0.0
-        return min(share + MORE_SHARE, 1.0) if self.thorough else share
+        return min(share + MORE_SHARE, 1.0) if self.thorough and not once else share
 
-    def convincing(self, scores: np.ndarray, areas: np.ndarray) -> np.ndarray:
-        """Which of all cells of an image, (n,) scores and areas, are taken (of `suppression`)."""
-        return convincing(scores, areas, self.share, self.inference.score_threshold)
+    def convincing(self, scores: np.ndarray, areas: np.ndarray, once: bool = False) -> np.ndarray:
+        """Which of all cells of an image, (n,) scores and areas, are taken (of `suppression`);
+        once: as of `share`."""
+        return convincing(scores, areas, self.share(once), self.inference.score_threshold)
 
     def least_score(self, network: CPN) -> float:
         """Above which a network's proposals may be cells: the least that `convincing` can ask."""
         if self.threshold is not None:
             return self.threshold
-        return network.config.inference.score_threshold * (self.share or 1)
+        return network.config.inference.score_threshold * (self.share(once=True) or 1)
 
     @property
     def precision(self) -> str:
@@ -214,9 +218,7 @@ class Segmenter:
         """
         sizes = self.sizes.in_pixels(pixel_size)
         view = self.view(image, nodata, quantization)
-        found, retreats = self.with_retreats(
-            lambda: self._search(view, partial(self._at, progress=progress))
-        )
+        found, retreats = self.with_retreats(lambda: self._search(view, progress))
         cells = found.cells.filter(sizes.fit(found.cells))
         return found._replace(cells=cells, notes=retreats + notes_on(view) + found.notes)
 
@@ -246,15 +248,29 @@ class Segmenter:
 
         def at(view):
             none = Cells.empty(self.inference.samples)
-            found = [self._at(view, plan=[window.scaled(view.factor)]) for window in sample]
+            windows = [window.scaled(view.factor) for window in sample]
+            found = [self._at(view, plan=[window], once=True) for window in windows]
             return Found(Cells.cat([none, *(one.cells for one in found)]), [], view.factor)
 
-        return self._search(view, at).scale
+        return self._at_best_scale(view, at).scale
 
-    def _search(self, view, at):
-        """What is Found in an image, given as its View at the scale 1; at: View -> Found."""
-        if self.scale is not None:
-            return at(view.at(self.scale))
+    def _search(self, view, progress):
+        """What is Found in an image, given as its View at the scale 1.
+
+        One look at each scale tells which is best: what three flips more find where cells are too
+        large for the network are surer pieces of them.
+        """
+        factor = self.scale
+        if factor is None:
+            once = partial(self._at, progress=progress, once=True)
+            found = self._at_best_scale(view, once)
+            if not self.thorough:
+                return found
+            factor = found.scale
+        return self._at(view.at(factor), progress)
+
+    def _at_best_scale(self, view, at):
+        """What is Found at the best scale of a View, which has the scale 1; at: View -> Found."""
         half, quarter = map(view.at, COARSER)
         coarsest, best = at(quarter), at(view)
         if are_seen(coarsest.cells, half.factor):
@@ -263,9 +279,10 @@ class Segmenter:
                     best = coarse
         return best
 
-    def _at(self, view, progress=None, plan=None):
+    def _at(self, view, progress=None, plan=None, once=False):
         """What is Found in an image at the scale of its View."""
-        cells, notes = self.postprocess(self.proposals(view, progress, plan), view.shape)
+        parts = self.proposals(view, progress, plan, once=once)
+        cells, notes = self.postprocess(parts, view.shape, once)
         return Found(view.to_image(cells), notes, view.factor)
 
     def view(
@@ -308,19 +325,22 @@ class Segmenter:
         progress: Optional[Callable[[int, int], None]] = None,
         plan: Optional[Sequence[Window]] = None,
         total: Optional[int] = None,
+        once: bool = False,
     ) -> Iterator[Tuple[Window, Cells]]:
         """Yield (window, its Cells in coordinates of the view), before the suppression.
 
         plan: some of its windows, by default all. total: how many the image has in all, where
         others are done elsewhere or before: all share the cores alike then, and their sums come
-        out alike. Windows that show background alone are passed over. Cells that lie mostly on
+        out alike. once: be the search thorough or not. Windows that show background alone are
+        passed over. Cells that lie mostly on
         what is no image are left out. Where the settings have a thinning, so are proposals of a
         network that are all but the same: what score thresholds above the network's own let
         through stays complete.
         """
         plan = self.plan(view.shape) if plan is None else plan
-        height, width = view.at(1).shape  # all scales are looked at as often: they are compared
+        height, width = view.at(1).shape
         flips = FLIPS if height * width <= ALL_FLIPS_UP_TO else FLIPS[:1]
+        flips = flips if self.thorough and not once else ()
         sizes = ((window.x1 - window.x0) * (window.y1 - window.y0) for window in plan)
         largest, done = max(sizes, default=0), 0
 
@@ -365,25 +385,28 @@ class Segmenter:
         return min(max(self._room // pixels, 1), MOST_WINDOWS)
 
     def postprocess(
-        self, parts: Iterable[Tuple[Window, Cells]], shape: Sequence[int]
+        self, parts: Iterable[Tuple[Window, Cells]], shape: Sequence[int], once: bool = False
     ) -> Tuple[Cells, List[str]]:
-        """Windows' Cells (see `proposals`) of a view of this shape -> its cells and notes."""
+        """Windows' Cells (see `proposals`) of a view of this shape -> its cells and notes.
+
+        once: as of `share`.
+        """
         cells, recovered = merge(parts, *shape[:2], self.rules)
         if not len(cells):
             return Cells.empty(self.inference.samples), []
-        kept = self.convincing(cells.scores, cells.areas())
+        kept = self.convincing(cells.scores, cells.areas(), once)
         cells, recovered = cells.filter(kept), int(recovered[kept].sum())
         return cells, [recovered_note(recovered)] if recovered else []
 
     @torch.no_grad()
-    def detect(self, crops: np.ndarray, flips: Sequence[Sequence[int]] = FLIPS) -> List[Cells]:
+    def detect(self, crops: np.ndarray, flips: Sequence[Sequence[int]] = ()) -> List[Cells]:
         """What the networks find in windows (B, h, w, 3) uint8: B Cells, before the suppression.
 
-        flips: by which sides (2: rows, 3: columns) the windows are flipped in a thorough search.
+        flips: by which sides (2: rows, 3: columns) the windows are flipped in further looks.
         """
         images = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
-        looks = ((), *flips) if self.thorough else ((),)
-        found = [self._look(network, images, sides) for network in self.networks for sides in looks]
+        looks = [(network, sides) for network in self.networks for sides in ((), *flips)]
+        found = [self._look(network, images, sides) for network, sides in looks]
         return [Cells.cat(parts) for parts in zip(*found)]
 
     def _look(self, network, images, sides):

@@ -17,7 +17,7 @@ from app.cells import Cells
 from app.network import device
 from app.network.cpn import CPN, Proposals
 from app.rasterize import rasterize
-from app.segmenter import Segmenter, place, to_cells
+from app.segmenter import FLIPS, Segmenter, place, to_cells
 from app.sizes import UnknownPixelSize, diameters
 from app.windows import Window
 from evaluate.official import score_pair
@@ -551,7 +551,7 @@ class Steps(Segmenter):
     """Finds one cell at each scale of an image, of the diameter (in pixels of the image) and the
     score that `found` has for the scale; `looked` are the scales that it looked at."""
 
-    def proposals(self, view, progress=None, plan=None):
+    def proposals(self, view, progress=None, plan=None, once=False):
         diameter, score = self.found[view.factor]
         self.looked.append(view.factor)
         side = max(round(diameter * view.factor), 1)
@@ -659,12 +659,12 @@ def test_arguments_that_make_no_sense_are_refused(wrong, said):
 @pytest.mark.parametrize("shape", [(64, 64), (63, 58), (5, 3)])
 def test_a_thorough_search_finds_the_flipped_cells_in_a_flipped_image(shape):
     """Each of the four looks at the one is one of those at the other."""
-    found = Segmenter(random_network(), "cpu", thorough=True)
+    found = Segmenter(random_network(), "cpu")
     crop = np.random.default_rng(0).integers(0, 255, (1, *shape, 3)).astype(np.uint8)
-    cells = sorted_by_sides(found.detect(crop)[0])
+    cells = sorted_by_sides(found.detect(crop, FLIPS)[0])
     for sides in ((2,), (3,), (2, 3)):
         mirrored = np.flip(crop, [side - 1 for side in sides]).copy()
-        other = sorted_by_sides(found.detect(mirrored)[0]).flipped(sides, shape)
+        other = sorted_by_sides(found.detect(mirrored, FLIPS)[0]).flipped(sides, shape)
         assert np.array_equal(other.scores, cells.scores)
         assert np.array_equal(other.uncertainties, cells.uncertainties)
         assert other.boxes == pytest.approx(cells.boxes, abs=1e-3)
@@ -683,7 +683,7 @@ def test_thorough_looks_four_times_and_adds_to_what_one_look_finds(noise):
     crop = noise[None, :64, :64]
     (plain,) = Segmenter(network, "cpu").detect(crop)
     assert len(passes) == 1
-    (thorough,) = Segmenter(network, "cpu", thorough=True).detect(crop)
+    (thorough,) = Segmenter(network, "cpu").detect(crop, FLIPS)
     assert len(passes) == 5
     assert len(thorough) > len(plain)
     assert same(thorough.filter(np.arange(len(plain))), plain)
@@ -694,17 +694,17 @@ def test_the_best_of_four_outlines_has_to_reach_a_greater_share_of_the_best_scor
         Segmenter(random_network(score_share=0.6), "cpu", thorough=thorough)
         for thorough in (False, True)
     )
-    assert plain.share == 0.6
-    assert thorough.share == pytest.approx(0.6 + segmenter.MORE_SHARE)
+    assert plain.share() == thorough.share(once=True) == 0.6
+    assert thorough.share() == pytest.approx(0.6 + segmenter.MORE_SHARE)
     for share, expected in ((0.0, 0.0), (0.99, 1.0)):
         network = random_network(score_share=share)
-        assert Segmenter(network, "cpu", thorough=True).share == expected
-    assert Segmenter(network, "cpu", thorough=True, threshold=0.5).share == 0
+        assert Segmenter(network, "cpu", thorough=True).share() == expected
+    assert Segmenter(network, "cpu", thorough=True, threshold=0.5).share() == 0
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_a_thorough_search_of_a_large_image_flips_once(monkeypatch, scale):
-    """At all scales alike, since what is found at them is compared."""
+    """By the pixels that it has, not by those that the networks see."""
     network, passes = random_network(window=64), []
     network.register_forward_pre_hook(lambda *_: passes.append(1))
     search = Segmenter(network, "cpu", scale=scale, thorough=True)
@@ -714,6 +714,24 @@ def test_a_thorough_search_of_a_large_image_flips_once(monkeypatch, scale):
         passes.clear()
         search.segment(image)
         assert len(passes) == expected
+
+
+def test_one_look_chooses_the_scale_of_a_thorough_search(monkeypatch):
+    """What three flips more find would change which scale is best, mostly for the worse."""
+    looks = []
+
+    def chosen(coarse, factor, fine):
+        looks.append(len(fine))
+        return True
+
+    monkeypatch.setattr(segmenter, "is_better", chosen)
+    monkeypatch.setattr(segmenter, "are_seen", lambda cells, factor: True)
+    image = np.random.default_rng(0).integers(0, 255, (128, 128)).astype(np.uint8)
+    network = random_network(score_share=0.6, score_threshold=0.5)
+    for thorough in (False, True):
+        assert Segmenter(network, "cpu", thorough=thorough).find(image).scale == 0.25
+    (plain, thorough) = looks[:2], looks[2:]
+    assert plain == thorough and min(plain) > 0
 
 
 # What is no image
