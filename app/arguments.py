@@ -178,14 +178,15 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR",
         type=float,
         help=f"scale images by FACTOR ({LEAST:g} to {MOST:g}); within 10 %% of 1 they are left as "
-        "they are. Takes FACTOR² times as long; default: 1, a half or a quarter, chosen for each "
-        "image by what is found at each, which takes up to 1.4 times as long as --scale 1",
+        "they are. Takes FACTOR² times as long; default: 1, a half, a quarter or, where cells are "
+        "smaller than 12 pixels, 2, chosen for each image by what is found at each, which takes up "
+        "to 1.4 times as long as --scale 1, with small cells 5 times",
     )
     add(
         "--thorough",
         action="store_true",
         help="look at the image as it is and flipped, four times (above 10 million pixels twice), "
-        "and take the best outline of each cell: about four times, or twice, the time",
+        "and take the best outline of each cell: about three times, or twice, the time",
     )
 
 

@@ -24,12 +24,18 @@ TOLERANCE = 0.1
 # The scales that are tried beside 1, since cells may be too large for the network: the last one,
 # which takes a sixteenth of the time, tells whether the other has a chance.
 COARSER = (0.5, 0.25)
+# The scale that is tried where the cells of the scale 1 are smaller than SMALL pixels: the network
+# finds few of those. Where there are none at all they may be smaller still: then by FEW windows.
+FINER, SMALL, FEW = 2.0, 12.0, 2
 LEAST_SEEN = 16.0  # pixels: of cells that a coarser scale may answer for
 SURER = 0.01  # by which their mean score has to be higher than a finer scale's
 # Of so many cells of a finer scale, each less than this part of its size and on average so sure,
 # what a coarser scale takes for one cell is a group: a piece of tissue, say, or all that a round
 # diaphragm shows. Pieces of a cell that is too large for the network are less sure.
 GROUP, MEMBER, SURE = 5, 0.25, 0.7
+# What is found at FINER where nothing is at the scale 1 may be the grain of something empty: it
+# counts from so many cells of so high a mean score.
+LEAST_CELLS, SURE_ALONE = 5, 0.75
 PART = 2**23  # pixels of the image that are brought to their size at a time
 
 
@@ -55,6 +61,21 @@ def is_better(coarse: Cells, factor: float, fine: Cells) -> bool:
         return False
     alone = coarse.filter(~are_groups(coarse, fine))
     return are_seen(alone, factor) and alone.scores.mean() >= fine.scores.mean() + SURER
+
+
+def may_be_too_small(cells: Cells) -> bool:
+    """Whether the cells found at the scale 1, none included, call for a look at FINER."""
+    return typical(cells) < SMALL
+
+
+def is_finer_better(finer: Cells, cells: Cells) -> bool:
+    """Whether the cells found at the scale FINER, or in FEW of its windows, are better than those
+    of the scale 1: they have to be as sure, or sure by themselves where there are none.
+    (experiments/EXPERIMENTS.md has what the rule is worth.)
+    """
+    if not len(cells):
+        return len(finer) >= LEAST_CELLS and bool(finer.scores.mean() >= SURE_ALONE)
+    return len(finer) > 0 and bool(finer.scores.mean() >= cells.scores.mean())
 
 
 def are_groups(coarse: Cells, fine: Cells) -> np.ndarray:

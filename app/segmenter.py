@@ -1,6 +1,5 @@
 """One image of any size -> Cells: numpy in, numpy out."""
 
-from functools import partial
 from pathlib import Path
 from typing import (
     Callable,
@@ -33,7 +32,16 @@ from app.network.device import (
     times_in_memory,
 )
 from app.network.folding import folded
-from app.scale import COARSER, View, are_seen, is_better
+from app.scale import (
+    COARSER,
+    FEW,
+    FINER,
+    View,
+    are_seen,
+    is_better,
+    is_finer_better,
+    may_be_too_small,
+)
 from app.sizes import Size, Sizes, check_scale
 from app.suppression import Rules, convincing, mostly_on, suppress
 from app.windows import Window, merge, spread_over, windows
@@ -246,9 +254,9 @@ class Segmenter:
         sample = [window for window in spread if not is_background(*view.window(window))]
         sample = spread_over(sample, SAMPLE)
 
-        def at(view):
+        def at(view, most=SAMPLE):
             none = Cells.empty(self.inference.samples)
-            windows = [window.scaled(view.factor) for window in sample]
+            windows = [window.shown_at(view.factor) for window in spread_over(sample, most)]
             found = [self._at(view, plan=[window], once=True) for window in windows]
             return Found(Cells.cat([none, *(one.cells for one in found)]), [], view.factor)
 
@@ -260,24 +268,42 @@ class Segmenter:
         One look at each scale tells which is best: what three flips more find where cells are too
         large for the network are surer pieces of them.
         """
+
+        def at(view, most=None):
+            plan = self.plan(view.shape)
+            plan = spread_over(plan, most or len(plan))
+            return self._at(view, progress, plan, once=True)
+
         factor = self.scale
         if factor is None:
-            once = partial(self._at, progress=progress, once=True)
-            found = self._at_best_scale(view, once)
+            found = self._at_best_scale(view, at)
             if not self.thorough:
                 return found
             factor = found.scale
         return self._at(view.at(factor), progress)
 
     def _at_best_scale(self, view, at):
-        """What is Found at the best scale of a View, which has the scale 1; at: View -> Found."""
+        """What is Found at the best scale of a View, which has the scale 1.
+
+        at: View -> Found; with a number, in so many of its windows at most.
+        """
         half, quarter = map(view.at, COARSER)
         coarsest, best = at(quarter), at(view)
         if are_seen(coarsest.cells, half.factor):
             for coarse in (at(half), coarsest):
                 if is_better(coarse.cells, coarse.scale, best.cells):
                     best = coarse
-        return best
+        return self._finer(best, view, at) if best.scale == 1 else best
+
+    def _finer(self, found, view, at):
+        """What is Found at FINER if it is better than that at the scale 1, else this."""
+        finer = view.at(FINER)
+        if not may_be_too_small(found.cells):
+            return found
+        if not len(found.cells) and not is_finer_better(at(finer, FEW).cells, found.cells):
+            return found
+        fine = at(finer)
+        return fine if is_finer_better(fine.cells, found.cells) else found
 
     def _at(self, view, progress=None, plan=None, once=False):
         """What is Found in an image at the scale of its View."""

@@ -32,6 +32,12 @@ class Window(NamedTuple):
         x0, y0, x1, y1 = (int(side * factor) for side in self)
         return Window(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
 
+    def shown_at(self, factor: float) -> "Window":
+        """The same, or of an enlarged image the upper left part that is no larger than this."""
+        x0, y0, x1, y1 = self.scaled(factor)
+        width, height = self.x1 - self.x0, self.y1 - self.y0
+        return Window(x0, y0, min(x1, x0 + width), min(y1, y0 + height))
+
 
 def windows(height: int, width: int, size: int, stride: int, plan: str = "even") -> List[Window]:
     """Windows, row by row, that cover each pixel of an image.

@@ -1,7 +1,7 @@
 """python -m experiments sizes: F1 of the images of a split, resized, with all settings automatic.
 
-Images whose median cell would be smaller than 8 pixels are left out of a size; the row of size 1
-beside each other one is of the same images. Rules are the organisers'.
+Images whose median cell would be smaller than 8 pixels (--least) are left out of a size; the row of
+size 1 beside each other one is of the same images. Rules are the organisers'.
 """
 
 import csv
@@ -30,6 +30,8 @@ def add_arguments(parser):
     sizes = "factors beside 1 (default: 0.5 2 4)"
     add("--sizes", type=float, nargs="+", action=Extend, default=[0.5, 2.0, 4.0], help=sizes)
     add("--every", type=int, default=1, help="take every so many images only (×4 takes an hour)")
+    least = f"pixels that the median cell has at least (default: {LEAST_CELL})"
+    add("--least", type=float, default=LEAST_CELL, help=least)
     add("--out", type=Path, required=True, help="a CSV file of the F1 of each image and size")
 
 
@@ -46,7 +48,7 @@ def run(options):
         image, truth = catalog.read_image(entry.image), read_labels(entry.label)
         cell = median_cell(truth)
         for size in wanted:
-            if size == 1 or cell * size >= LEAST_CELL:
+            if size == 1 or cell * size >= options.least:
                 f1 = f1_at(size, segmenter, image, truth)
                 found.append((entry.flat_name, size, round(cell * size, 1), f1))
     with replacing(options.out, text=True) as file:

@@ -10,7 +10,7 @@ from drawn import cells_of, drawn
 from app import scale
 from app.intensity import Curve, Curves, no_image, to_rgb8
 from app.outlines import fill, on_grid
-from app.scale import Taps, View, are_groups, is_better
+from app.scale import Taps, View, are_groups, is_better, is_finer_better, may_be_too_small
 from app.sizes import NATIVE_DIAMETER, check_scale, factor_of
 from app.windows import Window
 
@@ -78,6 +78,32 @@ def test_where_there_are_true_cells_beside_a_group_they_decide():
         assert are_groups(both, fine).tolist() == [True, False]
         assert is_better(both, 0.5, fine) == better
         assert not is_better(both, 0.125, fine), "the true one is too small to be told there"
+
+
+def test_cells_that_are_small_or_missing_call_for_a_finer_look():
+    none = scored(SQUARES, 0.9).filter([])
+    small = scored(drawn((60, 60), (5, 5, 13, 13), (25, 25, 33, 33)), 0.9)
+    assert may_be_too_small(none) and may_be_too_small(small)
+    assert not may_be_too_small(scored(SQUARES, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("before", "count", "score", "better"),
+    [
+        (0.7, 6, 0.70, True),
+        (0.7, 1, 0.99, True),
+        (0.7, 6, 0.69, False),
+        (0.7, 0, 0.00, False),
+        # Of nothing something is made by grain as well: many cells, sure by themselves, are not.
+        (None, 6, 0.80, True),
+        (None, 4, 0.80, False),
+        (None, 6, 0.70, False),
+    ],
+)
+def test_a_finer_scale_is_taken_where_its_cells_are_as_sure(before, count, score, better):
+    finer = scored(SQUARES, score).filter(np.arange(count))
+    cells = scored(SQUARES, before or 0).filter(np.arange(6 if before else 0))
+    assert is_finer_better(finer, cells) == better
 
 
 def test_without_scaling_a_view_is_the_converted_image(image):

@@ -17,6 +17,7 @@ from app.cells import Cells
 from app.network import device
 from app.network.cpn import CPN, Proposals
 from app.rasterize import rasterize
+from app.scale import FEW
 from app.segmenter import FLIPS, Segmenter, place, to_cells
 from app.sizes import UnknownPixelSize, diameters
 from app.windows import Window
@@ -554,6 +555,8 @@ class Steps(Segmenter):
     def proposals(self, view, progress=None, plan=None, once=False):
         diameter, score = self.found[view.factor]
         self.looked.append(view.factor)
+        if not diameter:
+            return []
         side = max(round(diameter * view.factor), 1)
         cells = cells_of(drawn(view.shape, (0, 0, side, side)))
         cells.scores[:] = score
@@ -578,6 +581,49 @@ def test_images_of_large_cells_are_done_at_a_coarser_scale(found, chosen, looked
     result = steps.find(np.zeros((640, 640), np.uint8))
     assert result.scale == chosen and steps.looked == looked
     assert diameters(result.cells)[0] == pytest.approx(found[chosen][0] * 1.13, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen", "looked"),
+    [
+        # Small, and as sure when enlarged; then less sure; then nothing is left.
+        ({0.25: (0, 0), 1.0: (8, 0.7), 2.0: (8, 0.7)}, 2.0, [0.25, 1.0, 2.0]),
+        ({0.25: (0, 0), 1.0: (8, 0.7), 2.0: (8, 0.6)}, 1.0, [0.25, 1.0, 2.0]),
+        ({0.25: (0, 0), 1.0: (8, 0.7), 2.0: (0, 0)}, 1.0, [0.25, 1.0, 2.0]),
+        # None; a single sure one when enlarged may be anything.
+        ({0.25: (0, 0), 1.0: (0, 0), 2.0: (8, 0.9)}, 1.0, [0.25, 1.0, 2.0]),
+        ({0.25: (0, 0), 1.0: (0, 0), 2.0: (0, 0)}, 1.0, [0.25, 1.0, 2.0]),
+    ],
+)
+def test_images_of_small_cells_are_done_at_a_finer_scale(found, chosen, looked):
+    steps = Steps(random_network(score_share=0.0), "cpu")
+    steps.found, steps.looked = found, []
+    assert steps.find(np.zeros((640, 640), np.uint8)).scale == chosen
+    assert steps.looked == looked
+
+
+@pytest.mark.parametrize("reduced", [12, 20])
+def test_nuclei_of_five_and_eight_pixels_are_found(reduced, shipped, data):
+    """At the scale 1 three quarters of the larger ones are, and none of the smaller ones."""
+    image, _ = images.read(data / "coelho2009" / "ic100_dna-19.png")
+    every = labels_of(shipped, image).max()
+    small = cv2.resize(image, None, fx=1 / reduced, fy=1 / reduced, interpolation=cv2.INTER_AREA)
+    found = shipped.find(small)
+    assert found.scale == 2 and len(found.cells) > 0.85 * every
+
+
+def test_of_what_shows_nothing_few_windows_are_enlarged():
+    network, passes = random_network(window=64, window_stride=48), []
+    network.register_forward_pre_hook(lambda *_: passes.append(1))
+    image = np.random.default_rng(0).integers(0, 255, (256, 256)).astype(np.uint8)
+
+    def looks(scale):
+        passes.clear()
+        found = Segmenter(network, "cpu", scale=scale, threshold=1.0).find(image)
+        assert not len(found.cells)
+        return len(passes)
+
+    assert looks(None) == looks(1.0) + looks(0.25) + FEW < looks(1.0) + looks(2.0)
 
 
 def test_a_scale_by_hand_is_the_only_one_looked_at():
