@@ -14,11 +14,13 @@ def is_background(rgb: np.ndarray, none: np.ndarray) -> bool:
 
     none (h, w) bool: which of them are no image; these show nothing.
     """
-    if none.all():
-        return True
+    return bool(none.all()) or int(np.ptp(means(rgb, none), axis=(0, 1)).max()) <= CONTRAST
+
+
+def means(rgb: np.ndarray, none: np.ndarray) -> np.ndarray:
+    """Means (h, w, 3) uint8 over squares of SIDE pixels of what `is_background` takes; where some
+    of it is no image, the other pixels themselves (1, n, 3)."""
     if none.any():
-        rgb = rgb[~none][None]
-        return int(np.ptp(rgb, axis=(0, 1)).max()) <= CONTRAST
+        return rgb[~none][None]
     size = tuple(max(side // SIDE, 1) for side in rgb.shape[1::-1])
-    means = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return int(np.ptp(means, axis=(0, 1)).max()) <= CONTRAST
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)

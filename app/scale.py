@@ -7,11 +7,13 @@ image itself: (0, 0) is the centre of the first pixel of both.
 
 import math
 from dataclasses import replace
-from typing import Callable, NamedTuple, Tuple
+from heapq import nlargest
+from typing import Callable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from skimage.measure import points_in_poly
 
+from app.background import is_background, means
 from app.cells import Cells
 from app.intensity import select_channels
 from app.no_image import NoImage
@@ -25,17 +27,18 @@ TOLERANCE = 0.1
 # which takes a sixteenth of the time, tells whether the other has a chance.
 COARSER = (0.5, 0.25)
 # The scale that is tried where the cells of the scale 1 are smaller than SMALL pixels: the network
-# finds few of those. Where there are none at all they may be smaller still: then by FEW windows.
-FINER, SMALL, FEW = 2.0, 12.0, 2
+# finds few of those. Where there are none they may be smaller still, which FEW squares of PROBE
+# pixels tell first.
+FINER, SMALL, FEW, PROBE = 2.0, 12.0, 2, 256
 LEAST_SEEN = 16.0  # pixels: of cells that a coarser scale may answer for
 SURER = 0.01  # by which their mean score has to be higher than a finer scale's
 # Of so many cells of a finer scale, each less than this part of its size and on average so sure,
 # what a coarser scale takes for one cell is a group: a piece of tissue, say, or all that a round
 # diaphragm shows. Pieces of a cell that is too large for the network are less sure.
 GROUP, MEMBER, SURE = 5, 0.25, 0.7
-# What is found at FINER where nothing is at the scale 1 may be the grain of something empty: it
-# counts from so many cells of so high a mean score.
-LEAST_CELLS, SURE_ALONE = 5, 0.75
+# What is found at FINER may be the grain of something empty. It counts from so high a mean score,
+# and where nothing is found at the scale 1 from so many cells and a higher one.
+LEAST_SURE, LEAST_CELLS, SURE_ALONE = 0.65, 5, 0.75
 PART = 2**23  # pixels of the image that are brought to their size at a time
 
 
@@ -68,14 +71,31 @@ def may_be_too_small(cells: Cells) -> bool:
     return typical(cells) < SMALL
 
 
+def clearest(view: "View", shown: Sequence[Window]) -> List[Window]:
+    """FEW squares of about PROBE pixels in some windows of a View: those that show most.
+
+    By how much means over a few pixels differ there, so that a well's empty corners are left out
+    and noise decides nothing. Fewer or none where the rest is background.
+    """
+    contrasts = []
+    for square in (square for window in shown for square in window.squares(PROBE)):
+        rgb, none = view.window(square)
+        if not is_background(rgb, none):
+            contrasts.append((float(means(rgb, none).std(axis=(0, 1)).max()), square))
+    return [square for _, square in nlargest(FEW, contrasts)]
+
+
 def is_finer_better(finer: Cells, cells: Cells) -> bool:
-    """Whether the cells found at the scale FINER, or in FEW of its windows, are better than those
-    of the scale 1: they have to be as sure, or sure by themselves where there are none.
+    """Whether the cells found at the scale FINER are better than those of the scale 1.
+
+    They have to be small, and as sure, or sure by themselves where there are no others.
     (experiments/EXPERIMENTS.md has what the rule is worth.)
     """
+    if not 0 < typical(finer) < SMALL:
+        return False
     if not len(cells):
         return len(finer) >= LEAST_CELLS and bool(finer.scores.mean() >= SURE_ALONE)
-    return len(finer) > 0 and bool(finer.scores.mean() >= cells.scores.mean())
+    return bool(finer.scores.mean() >= max(cells.scores.mean(), LEAST_SURE))
 
 
 def are_groups(coarse: Cells, fine: Cells) -> np.ndarray:

@@ -1,5 +1,6 @@
 """One image of any size -> Cells: numpy in, numpy out."""
 
+from functools import partial
 from pathlib import Path
 from typing import (
     Callable,
@@ -34,10 +35,10 @@ from app.network.device import (
 from app.network.folding import folded
 from app.scale import (
     COARSER,
-    FEW,
     FINER,
     View,
     are_seen,
+    clearest,
     is_better,
     is_finer_better,
     may_be_too_small,
@@ -254,13 +255,10 @@ class Segmenter:
         sample = [window for window in spread if not is_background(*view.window(window))]
         sample = spread_over(sample, SAMPLE)
 
-        def at(view, most=SAMPLE):
-            none = Cells.empty(self.inference.samples)
-            windows = [window.shown_at(view.factor) for window in spread_over(sample, most)]
-            found = [self._at(view, plan=[window], once=True) for window in windows]
-            return Found(Cells.cat([none, *(one.cells for one in found)]), [], view.factor)
+        def at(view):
+            return self._at_each(view, [window.shown_at(view.factor) for window in sample])
 
-        return self._at_best_scale(view, at).scale
+        return self._at_best_scale(view, at, sample).scale
 
     def _search(self, view, progress):
         """What is Found in an image, given as its View at the scale 1.
@@ -268,24 +266,20 @@ class Segmenter:
         One look at each scale tells which is best: what three flips more find where cells are too
         large for the network are surer pieces of them.
         """
-
-        def at(view, most=None):
-            plan = self.plan(view.shape)
-            plan = spread_over(plan, most or len(plan))
-            return self._at(view, progress, plan, once=True)
-
         factor = self.scale
         if factor is None:
-            found = self._at_best_scale(view, at)
+            height, width = view.shape
+            once = partial(self._at, progress=progress, once=True)
+            found = self._at_best_scale(view, once, [Window(0, 0, width, height)])
             if not self.thorough:
                 return found
             factor = found.scale
         return self._at(view.at(factor), progress)
 
-    def _at_best_scale(self, view, at):
+    def _at_best_scale(self, view, at, shown):
         """What is Found at the best scale of a View, which has the scale 1.
 
-        at: View -> Found; with a number, in so many of its windows at most.
+        at: View -> Found, in all of it or a sample; shown: the windows in which that is.
         """
         half, quarter = map(view.at, COARSER)
         coarsest, best = at(quarter), at(view)
@@ -293,17 +287,28 @@ class Segmenter:
             for coarse in (at(half), coarsest):
                 if is_better(coarse.cells, coarse.scale, best.cells):
                     best = coarse
-        return self._finer(best, view, at) if best.scale == 1 else best
+        return self._finer(best, view, at, shown) if best.scale == 1 else best
 
-    def _finer(self, found, view, at):
-        """What is Found at FINER if it is better than that at the scale 1, else this."""
-        finer = view.at(FINER)
+    def _finer(self, found, view, at, shown):
+        """What is Found at FINER if it is better than that at the scale 1, else this.
+
+        view, at, shown: as of `_at_best_scale`.
+        """
         if not may_be_too_small(found.cells):
             return found
-        if not len(found.cells) and not is_finer_better(at(finer, FEW).cells, found.cells):
-            return found
+        finer = view.at(FINER)
+        if not len(found.cells):
+            probes = [square.scaled(finer.factor) for square in clearest(view, shown)]
+            if not is_finer_better(self._at_each(finer, probes).cells, found.cells):
+                return found
         fine = at(finer)
         return fine if is_finer_better(fine.cells, found.cells) else found
+
+    def _at_each(self, view, windows):
+        """What one look finds in each of some windows of a View by itself: one Found."""
+        found = [self._at(view, plan=[window], once=True).cells for window in windows]
+        cells = Cells.cat(found) if found else Cells.empty(self.inference.samples)
+        return Found(cells, [], view.factor)
 
     def _at(self, view, progress=None, plan=None, once=False):
         """What is Found in an image at the scale of its View."""

@@ -33,10 +33,17 @@ class Window(NamedTuple):
         return Window(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
 
     def shown_at(self, factor: float) -> "Window":
-        """The same, or of an enlarged image the upper left part that is no larger than this."""
+        """The same, or of an enlarged image the middle of it, which is no larger than this."""
         x0, y0, x1, y1 = self.scaled(factor)
-        width, height = self.x1 - self.x0, self.y1 - self.y0
-        return Window(x0, y0, min(x1, x0 + width), min(y1, y0 + height))
+        width, height = min(x1 - x0, self.x1 - self.x0), min(y1 - y0, self.y1 - self.y0)
+        left, top = (x0 + x1 - width) // 2, (y0 + y1 - height) // 2
+        return Window(left, top, left + width, top + height)
+
+    def squares(self, side: int) -> List["Window"]:
+        """Its parts, nearly side by side: squares about so large where it is larger itself."""
+        parts = windows(self.y1 - self.y0, self.x1 - self.x0, side, side)
+        move = (self.x0, self.y0) * 2
+        return [Window(*(end + by for end, by in zip(part, move))) for part in parts]
 
 
 def windows(height: int, width: int, size: int, stride: int, plan: str = "even") -> List[Window]:

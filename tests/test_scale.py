@@ -10,7 +10,16 @@ from drawn import cells_of, drawn
 from app import scale
 from app.intensity import Curve, Curves, no_image, to_rgb8
 from app.outlines import fill, on_grid
-from app.scale import Taps, View, are_groups, is_better, is_finer_better, may_be_too_small
+from app.scale import (
+    FEW,
+    Taps,
+    View,
+    are_groups,
+    clearest,
+    is_better,
+    is_finer_better,
+    may_be_too_small,
+)
 from app.sizes import NATIVE_DIAMETER, check_scale, factor_of
 from app.windows import Window
 
@@ -47,6 +56,7 @@ def scored(labels, score):
     return replace(cells_of(labels), scores=np.full(labels.max(), score, np.float32))
 
 
+SPOTS = drawn((60, 60), *((y, x, y + 8, x + 8) for y in (10, 30) for x in (10, 25, 40)))
 SQUARES = drawn((400, 400), *((y, x, y + 20, x + 20) for y in (150, 230) for x in (110, 190, 270)))
 
 
@@ -82,8 +92,7 @@ def test_where_there_are_true_cells_beside_a_group_they_decide():
 
 def test_cells_that_are_small_or_missing_call_for_a_finer_look():
     none = scored(SQUARES, 0.9).filter([])
-    small = scored(drawn((60, 60), (5, 5, 13, 13), (25, 25, 33, 33)), 0.9)
-    assert may_be_too_small(none) and may_be_too_small(small)
+    assert may_be_too_small(none) and may_be_too_small(scored(SPOTS, 0.9))
     assert not may_be_too_small(scored(SQUARES, 0.9))
 
 
@@ -94,6 +103,7 @@ def test_cells_that_are_small_or_missing_call_for_a_finer_look():
         (0.7, 1, 0.99, True),
         (0.7, 6, 0.69, False),
         (0.7, 0, 0.00, False),
+        (0.5, 6, 0.60, False),  # grain, of which the scale 1 shows some as well
         # Of nothing something is made by grain as well: many cells, sure by themselves, are not.
         (None, 6, 0.80, True),
         (None, 4, 0.80, False),
@@ -101,9 +111,38 @@ def test_cells_that_are_small_or_missing_call_for_a_finer_look():
     ],
 )
 def test_a_finer_scale_is_taken_where_its_cells_are_as_sure(before, count, score, better):
-    finer = scored(SQUARES, score).filter(np.arange(count))
-    cells = scored(SQUARES, before or 0).filter(np.arange(6 if before else 0))
+    finer = scored(SPOTS, score).filter(np.arange(count))
+    cells = scored(SPOTS, before or 0).filter(np.arange(6 if before else 0))
     assert is_finer_better(finer, cells) == better
+
+
+def test_a_finer_scale_answers_for_small_cells_alone():
+    """What is large there was seen at the scale 1, and found to be none."""
+    assert not is_finer_better(scored(SQUARES, 0.9), scored(SPOTS, 0.7))
+    assert not is_finer_better(scored(SQUARES, 0.9), scored(SPOTS, 0.7).filter([]))
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (700, 300), (300, 700)])
+def test_the_squares_that_show_most_are_looked_at(x, y):
+    """Not the same places of every image: a well has its cells in the middle, say."""
+    draw = np.random.default_rng(0)
+    image = draw.normal(100, 15, (1000, 1000))
+    image[y : y + 200, x : x + 200] += 90 * (draw.random((200, 200)) > 0.9)
+    squares = clearest(
+        view_of(image.clip(0, 255).astype(np.uint8), 1.0), [Window(0, 0, 1000, 1000)]
+    )
+    assert len(squares) == FEW
+    first = squares[0]
+    assert first.x0 < x + 200 and x < first.x1 and first.y0 < y + 200 and y < first.y1
+    assert all(250 <= square.x1 - square.x0 <= 384 for square in squares)
+
+
+def test_of_background_no_square_is_looked_at():
+    image = np.full((600, 600), 50, np.uint8)
+    image[:, :300] = np.random.default_rng(0).integers(0, 255, (600, 300))
+    squares = clearest(view_of(image, 1.0), [Window(0, 0, 600, 600)])
+    assert squares and all(square.x0 < 300 for square in squares)
+    assert clearest(view_of(image, 1.0), [Window(300, 0, 600, 600)]) == []
 
 
 def test_without_scaling_a_view_is_the_converted_image(image):

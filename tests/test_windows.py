@@ -325,3 +325,21 @@ def test_what_windows_have_settled_ends_as_if_all_were_settled_at_once(by_outlin
         assert len(parts) > 1 or size > side
         assert len(found) > 0 and not recovered.any()
         assert np.array_equal(found.contours, expected.contours)
+
+
+def test_of_an_enlarged_image_a_window_of_the_same_size_shows_its_middle():
+    window = Window(10, 20, 110, 60)
+    assert window.shown_at(0.5) == window.scaled(0.5) == Window(5, 10, 55, 30)
+    assert window.shown_at(1) == window
+    assert window.shown_at(2) == Window(70, 60, 170, 100)
+
+
+def test_the_squares_of_a_window_are_all_of_it():
+    window = Window(30, 40, 1030, 640)
+    seen = np.zeros((700, 1100), int)
+    for x0, y0, x1, y1 in window.squares(256):
+        seen[y0:y1, x0:x1] += 1
+        assert 256 <= x1 - x0 <= 384 and 256 <= y1 - y0 <= 384
+    assert seen[40:640, 30:1030].min() == 1, "all of it"
+    assert seen.sum() == seen[40:640, 30:1030].sum() < 1.02 * 600 * 1000, "and each part once"
+    assert Window(5, 5, 6, 9).squares(256) == [Window(5, 5, 6, 9)]
