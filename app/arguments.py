@@ -180,7 +180,7 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         help=f"scale images by FACTOR ({LEAST:g} to {MOST:g}); within 10 %% of 1 they are left as "
         "they are. Takes FACTOR² times as long; default: 1, a half, a quarter or, where cells are "
         "smaller than 12 pixels, 2, chosen for each image by what is found at each, which takes up "
-        "to 1.4 times as long as --scale 1, with small cells 5 times",
+        "to 1.4 times as long as --scale 1, with small cells, or small images without any, 5 times",
     )
     add(
         "--thorough",

@@ -247,7 +247,7 @@ class Segmenter:
         """The scale at which an image is segmented whose View at the scale 1 this is, by a sample.
 
         Of LOOKED_AT windows, evenly spread, up to SAMPLE of those that show anything are segmented
-        at the scales of `find`, by whose rule one is chosen.
+        at the scales of `find`, by whose rule one is chosen; at FINER their middles are.
         """
         if self.scale is not None:
             return view.at(self.scale).factor
@@ -363,10 +363,9 @@ class Segmenter:
         plan: some of its windows, by default all. total: how many the image has in all, where
         others are done elsewhere or before: all share the cores alike then, and their sums come
         out alike. once: be the search thorough or not. Windows that show background alone are
-        passed over. Cells that lie mostly on
-        what is no image are left out. Where the settings have a thinning, so are proposals of a
-        network that are all but the same: what score thresholds above the network's own let
-        through stays complete.
+        passed over. Cells that lie mostly on what is no image are left out. Where the settings have
+        a thinning, so are proposals of a network that are all but the same: what score thresholds
+        above the network's own let through stays complete.
         """
         plan = self.plan(view.shape) if plan is None else plan
         height, width = view.at(1).shape
