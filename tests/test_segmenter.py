@@ -609,6 +609,7 @@ def test_nuclei_of_five_and_eight_pixels_are_found(reduced, shipped, data):
     small = cv2.resize(image, None, fx=1 / reduced, fy=1 / reduced, interpolation=cv2.INTER_AREA)
     found = shipped.find(small)
     assert found.scale == 2 and len(found.cells) > 0.85 * every
+    assert shipped.scale_of(shipped.view(small)) == 2, "as of a slide"
 
 
 def test_of_what_shows_nothing_a_square_or_two_are_enlarged():
