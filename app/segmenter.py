@@ -362,10 +362,10 @@ class Segmenter:
 
         plan: some of its windows, by default all. total: how many the image has in all, where
         others are done elsewhere or before: all share the cores alike then, and their sums come
-        out alike. once: be the search thorough or not. Windows that show background alone are
-        passed over. Cells that lie mostly on what is no image are left out. Where the settings have
-        a thinning, so are proposals of a network that are all but the same: what score thresholds
-        above the network's own let through stays complete.
+        out alike. once: one look, be the search thorough or not. Windows that show background
+        alone are passed over. Cells that lie mostly on what is no image are left out. Where the
+        settings have a thinning, so are proposals of a network that are all but the same: what
+        score thresholds above the network's own let through stays complete.
         """
         plan = self.plan(view.shape) if plan is None else plan
         height, width = view.at(1).shape
